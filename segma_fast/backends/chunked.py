@@ -1,0 +1,148 @@
+"""The primitive in plain torch, tile by tile: value and gradient in one pass, O(MD) memory, on any device.
+
+A tile holds the profile of a block of rows against a block of columns. One matrix product of augmented points
+gives ``h_a + h_b + c|x_a - x_b|²`` for the whole tile, the reciprocal square root turns it into kernel values,
+and a second product with ``w [x, 1]`` gives all that the derivatives need. A cloud against itself is symmetric,
+so only tiles on and above the diagonal are evaluated, each used once for its rows and once for its columns.
+
+d² is a small difference of large sums, so: sums inside a tile are in the points' dtype, sums over tiles in
+float64, always in the same order; every point is rounded once and then used consistently; and the terms k_aa,
+which can weigh as much as all others together, are added at the end in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from segma_fast.formulas import INV_SQRT_PI, accumulation_dtype, profile, slope
+
+TILE_ROWS, TILE_COLUMNS = 512, 1024
+
+
+class Cloud:
+    """Centred points, rounded once, and the tiles of their profile.
+
+    Coordinates too large to square are divided by ``unit``, a power of two: multiplying x by s and h by s²
+    divides the kernel by s. NaN and infinity in ``x`` make ``unit``, and with it every result, NaN.
+    """
+
+    def __init__(self, x: Tensor, h: Tensor, w: Tensor) -> None:
+        dtype = accumulation_dtype(x.device)
+        c = slope(x.shape[1])
+        x = x - x.mean(0, dtype=dtype).to(x.dtype)
+        limits = torch.finfo(x.dtype)
+        largest = limits.max**0.5 / 1e3  # c D largest² is finite up to D = 60,000
+        self.unit = torch.exp2(torch.log2(x.abs().amax() / largest).ceil().clamp_min(0)).to(dtype)
+        self.x = x = x / self.unit.to(x.dtype)  # (M, D)
+        self.w = w.to(x.dtype)  # (M,)
+        h = (h / (self.unit * self.unit)).clamp_min(limits.tiny)
+        norms = c * (x * x).sum(1, dtype=dtype)
+        lifted = (h + norms).to(x.dtype)
+        one = torch.ones_like(lifted)
+        self.left = torch.cat([-2 * c * x, lifted[:, None], one[:, None]], 1)  # (M, D + 2)
+        self.right = torch.cat([x, one[:, None], lifted[:, None]], 1).mT
+        self.h = torch.maximum(lifted - norms, h / 2)  # the widths that the rounded points have
+        self.lowest = (2 * h.amin()).to(x.dtype)
+        self._scratch: dict[str, Tensor] = {}
+
+    def tiles(self, start: int, stop: int) -> Iterator[tuple[slice, slice, bool, Tensor]]:
+        """``(rows, columns, mirrored, r)`` with the reciprocal square roots of a tile, 0 for a point with itself.
+
+        A mirrored tile also stands for the one with rows and columns exchanged. ``r`` is valid until the next.
+        """
+        total = self.x.shape[0]
+        mirror = start == 0 and stop == total
+        grow = (1, 1) if self.x.device.type == "cpu" else (16, 8)
+        tile_rows, tile_columns = TILE_ROWS * grow[0], TILE_COLUMNS * grow[1]
+        for top in range(start, stop, tile_rows):
+            rows = slice(top, min(top + tile_rows, stop))
+            if mirror:
+                yield rows, rows, False, self._reciprocal_roots(rows, rows)
+            for first in range(rows.stop if mirror else 0, total, tile_columns):
+                columns = slice(first, min(first + tile_columns, total))
+                yield rows, columns, mirror, self._reciprocal_roots(rows, columns)
+
+    def _reciprocal_roots(self, rows: slice, columns: slice) -> Tensor:
+        shape = (rows.stop - rows.start, columns.stop - columns.start)
+        r = self.scratch("r", shape, self.x.dtype)
+        torch.mm(self.left[rows], self.right[:, columns], out=r).clamp_(min=self.lowest).rsqrt_()
+        if rows.start < columns.stop and columns.start < rows.stop:
+            r.diagonal(rows.start - columns.start).zero_()
+        return r
+
+    def scratch(self, name: str, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+        """Memory for a tile, the same for every tile: fresh pages would cost more than the arithmetic."""
+        size = shape[0] * shape[1]
+        held = self._scratch.get(name)
+        if held is None or held.numel() < size:
+            held = self._scratch[name] = torch.empty(size, dtype=dtype, device=self.x.device)
+        return held[:size].view(shape)
+
+
+def _add_potential(u: Tensor, w: Tensor, start: int, tile: tuple[slice, slice, bool, Tensor], cloud: Cloud) -> None:
+    """Add what a tile contributes to ``Σ_b w_b r_ab``, in float64: one heavy point can be half of d²."""
+    rows, columns, mirrored, r = tile
+    exact = cloud.scratch("exact", (r.shape[0], r.shape[1]), u.dtype).copy_(r)
+    u[rows.start - start : rows.stop - start] += exact @ w[columns]
+    if mirrored:
+        u[columns] += w[rows] @ exact
+
+
+def potential(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -> Tensor:
+    """``u_a = Σ_b w_b k_ab`` for the rows ``start:stop``; see :func:`field`."""
+    if x.shape[1] == 1:
+        return _field_on_line(x, h, w, start, stop)[0]
+    cloud = Cloud(x, h, w)
+    u = w[start:stop] * torch.rsqrt(2 * cloud.h[start:stop])
+    for tile in cloud.tiles(start, stop):
+        _add_potential(u, w, start, tile, cloud)
+    return u * (INV_SQRT_PI / cloud.unit)
+
+
+def field(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
+    """``(u, ∂u/∂x, ∂u/∂h)`` of the potential ``u_a = Σ_b w_b k(|x_a - x_b|², h_a + h_b)``.
+
+    Args:
+        x: points, (M, D), float32 or float64.
+        h, w: their widths and signed weights, (M,), float64.
+        start, stop: the rows to evaluate against all M points.
+
+    Returns:
+        ``u`` (n,) in float64, ``∂u/∂x`` (n, D) in the dtype of ``x`` and ``∂u/∂h`` (n,) in float64, for
+        n = stop - start; derivatives with respect to the row's own position and width.
+    """
+    if x.shape[1] == 1:
+        return _field_on_line(x, h, w, start, stop)
+    cloud = Cloud(x, h, w)
+    moments = torch.cat([cloud.w[:, None] * cloud.x, cloud.w[:, None]], 1)  # (M, D + 1)
+    own_root = torch.rsqrt(2 * cloud.h[start:stop])
+    u = w[start:stop] * own_root
+    v = u.new_zeros(stop - start, moments.shape[1])  # Σ_b w_b r³ [x_b, 1] over b ≠ a
+    for tile in cloud.tiles(start, stop):
+        _add_potential(u, w, start, tile, cloud)
+        rows, columns, mirrored, r = tile
+        cube = torch.mul(r, r, out=cloud.scratch("cube", (r.shape[0], r.shape[1]), r.dtype)).mul_(r)
+        v[rows.start - start : rows.stop - start] += cube @ moments[columns]
+        if mirrored:
+            v[columns] += cube.mT @ moments[rows]
+    mass = v[:, -1]
+    factor = INV_SQRT_PI / cloud.unit
+    du_dx = (v[:, :-1] - mass[:, None] * cloud.x[start:stop]) * (slope(x.shape[1]) * factor / cloud.unit)
+    du_dh = (mass + w[start:stop] * own_root**3) * (-0.5 * factor / cloud.unit / cloud.unit)
+    return u * factor, du_dx.to(x.dtype), du_dh
+
+
+def _field_on_line(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`field` in one dimension, by differences and the exact profile, row block by row block."""
+    given, x = x.dtype, x.to(h.dtype)
+    parts = []
+    for top in range(start, stop, TILE_ROWS):
+        rows = slice(top, min(top + TILE_ROWS, stop))
+        gap = x[rows] - x[:, 0]
+        k, k_t, k_h = profile(gap * gap, h[rows, None] + h, 1)
+        parts.append((k @ w, 2 * (k_t * gap) @ w, k_h @ w))
+    u, du_dx, du_dh = (torch.cat(part) for part in zip(*parts, strict=True))
+    return u, du_dx[:, None].to(given), du_dh

@@ -1,0 +1,60 @@
+"""Equation (8) as it is written, in plain torch with m×m matrices: the oracle for every other backend.
+
+Nothing here is clever. Autograd differentiates it, to any order; with float64 inputs it is the truth that the
+tests compare with, with float32 inputs it is what a user would otherwise write.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from segma_fast.formulas import accumulation_dtype, phi
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """``|a_i - b_j|²`` for all pairs, (m, D) and (n, D) -> (m, n), without an (m, n, D) temporary."""
+    gram = a @ b.mT
+    squared = ((a * a).sum(-1)[:, None] + (b * b).sum(-1)[None, :] - 2 * gram).clamp_min(0)
+    return squared.fill_diagonal_(0) if a is b else squared
+
+
+def scalar_product(a: Tensor, b: Tensor, variance: Tensor, gamma: Tensor) -> Tensor:
+    """Equation (3) for all pairs of Gaussians: centres (m, D) and (n, D), summed variances (m, n) -> (m, n)."""
+    width = variance + 2 * gamma
+    s = squared_distances(a, b) / (2 * width)
+    return phi(s, a.shape[-1]) / torch.sqrt(2 * math.pi * width)
+
+
+def weighted_sum(left: Tensor, matrix: Tensor, right: Tensor) -> Tensor:
+    """``Σ_ij left_i matrix_ij right_j``, the outer sum in float64 because d² is a small difference of these."""
+    dtype = accumulation_dtype(matrix.device)
+    return (((matrix * right).sum(1)).to(dtype) * left.to(dtype)).sum()
+
+
+def cw_distance(
+    z: Tensor, z_weights: Tensor, means: Tensor, weights: Tensor, variances: Tensor, gamma: Tensor
+) -> Tensor:
+    """``d²`` of equation (8) between weighted points and a mixture of spherical Gaussians.
+
+    Args:
+        z: points, (m, D), with weights ``z_weights`` (m,), 1/m each in the paper.
+        means: the components' centres, (K, D), with ``weights`` (K,) and ``variances`` (K,).
+        gamma: the bandwidth γ, a 0-d tensor.
+
+    Returns:
+        A 0-d float64 tensor.
+    """
+    shift = means.detach().mean(0)  # the distance does not depend on the origin, its rounding errors do
+    z, means = z - shift, means - shift
+    zero = variances.new_zeros(())
+    codes = scalar_product(z, z, zero, gamma)  # (m, m)
+    cross = scalar_product(z, means, variances[None, :], gamma)  # (m, K)
+    prior = scalar_product(means, means, variances[:, None] + variances[None, :], gamma)  # (K, K)
+    return (
+        weighted_sum(z_weights, codes, z_weights)
+        - 2 * weighted_sum(z_weights, cross, weights)
+        + weighted_sum(weights, prior, weights)
+    )

@@ -1,0 +1,92 @@
+"""Which backends exist here, why the others do not, and which one serves a call.
+
+To add a backend: declare its operators (``segma_fast.operators``) and add an entry to ``BACKENDS``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+ENVIRONMENT_VARIABLE = "SEGMA_FAST_BACKEND"
+PRECISIONS = ("highest", "high", "medium")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation of the distance.
+
+    Attributes:
+        name: what ``backend=`` calls it.
+        description: one line for ``segma-fast info``.
+        missing: gives the reason why it cannot be used in this process, or None.
+        unsuitable: gives the reason why it cannot serve points of this device, dtype and dimension, or None.
+    """
+
+    name: str
+    description: str
+    missing: Callable[[], str | None] = lambda: None
+    unsuitable: Callable[[torch.device, torch.dtype, int], str | None] = lambda device, dtype, dim: None
+
+
+# Best first: "auto" takes the first that can serve the call.
+BACKENDS: tuple[Backend, ...] = (
+    Backend("chunked", "plain torch, tile by tile, O(mD) memory, any device"),
+    Backend("reference", "equation (8) as written, in plain torch with m×m matrices, any device"),
+)
+
+
+def describe_backends() -> list[tuple[str, str | None, str]]:
+    """``(name, reason why it is missing or None, description)`` of every backend, best first."""
+    return [(backend.name, backend.missing(), backend.description) for backend in BACKENDS]
+
+
+def choose_backend(requested: str, device: torch.device, dtype: torch.dtype, dim: int) -> str:
+    """The name of the backend that serves a call.
+
+    Args:
+        requested: a backend's name, or ``"auto"``: then the environment variable ``SEGMA_FAST_BACKEND`` decides,
+            and without it the fastest that can serve the call.
+        device, dtype, dim: of the points.
+
+    Raises:
+        ValueError: if the backend is unknown or cannot serve the call; the message lists all with their reasons.
+    """
+    source = "backend"
+    if requested == "auto":
+        requested = os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
+        source = ENVIRONMENT_VARIABLE
+    for backend in BACKENDS:
+        if requested in ("auto", backend.name):
+            reason = backend.missing() or backend.unsuitable(device, dtype, dim)
+            if reason is None:
+                return backend.name
+            if requested == backend.name:
+                raise ValueError(f"{source}={requested!r} is not available: {reason}. {_overview()}")
+    if requested == "auto":
+        raise ValueError(f"no backend serves {dtype} points of dimension {dim} on {device}. {_overview()}")
+    raise ValueError(f"{source}={requested!r} is unknown. {_overview()}")
+
+
+def choose_precision(requested: str | None) -> str:
+    """``requested``, or ``torch.get_float32_matmul_precision()`` for None.
+
+    Raises:
+        ValueError: if it is not one of ``"highest"``, ``"high"``, ``"medium"``.
+    """
+    if requested is None:
+        return torch.get_float32_matmul_precision()
+    if requested not in PRECISIONS:
+        raise ValueError(f"precision={requested!r} is unknown, expected None or one of {PRECISIONS}")
+    return requested
+
+
+def _overview() -> str:
+    lines = [
+        f"{name} ({'available' if reason is None else 'not available: ' + reason})"
+        for name, reason, _ in describe_backends()
+    ]
+    return "Backends: auto, " + ", ".join(lines)

@@ -1,0 +1,191 @@
+"""The distance and its kin: check the arguments, choose a backend, call it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from segma_fast.autograd import energy
+from segma_fast.backends import reference
+from segma_fast.checks import check_gamma, check_points, check_same_space, check_variances, check_weights
+from segma_fast.dispatch import choose_backend, choose_precision
+from segma_fast.formulas import INV_SQRT_PI, accumulation_dtype, silverman_gamma
+from segma_fast.operators import without_autocast
+
+
+def fast_cw_distance(
+    z: Tensor,
+    means: Tensor,
+    weights: Tensor | None = None,
+    variances: float | Tensor = 1.0,
+    gamma: float | Tensor | None = None,
+    *,
+    log: bool = False,
+    backend: str = "auto",
+    precision: str | None = None,
+) -> Tensor:
+    """Squared Cramer-Wold distance between a sample and a mixture of spherical Gaussians, in O((m+K)·D) memory.
+
+    Equal to equation (8) of the SeGMA paper, which :func:`cw_distance_reference` transcribes::
+
+        k(a, b, v) = (2π(v + 2γ))^(-1/2) φ_D(|a - b|² / (2(v + 2γ))),   φ_D(s) = (1 + 4s/(2D-3))^(-1/2)
+        d² = 1/m² Σ_ij k(z_i, z_j, 0) - 2/m Σ_ik p_k k(z_i, μ_k, v_k) + Σ_kl p_k p_l k(μ_k, μ_l, v_k + v_l)
+
+    In one dimension, where the approximation of φ does not exist, the exact ``φ_1(s) = exp(-s)`` is used. d² is
+    never negative, and differentiable twice in all five inputs. The gradient is computed together with the value.
+
+    Args:
+        z: the sample (codes), (m, D), m ≥ 1; half, bfloat16, float32 or float64, any strides.
+        means: centres of the K components μ_k, (K, D).
+        weights: proportions p_k ≥ 0 that sum to 1, (K,); default 1/K each.
+        variances: v_k ≥ 0, (K,) or one number for all; 0 makes a component a point.
+        gamma: bandwidth γ > 0, a number or a tensor of one element; default the paper's rule,
+            ``silverman_gamma(m, K) = (4K / 3m)^(2/5)``.
+        log: return ``log d²``; d² is held above ``ε² k(a, a, 0)`` for the machine epsilon ε, so that the result
+            and its gradient are finite even where both distributions coincide.
+        backend: a backend's name (``segma-fast info`` lists them) or ``"auto"``; the environment variable
+            ``SEGMA_FAST_BACKEND`` sets what ``"auto"`` means.
+        precision: ``"highest"``, ``"high"`` or ``"medium"``; default ``torch.get_float32_matmul_precision()``.
+            The plain torch backends always compute at ``"highest"``.
+
+    Returns:
+        A 0-d tensor: float64 if ``z`` or ``means`` is float64, else float32. NaN if ``z`` or ``means`` holds NaN
+        or infinity.
+
+    Raises:
+        TypeError: for integer or complex tensors and other types.
+        ValueError: for shapes that do not fit, no rows, tensors on different devices, γ ≤ 0, negative or
+            non-finite variances, weights that are negative or do not sum to 1, and an unknown or unavailable
+            backend. On a GPU and inside ``torch.compile`` invalid values give NaN instead, without a
+            synchronisation.
+    """
+    z, means = _check_pair("z", z, "means", means)
+    if gamma is None:
+        gamma = silverman_gamma(z.shape[0], means.shape[0])
+    checked = (_weights("weights", weights, means), check_variances(variances, means), check_gamma(gamma, z))
+    return _distance(z, _weights("z_weights", None, z), means, *checked, log, backend, precision)
+
+
+def cw_distance_reference(
+    z: Tensor,
+    means: Tensor,
+    weights: Tensor | None = None,
+    variances: float | Tensor = 1.0,
+    gamma: float | Tensor | None = None,
+    *,
+    log: bool = False,
+    backend: str = "reference",
+    precision: str | None = None,
+) -> Tensor:
+    """:func:`fast_cw_distance` by a plain transcription of equation (8) (``backends/reference.py``): the oracle.
+
+    Takes the same arguments, in O(m² + mK + K²) memory; float64 inputs give the value and gradients to float64
+    accuracy. ``backend`` is there so that either function can stand for the other; ``"auto"`` means
+    ``"reference"`` here.
+    """
+    backend = "reference" if backend == "auto" else backend
+    return fast_cw_distance(z, means, weights, variances, gamma, log=log, backend=backend, precision=precision)
+
+
+def cw_normality(
+    z: Tensor,
+    gamma: float | Tensor | None = None,
+    *,
+    log: bool = False,
+    backend: str = "auto",
+    precision: str | None = None,
+) -> Tensor:
+    """Squared Cramer-Wold distance between a sample and N(0, I), equation (4) of the paper.
+
+    Equal to ``fast_cw_distance(z, torch.zeros(1, D), gamma=gamma)``; takes and raises what that does.
+
+    Args:
+        z: the sample, (m, D).
+        gamma: bandwidth γ > 0; default ``silverman_gamma(m)``.
+        log, backend, precision: as in :func:`fast_cw_distance`.
+
+    Returns:
+        A 0-d tensor, float64 for float64 and else float32.
+    """
+    z = check_points("z", z)
+    origin = z.new_zeros(1, z.shape[1])
+    return fast_cw_distance(z, origin, gamma=gamma, log=log, backend=backend, precision=precision)
+
+
+def cw_two_sample(
+    x: Tensor,
+    y: Tensor,
+    gamma: float | Tensor | None = None,
+    *,
+    x_weights: Tensor | None = None,
+    y_weights: Tensor | None = None,
+    log: bool = False,
+    backend: str = "auto",
+    precision: str | None = None,
+) -> Tensor:
+    """Squared Cramer-Wold distance between two samples, whose sizes may differ.
+
+    Equal to ``Σ_ij k(x_i, x_j) / m² - 2 Σ_ij k(x_i, y_j) / mn + Σ_ij k(y_i, y_j) / n²`` with the kernel of
+    :func:`fast_cw_distance` at variance 0; takes and raises what that does.
+
+    Args:
+        x, y: the samples, (m, D) and (n, D).
+        gamma: bandwidth γ > 0; default ``silverman_gamma`` of the mean size ``(m + n) / 2``, rounded down.
+        x_weights, y_weights: weights ≥ 0 that sum to 1, (m,) and (n,); default 1/m and 1/n.
+        log, backend, precision: as in :func:`fast_cw_distance`.
+
+    Returns:
+        A 0-d tensor, float64 if either sample is float64 and else float32.
+    """
+    x, y = _check_pair("x", x, "y", y)
+    if gamma is None:
+        gamma = silverman_gamma((x.shape[0] + y.shape[0]) // 2)
+    checked = (_weights("y_weights", y_weights, y), check_variances(0.0, y), check_gamma(gamma, x))
+    return _distance(x, _weights("x_weights", x_weights, x), y, *checked, log, backend, precision)
+
+
+def _check_pair(name: str, points: Tensor, other_name: str, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Both point sets checked and in the dtype of the computation, float32 or float64."""
+    points, other = check_points(name, points), check_points(other_name, other)
+    check_same_space(name, points, other_name, other)
+    double = torch.float64 in (points.dtype, other.dtype)
+    dtype = torch.float64 if double else torch.float32
+    return points.to(dtype), other.to(dtype)
+
+
+def _weights(name: str, weights: Tensor | None, points: Tensor) -> Tensor:
+    """Weights of the points, checked, or uniform ones."""
+    if weights is None:
+        rows = points.shape[0]
+        return torch.full((rows,), 1.0 / rows, dtype=accumulation_dtype(points.device), device=points.device)
+    return check_weights(name, weights, points)
+
+
+def _distance(
+    z: Tensor,
+    z_weights: Tensor,
+    means: Tensor,
+    weights: Tensor,
+    variances: Tensor,
+    gamma: Tensor,
+    log: bool,
+    backend: str,
+    precision: str | None,
+) -> Tensor:
+    """Weighted points against a mixture: the reference as it stands, or the energy of the signed cloud."""
+    precision = choose_precision(precision)
+    chosen = choose_backend(backend, z.device, z.dtype, z.shape[1])
+    if chosen == "reference":
+        scalars = (t.to(z.dtype) for t in (z_weights, weights, variances, gamma))
+        z_weights, weights, variances, gamma = scalars
+        with without_autocast(z.device):
+            value = reference.cw_distance(z, z_weights, means, weights, variances, gamma)
+    else:
+        x = torch.cat([z, means])
+        h = torch.cat([(2 * gamma).expand(z.shape[0]), 2 * variances + 2 * gamma])
+        w = torch.cat([z_weights, -weights])
+        value = energy(x, h, w, backend=chosen, precision=precision)
+    if log:
+        own = INV_SQRT_PI * torch.rsqrt(4 * gamma.detach().to(value.dtype))  # k(a, a, 0)
+        value = value.clamp_min(torch.finfo(z.dtype).eps ** 2 * own).log()
+    return value.to(z.dtype)

@@ -1,0 +1,57 @@
+"""The distance as a module, for those who keep losses in attributes."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from segma_fast.dispatch import choose_precision
+from segma_fast.functional import fast_cw_distance
+
+
+class CWDistanceLoss(nn.Module):
+    """:func:`segma_fast.fast_cw_distance` with its options fixed; it has no parameters.
+
+    Args:
+        gamma: bandwidth γ > 0; None for the paper's rule from the batch that comes.
+        log: return ``log d²``, the form that equation (9) of the paper minimises.
+        backend, precision: as in :func:`segma_fast.fast_cw_distance`.
+
+    Raises:
+        ValueError: if ``gamma`` is a number ≤ 0 or ``precision`` is unknown.
+    """
+
+    def __init__(
+        self,
+        gamma: float | None = None,
+        *,
+        log: bool = False,
+        backend: str = "auto",
+        precision: str | None = None,
+    ) -> None:
+        super().__init__()
+        if gamma is not None and not gamma > 0:
+            raise ValueError(f"gamma must be > 0 or None, got {gamma}")
+        if precision is not None:
+            choose_precision(precision)
+        self.gamma = gamma
+        self.log = log
+        self.backend = backend
+        self.precision = precision
+
+    def forward(
+        self, z: Tensor, means: Tensor, weights: Tensor | None = None, variances: float | Tensor = 1.0
+    ) -> Tensor:
+        """The distance of codes (m, D) to the mixture with means (K, D): a 0-d tensor."""
+        return fast_cw_distance(
+            z,
+            means,
+            weights,
+            variances,
+            self.gamma,
+            log=self.log,
+            backend=self.backend,
+            precision=self.precision,
+        )
+
+    def extra_repr(self) -> str:
+        return f"gamma={self.gamma}, log={self.log}, backend={self.backend!r}, precision={self.precision!r}"
