@@ -7,6 +7,7 @@ plain differentiable torch, block of rows by block of rows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -34,8 +35,7 @@ def energy(x: Tensor, h: Tensor, w: Tensor, *, backend: str, precision: str) -> 
         A 0-d float64 tensor.
     """
     wanted = torch.is_grad_enabled() and (x.requires_grad or h.requires_grad or w.requires_grad)
-    value: Tensor = _Energy.apply(x, h, w, backend, precision, wanted)[0]
-    return value
+    return _apply_energy(x, h, w, backend, precision, wanted)[0]
 
 
 class _Energy(Function):
@@ -67,7 +67,7 @@ class _Energy(Function):
             return (None,) * 6
         x, h, w, *gradient = ctx.saved_tensors
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            gradient = _Gradient.apply(x, h, w, *gradient)
+            gradient = _apply_gradient(x, h, w, *gradient)
         needed = ctx.needs_input_grad
         scaled = [(grad_value * g).to(g.dtype) if needed[i] else None for i, g in enumerate(gradient)]
         return (*scaled, None, None, None)
@@ -80,7 +80,7 @@ class _Energy(Function):
             return tensor if dim is None else tensor.select(dim, index)
 
         results = [
-            _Energy.apply(*(member(t, d, i) for t, d in zip((x, h, w), in_dims[:3], strict=True)), *rest)
+            _apply_energy(*(member(t, d, i) for t, d in zip((x, h, w), in_dims[:3], strict=True)), *rest)
             for i in range(info.batch_size)
         ]
         stacked = tuple(torch.stack(column) for column in zip(*results, strict=True))
@@ -127,3 +127,7 @@ def _gradient_rows(x: Tensor, h: Tensor, w: Tensor, rows: slice) -> tuple[Tensor
     pull = k_t * w  # (rows, M)
     du_dx = 2 * (pull.sum(1, keepdim=True) * x[rows] - pull @ x)
     return (twice[:, None] * du_dx).to(given), twice * (k_h @ w), 2 * (k @ w)
+
+
+_apply_energy: Callable[..., tuple[Tensor, ...]] = _Energy.apply
+_apply_gradient: Callable[..., list[Tensor]] = _Gradient.apply

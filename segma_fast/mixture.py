@@ -41,8 +41,7 @@ def initial_means(
         if components > dim:
             return scale * noise
         own = torch.arange(dim) % components == torch.arange(components)[:, None]
-        spread: Tensor = own * (scale * components / dim)
-        return spread + 1e-3 * noise
+        return own.float().mul(scale * components / dim).add(noise, alpha=1e-3)
     if init == "normal":
         return scale * noise
     if init == "sphere":

@@ -1,0 +1,228 @@
+"""The configuration of a training run: the command line's flags, the file in the run folder, the presets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from segma_fast.data import DataConfig
+from segma_fast.files import write_text
+from segma_fast.labels import LabelChoice
+from segma_fast.mixture import MeansInit
+from segma_fast.models.autoencoder import NetworkConfig
+from segma_fast.models.segma import Objective
+
+# Fields that a resumed run may change: they do not touch what the finished weights are for a given step.
+FREE_ON_RESUME = frozenset({"epochs", "minutes", "checkpoint_every", "log_every", "run_dir", "device", "data.cache"})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that a training run is made of."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(hidden=(256, 256), latent_dim=10))
+    objective: Objective = field(default_factory=Objective)
+    run_dir: Path = Path("runs/digits")
+    """folder that receives the run"""
+    components: int | None = None
+    """components of the mixture; default one a class"""
+    labels: int = 100
+    """labelled rows, in all"""
+    label_choice: LabelChoice = "stratified"
+    """how they are chosen: as many of each class, at random, or the first of the data set"""
+    unlabelled_pool: Literal["rest", "all"] = "rest"
+    """rows drawn as unlabelled: those without a label, or the whole training set"""
+    batch_size: int = 100
+    """unlabelled rows a step, over all processes"""
+    labelled_batch_size: int = 100
+    """labelled rows a step, over all processes; taken in turn, all of them where there are no more"""
+    means_init: MeansInit = "simplex"
+    """where the means start"""
+    means_scale: float = 5.0
+    """how far from the origin they start"""
+    learning_rate: float = 3e-4
+    """of Adam"""
+    clip_norm: float | None = None
+    """greatest norm of all gradients together"""
+    clip_value: float | None = None
+    """greatest size of each entry of a gradient, after clip_norm"""
+    epochs: int = 300
+    """passes over the unlabelled rows"""
+    minutes: float | None = None
+    """stop, with a checkpoint, after this time if the epochs take longer"""
+    seed: int = 0
+    """of weights, labels and batches"""
+    mixed_precision: Literal["no", "bf16"] = "no"
+    """bf16 runs the networks in bfloat16; the distance stays in float32"""
+    device: Literal["auto", "cpu"] = "auto"
+    """auto takes a GPU where there is one"""
+    checkpoint_every: int = 500
+    """steps between checkpoints"""
+    log_every: int = 20
+    """steps between lines of metrics"""
+
+    def __post_init__(self) -> None:
+        at_least_one = ("batch_size", "epochs", "checkpoint_every", "log_every")
+        for name in at_least_one:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        for name in ("labels", "labelled_batch_size"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+        if self.components is not None and self.components < 1:
+            raise ValueError(f"components must be >= 1, got {self.components}")
+        for name in ("learning_rate", "clip_norm", "clip_value", "minutes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be > 0, got {value}")
+
+
+PRESETS: dict[str, dict[str, Any]] = {  # the rules in which the paper and its authors' code differ
+    "paper": {
+        "objective": Objective(),
+        "label_choice": "random",
+        "unlabelled_pool": "rest",
+        "means_init": "coordinates",
+    },
+    "authors": {
+        "means_init": "coordinates",
+        "objective": Objective(rows="unlabelled", gamma_rows="unlabelled"),
+        "label_choice": "first",
+        "unlabelled_pool": "all",
+        "clip_norm": 5.0,
+        "clip_value": 1.0,
+    },
+}
+AUTHORS_MEANS_SCALE = {"digits": 0.1, "mnist": 0.1, "svhn": 2.0, "celeba": 1.0}
+EXPERIMENTS: dict[str, dict[str, Any]] = {
+    "digits": {},
+    "mnist": {
+        "data": DataConfig(dataset="ylecun/mnist"),
+        "network": NetworkConfig(latent_dim=10, hidden=(1024, 1024)),
+        "run_dir": Path("runs/mnist"),
+        "epochs": 500,
+    },
+    "svhn": {
+        "data": DataConfig(
+            dataset="ufldl-stanford/svhn", subset="cropped_digits", train_splits=("train", "extra"), test_split="test"
+        ),
+        "network": NetworkConfig(latent_dim=20, hidden=(786,) * 5),
+        "run_dir": Path("runs/svhn"),
+        "labels": 1000,
+        "batch_size": 1000,
+        "labelled_batch_size": 1000,
+        "epochs": 400,
+    },
+    "celeba": {
+        "data": DataConfig(
+            dataset="flwrlabs/celeba",
+            image_column="image",
+            label_columns=("Male", "Smiling"),
+            train_splits=("train",),
+            test_split="test",
+            crop=140,
+            size=64,
+        ),
+        "network": NetworkConfig(network="conv", latent_dim=32, hidden=(786, 786), channels=(32, 32, 64, 64)),
+        "run_dir": Path("runs/celeba"),
+        "labels": 1000,
+        "batch_size": 256,
+        "labelled_batch_size": 256,
+        "epochs": 500,
+    },
+}
+
+
+def starting_config(experiment: str = "digits", preset: str | None = None) -> TrainConfig:
+    """The configuration of an experiment, with the rules of a preset (``"paper"``, ``"authors"``) on top.
+
+    Raises:
+        ValueError: for an unknown experiment or preset.
+    """
+    for kind, name, known in (("experiment", experiment, EXPERIMENTS), ("preset", preset, PRESETS)):
+        if name is not None and name not in known:
+            raise ValueError(f"unknown {kind} {name!r}, expected one of {', '.join(known)}")
+    changes = dict(EXPERIMENTS[experiment])
+    if preset:
+        changes |= PRESETS[preset] | {"means_scale": AUTHORS_MEANS_SCALE[experiment]}
+    return dataclasses.replace(TrainConfig(), **changes)
+
+
+def save_config(config: TrainConfig, path: Path) -> None:
+    """Write a configuration as JSON, whole or not at all."""
+    write_text(path, json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n")
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read what :func:`save_config` wrote; fields that are left out keep their defaults.
+
+    Raises:
+        ValueError: if the file is missing, is not JSON, or has a field or value that the configuration does not take.
+    """
+    try:
+        values = json.loads(path.read_text())
+        return typing.cast(TrainConfig, _from_json(TrainConfig, values, ""))
+    except FileNotFoundError:
+        raise ValueError(f"no configuration at {path}") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def differences(saved: TrainConfig, given: TrainConfig) -> list[str]:
+    """``"name: saved value -> given value"`` for each field that a resumed run may not change."""
+    before, after = _flat(saved), _flat(given)
+    return [
+        f"{name}: {before[name]!r} -> {after[name]!r}"
+        for name in before
+        if name not in FREE_ON_RESUME and before[name] != after[name]
+    ]
+
+
+def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        name = prefix + item.name
+        flat |= _flat(value, name + ".") if dataclasses.is_dataclass(value) else {name: value}
+    return flat
+
+
+def _from_json(kind: Any, value: Any, name: str) -> Any:
+    """A JSON value as the annotated type of a field."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return _from_json(arguments[0], value, name)
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ValueError(f"{name or 'the file'} must be an object, got {value!r}")
+        hints = typing.get_type_hints(kind)
+        unknown = sorted(set(value) - set(hints))
+        if unknown:
+            raise ValueError(f"unknown field {unknown[0]!r} in {name or 'the configuration'}")
+        inner = {key: _from_json(hints[key], item, f"{name}.{key}".lstrip(".")) for key, item in value.items()}
+        return typing.cast(Any, kind)(**inner)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _from_json(next(a for a in arguments if a is not type(None)), value, name)
+    if origin is Literal:
+        if value not in arguments:
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, arguments))}, got {value!r}")
+        return value
+    if origin is tuple and isinstance(value, list):
+        return tuple(_from_json(arguments[0], item, name) for item in value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind in (int, str, bool) and type(value) is kind:
+        return value
+    raise ValueError(f"{name} must be of type {getattr(kind, '__name__', kind)}, got {value!r}")

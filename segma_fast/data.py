@@ -1,0 +1,233 @@
+"""Labelled pictures as uint8 tensors: scikit-learn's digits, data sets of the Hugging Face Hub, local folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segma_fast.files import replacing
+from segma_fast.sources import (
+    DataError,
+    choose_columns,
+    choose_splits,
+    decode_images,
+    encode_labels,
+    library,
+    open_splits,
+)
+
+__all__ = ["DataConfig", "DataError", "ImageData", "load_data"]
+
+_FORMAT = 1  # of the cached files: change it when the same configuration gives other content
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to load, and how to bring it into shape."""
+
+    dataset: str = "digits"
+    """"digits" (scikit-learn's 1,797 pictures of 8x8), a name on the Hugging Face Hub, or a local folder"""
+    subset: str | None = None
+    """configuration of a data set on the Hub, such as "cropped_digits" of SVHN"""
+    image_column: str | None = None
+    """column of the pictures; found if not given"""
+    label_columns: tuple[str, ...] = ()
+    """columns of the label, whose product is the class where there are several; found if not given"""
+    train_splits: tuple[str, ...] = ()
+    """splits to train on, joined; "train" or the only one if not given"""
+    test_split: str | None = None
+    """split to test on; found if not given, and where there is none a part of the training rows is held out"""
+    test_fraction: float = 0.2
+    """part of each class that is held out where there is no test split"""
+    split_seed: int = 0
+    """of the choice of the held-out rows"""
+    crop: int | None = None
+    """cut the middle crop x crop pixels out, before resizing"""
+    size: int | None = None
+    """resize to size x size pixels"""
+    grayscale: bool = False
+    """one channel; else three, unless all pictures have one"""
+    cache: Path | None = None
+    """folder of decoded data sets; default $SEGMA_FAST_CACHE or ~/.cache/segma_fast"""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.test_fraction < 1:
+            raise DataError(f"test_fraction must be between 0 and 1, both excluded, got {self.test_fraction}")
+        for name, value in (("crop", self.crop), ("size", self.size)):
+            if value is not None and value < 1:
+                raise DataError(f"{name} must be >= 1, got {value}")
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Pictures (uint8, (N, C, H, W)) and their classes (int64, (N,), 0..K-1), to train and to test on."""
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    class_names: tuple[str, ...]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.train_images.shape[1:]
+        return channels, height, width
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """All rows, those to train on first: what the cache holds."""
+
+    images: Tensor
+    labels: Tensor
+    train: int
+    names: list[str]
+
+    def checksum(self) -> int:
+        total = zlib.crc32(json.dumps([list(self.images.shape), self.train, self.names]).encode())
+        return zlib.crc32(self.images.numpy().data, zlib.crc32(self.labels.numpy().data, total))
+
+    def public(self, name: str) -> ImageData:
+        images, labels, train = self.images, self.labels, self.train
+        return ImageData(name, images[:train], labels[:train], images[train:], labels[train:], tuple(self.names))
+
+
+def load_data(config: DataConfig) -> ImageData:
+    """Load a data set; the decoded pictures are kept in a cache folder, except for the digits.
+
+    Folders are what ``datasets.load_dataset`` takes (Parquet files, ``train/cat/1.png``, ...) or what
+    ``save_to_disk`` wrote; a folder called ``digits`` is ``./digits``. The cache goes by the names, sizes and times
+    of a folder's files, and for the Hub by the data set's version; old entries are never removed.
+
+    Raises:
+        DataError: if the data set cannot be found or used; the message names the value and what was expected.
+    """
+    if config.dataset == "digits":
+        return _digits(config)
+    folder, cache = Path(config.dataset).expanduser(), _cache_folder(config)
+    local = folder.is_dir()
+    splits = None if local else open_splits(config, None)
+    version = _listing(folder, cache) if splits is None else _fingerprints(config.dataset, splits)
+    name = folder.resolve().name if local else config.dataset
+    readable = re.sub(r"[^\w.-]+", "_", name)
+    file = cache / f"{readable}-{_key(config, version)}.pt"
+    rows = _read(file)
+    if rows is None:
+        rows = _build(config, splits or open_splits(config, folder))
+        _write(file, rows)
+    return rows.public(name)
+
+
+def _digits(config: DataConfig) -> ImageData:
+    used = ("dataset", "test_fraction", "split_seed", "grayscale", "cache")
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name not in used and value != field.default:
+            raise DataError(f"the digits do not take {field.name}, got {value!r}; leave it out or name another dataset")
+    digits = library("sklearn.datasets").load_digits()
+    images = torch.from_numpy(np.rint(digits.images * (255 / 16)).astype(np.uint8))[:, None]
+    labels, names = torch.from_numpy(digits.target.astype(np.int64)), [str(name) for name in digits.target_names]
+    train, test = _hold_out(labels, names, config)
+    order = torch.cat([train, test])
+    return _Rows(images[order], labels[order], len(train), names).public("digits")
+
+
+# The cache ------------------------------------------------------------------------------------------------------
+
+
+def _cache_folder(config: DataConfig) -> Path:
+    return (config.cache or Path(os.environ.get("SEGMA_FAST_CACHE") or "~/.cache/segma_fast")).expanduser()
+
+
+def _listing(folder: Path, cache: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of each file that ``datasets`` may read, and where the folder is."""
+    files = [(str(folder.resolve()), 0, 0)]
+    for place, folders, names in os.walk(folder, followlinks=True):
+        here = Path(place)
+        folders[:] = [d for d in folders if not d.startswith(".") and (here / d).resolve() != cache.resolve()]
+        for path in (here / name for name in names if not name.startswith(".")):
+            if path.exists():
+                files.append((str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns))
+    return sorted(files)
+
+
+def _fingerprints(name: str, splits: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(name, ""), *((split, rows._fingerprint) for split, rows in splits.items())]
+
+
+def _key(config: DataConfig, version: Any) -> str:
+    fields = dataclasses.asdict(config)
+    unused = ["cache", "dataset"] + (["test_fraction", "split_seed"] if config.test_split else [])
+    content = [_FORMAT, {name: value for name, value in fields.items() if name not in unused}, version]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def _read(file: Path) -> _Rows | None:
+    if not file.exists():
+        return None
+    try:
+        content = torch.load(file, weights_only=True)
+        checksum = content.pop("checksum")
+        rows = _Rows(**content)
+        if rows.checksum() == checksum:
+            return rows
+    except Exception:  # whatever a damaged file brings about
+        pass
+    warnings.warn(f"{file} is damaged and is made anew", stacklevel=3)
+    return None
+
+
+def _write(file: Path, rows: _Rows) -> None:
+    try:
+        with replacing(file) as draft:
+            torch.save({**vars(rows), "checksum": rows.checksum()}, draft)
+    except (OSError, RuntimeError) as error:
+        warnings.warn(f"the decoded pictures could not be kept in {file}: {error}", stacklevel=3)
+
+
+# From the source to rows ----------------------------------------------------------------------------------------
+
+
+def _build(config: DataConfig, splits: dict[str, Any]) -> _Rows:
+    train, test = choose_splits(config, splits)
+    parts = {name: splits[name].with_format(None) for name in (*train, test) if name is not None}
+    image_column, label_columns = choose_columns(config, parts)
+    labels, names = encode_labels(parts, label_columns)
+    order, training = torch.arange(len(labels)), sum(len(parts[name]) for name in train)
+    if test is None:
+        kept, held = _hold_out(labels, names, config)
+        order, training = torch.cat([kept, held]), len(kept)
+    images = decode_images(config, parts, image_column, order.argsort().tolist())
+    return _Rows(images, labels[order], training, names)
+
+
+def _hold_out(labels: Tensor, names: list[str], config: DataConfig) -> tuple[Tensor, Tensor]:
+    """Rows to train on and rows to test on, both ascending, with the same part of each class in both."""
+    generator = torch.Generator().manual_seed(config.split_seed)
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for label, name in enumerate(names):
+        rows = (labels == label).nonzero().flatten()
+        if len(rows) == 1:
+            raise DataError(f"class {name!r} has 1 row, and at least 2 are needed to hold out a part of each class")
+        count = min(max(1, round(config.test_fraction * len(rows))), len(rows) - 1)
+        held[rows[torch.randperm(len(rows), generator=generator)[: max(0, count)]]] = True
+    return (~held).nonzero().flatten(), held.nonzero().flatten()

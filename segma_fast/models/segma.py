@@ -1,0 +1,147 @@
+"""SeGMA: an auto-encoder whose codes are fitted to a Gaussian mixture, one component a class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segma_fast.formulas import silverman_gamma
+from segma_fast.functional import fast_cw_distance
+from segma_fast.mixture import GaussianMixture
+from segma_fast.models.autoencoder import AutoEncoder
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Equation (9), ``MSE + α log d² + β CE``, and what the paper leaves open in it."""
+
+    alpha: float = 5.0
+    """weight α of log d²"""
+    beta: float = 10.0
+    """weight β of the cross-entropy on labelled rows; 0 for unsupervised SeGMA"""
+    rows: Literal["all", "unlabelled"] = "all"
+    """rows that count for MSE and d²: all, as the paper says, or unlabelled, as the authors' code does"""
+    gamma: float | None = None
+    """bandwidth γ; default (4/(3N))^(2/5) with N rows a component, counted by --gamma-rows"""
+    gamma_rows: Literal["distance", "unlabelled"] = "distance"
+    """rows that make N: those that enter d², or the unlabelled ones"""
+    backend: str = "auto"
+    """implementation of the distance; segma-fast info lists them"""
+    precision: str | None = None
+    """highest, high or medium; default torch's float32 matmul precision"""
+
+    def __post_init__(self) -> None:
+        if self.alpha < 0 or self.beta < 0 or self.alpha != self.alpha or self.beta != self.beta:
+            raise ValueError(f"alpha and beta must be >= 0, got alpha={self.alpha}, beta={self.beta}")
+        if self.gamma is not None and not self.gamma > 0:
+            raise ValueError(f"gamma must be > 0 or None, got {self.gamma}")
+
+
+class SeGMA(nn.Module):
+    """Auto-encoder, prior and objective together.
+
+    With β = 0 it is unsupervised SeGMA; with one component besides, CWAE.
+
+    Args:
+        autoencoder: images to codes of dimension D and back.
+        prior: the mixture in D dimensions.
+        objective: weights and rules of the loss.
+    """
+
+    def __init__(self, autoencoder: AutoEncoder, prior: GaussianMixture, objective: Objective) -> None:
+        super().__init__()
+        if autoencoder.latent_dim != prior.dim:
+            raise ValueError(f"codes have dimension {autoencoder.latent_dim}, the prior {prior.dim}: must be equal")
+        self.autoencoder = autoencoder
+        self.prior = prior
+        self.objective = objective
+
+    def forward(self, unlabelled: Tensor, labelled: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, equation (9).
+
+        Args:
+            unlabelled: images (n, C, H, W), uint8.
+            labelled: images (l, C, H, W), uint8; l = 0 leaves out the cross-entropy.
+            labels: their classes (l,), int64, which are numbers of components.
+
+        Returns:
+            The loss, 0-d, and its terms for the record, detached: ``reconstruction`` (squared error summed over
+            pixels, mean over rows), ``log_distance`` and, with β > 0, ``cross_entropy``.
+        """
+        objective = self.objective
+        images = as_pixels(torch.cat([unlabelled, labelled]))
+        codes = self.autoencoder.encode(images).float()
+        count = len(images) if objective.rows == "all" else len(unlabelled)
+        decoded = self.autoencoder.decode(codes[:count]).float()
+        reconstruction = squared_error(images[:count], decoded).mean()
+        unlabelled_rows = len(unlabelled) * _processes()
+        log_distance = self.distance(_of_all_processes(codes[:count]), unlabelled_rows, log=True)
+        loss = reconstruction + objective.alpha * log_distance
+        terms = {"reconstruction": reconstruction.detach(), "log_distance": log_distance.detach()}
+        if objective.beta > 0 and len(labels):
+            cross_entropy = F.nll_loss(self.prior.log_posterior(codes[len(unlabelled) :]), labels)
+            loss = loss + objective.beta * cross_entropy
+            terms["cross_entropy"] = cross_entropy.detach()
+        return loss, terms
+
+    def distance(self, codes: Tensor, unlabelled_rows: int | None = None, *, log: bool = False) -> Tensor:
+        """d² of codes (m, D) to the prior, equation (8), or its logarithm; 0-d."""
+        objective, prior = self.objective, self.prior
+        gamma = objective.gamma
+        if gamma is None:
+            rows = len(codes)
+            if objective.gamma_rows == "unlabelled" and unlabelled_rows is not None:
+                rows = unlabelled_rows
+            gamma = silverman_gamma(rows, prior.components)
+        return fast_cw_distance(
+            codes,
+            prior.means,
+            prior.proportions,
+            prior.variances,
+            gamma,
+            log=log,
+            backend=objective.backend,
+            precision=objective.precision,
+        )
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W), uint8 or floating point in [0, 1], to codes (N, D) in float32."""
+        return self.autoencoder.encode(as_pixels(images)).float()
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes (N, D) to images (N, C, H, W) in [0, 1], float32."""
+        return self.autoencoder.decode(codes).float()
+
+
+def as_pixels(images: Tensor) -> Tensor:
+    """uint8 images as float32 in [0, 1]; floating-point images as they are."""
+    return images if images.is_floating_point() else images.float() / 255
+
+
+def squared_error(images: Tensor, decoded: Tensor) -> Tensor:
+    """Squared error summed over the pixels of each image, (N, ...) -> (N,), equation (1)."""
+    return (images - decoded).square().flatten(1).sum(1)
+
+
+def _processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _of_all_processes(codes: Tensor) -> Tensor:
+    """The codes of all processes, differentiably: d² belongs to the whole batch, not to a process's share of it.
+
+    Each process then has the whole loss; the gradients that arrive at its own rows are summed over the processes
+    and DistributedDataParallel's mean over them gives exactly the gradient of one process with the whole batch.
+    """
+    if _processes() == 1:
+        return codes
+    from torch.distributed.nn.functional import all_gather
+
+    return torch.cat(all_gather(codes))

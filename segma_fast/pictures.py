@@ -1,0 +1,97 @@
+"""Pictures for the run folder: grids of images, and the codes in two dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from segma_fast import explore
+from segma_fast.data import ImageData
+from segma_fast.files import replacing
+from segma_fast.models.segma import SeGMA, as_pixels
+
+SMALLEST_SIDE = 48  # images are enlarged by a whole number to be at least this high
+GAP = 4
+
+
+def save_grid(images: Tensor, path: Path) -> Path:
+    """Write images (rows, columns, C, H, W) in [0, 1], C = 1 or 3, as one PNG on white ground."""
+    scale = max(1, -(-SMALLEST_SIDE // images.shape[-2]))
+    pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+    pixels = pixels.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+    rows, columns, channels, height, width = pixels.shape
+    canvas = torch.full((channels, rows * (height + GAP) + GAP, columns * (width + GAP) + GAP), 255, dtype=torch.uint8)
+    for row in range(rows):
+        for column in range(columns):
+            top, left = GAP + row * (height + GAP), GAP + column * (width + GAP)
+            canvas[:, top : top + height, left : left + width] = pixels[row, column]
+    array = canvas[0].numpy() if channels == 1 else canvas.permute(1, 2, 0).numpy()
+    with replacing(path) as draft:
+        Image.fromarray(np.ascontiguousarray(array)).save(draft)
+    return path
+
+
+def save_codes(codes: Tensor, labels: Tensor, means: Tensor, class_names: Sequence[str], path: Path) -> Path:
+    """Write a scatter plot of codes (n, D), coloured by their labels (n,), with the component means (K, D)."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    points, centres = (t.cpu().numpy() for t in explore.plane(codes, means))
+    figure = Figure(figsize=(7, 6), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    palette = colormaps["tab10" if len(class_names) <= 10 else "turbo"]
+    kept = labels.cpu().numpy()
+    for index, name in enumerate(class_names):
+        colour = palette(index if len(class_names) <= 10 else index / (len(class_names) - 1))
+        own = points[kept == index]
+        axes.scatter(own[:, 0], own[:, 1], s=9, color=colour, alpha=0.7, linewidths=0, label=name)
+    axes.scatter(centres[:, 0], centres[:, 1], s=150, marker="X", color="white", edgecolors="black", zorder=3)
+    for index, (x, y) in enumerate(centres):
+        axes.annotate(str(index), (x, y), xytext=(8, 6), textcoords="offset points", fontsize=11, weight="bold")
+    flat = codes.shape[1] > 2
+    axes.set_title("Codes of the test set" + (", first two principal components" if flat else ""))
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.legend(title="class", markerscale=2, frameon=False, bbox_to_anchor=(1.0, 1.0), loc="upper left", fontsize=8)
+    axes.text(0.01, 0.01, "crosses: component means", transform=axes.transAxes, fontsize=8)
+    with replacing(path) as draft:
+        figure.savefig(draft)
+    return path
+
+
+def save_all(model: SeGMA, data: ImageData, folder: Path, columns: int = 10) -> list[Path]:
+    """The pictures of a finished run, from images of the test set; the same for the same model."""
+    device = model.prior.means.device
+    generator = torch.Generator(device).manual_seed(0)
+    images, labels = data.test_images.to(device), data.test_labels.to(device)
+    classes = torch.arange(data.classes, device=device)
+    first = torch.stack([(labels == k).nonzero()[0, 0] for k in classes if (labels == k).any()])
+    shown = images[: columns * 5]
+    rows = shown.split(columns)
+    pairs = [t for row in rows if len(row) == columns for t in (as_pixels(row), model.decode(model.encode(row)))]
+    paths = [
+        save_grid(explore.sample_components(model, columns, generator=generator), folder / "samples.png"),
+        save_codes(
+            model.encode(images[:5000]),
+            labels[:5000],
+            model.prior.means.detach(),
+            data.class_names,
+            folder / "codes.png",
+        ),
+    ]
+    if pairs:
+        paths.append(save_grid(torch.stack(pairs), folder / "reconstructions.png"))
+    start, end = images[first], images[first.roll(-1)]
+    lines = explore.interpolate(model, start, end, columns)
+    ends = (as_pixels(start)[:, None], as_pixels(end)[:, None])
+    paths.append(save_grid(torch.cat([ends[0], lines, ends[1]], 1), folder / "interpolations.png"))
+    if model.prior.components > 1:
+        source = explore.classify(model, start)
+        target = (source + model.prior.components // 2) % model.prior.components
+        moved = explore.transfer(model, start, source, target, columns)
+        paths.append(save_grid(torch.cat([ends[0], moved], 1), folder / "transfer.png"))
+    return paths

@@ -1,0 +1,97 @@
+"""The record of a training run: metrics.csv, TensorBoard events, and the progress bar."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from segma_fast.files import write_text
+from segma_fast.run import METRICS
+
+COLUMNS = (
+    "step",
+    "epoch",
+    "seconds",
+    "images_per_second",
+    "loss",
+    "reconstruction",
+    "log_distance",
+    "cross_entropy",
+    "test_error",
+)
+
+
+class Records:
+    """Writes lines of metrics, on the main process only.
+
+    Args:
+        run_dir: the run folder.
+        accelerator: whose tracker gets the same numbers.
+        start: the step that the run continues from; lines behind it, of a run that was stopped, are dropped.
+        steps, images_per_step: of the whole run, for the progress bar.
+    """
+
+    def __init__(self, run_dir: Path, accelerator: Accelerator, start: int, steps: int, images_per_step: int) -> None:
+        self.accelerator = accelerator
+        self.main = accelerator.is_main_process
+        self.path = run_dir / METRICS
+        self.images_per_step = images_per_step
+        accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": start or None}})
+        if self.main:
+            write_text(self.path, self._kept(start))
+        self.bar = tqdm(
+            total=steps * images_per_step,
+            initial=start * images_per_step,
+            unit=" images",
+            unit_scale=True,
+            desc="training",
+            disable=None if self.main else True,  # None: only where somebody sees it
+        )
+
+    def _kept(self, start: int) -> str:
+        lines = [",".join(COLUMNS)]
+        if start and self.path.exists():
+            for line in self.path.read_text().splitlines()[1:]:
+                cells = line.split(",")
+                if len(cells) == len(COLUMNS) and int(cells[0]) <= start:
+                    lines.append(line)
+        return "\n".join(lines) + "\n"
+
+    def advance(self) -> None:
+        self.bar.update(self.images_per_step)
+
+    def write(self, values: dict[str, Any]) -> None:
+        """Record a line; numbers that are not given stay empty."""
+        step = values["step"]
+        self.accelerator.log({k: v for k, v in values.items() if k not in ("step", "seconds")}, step=step)
+        if not self.main:
+            return
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(
+            [f"{v:.7g}" if isinstance(v := values.get(name, ""), float) else v for name in COLUMNS]
+        )
+        with self.path.open("a") as file:
+            file.write(line.getvalue())
+        shown = ("loss", "reconstruction", "log_distance", "cross_entropy", "test_error")
+        self.bar.set_postfix({name: f"{values[name]:.3g}" for name in shown if name in values}, refresh=False)
+        if "test_error" in values and self.bar.disable:
+            print(
+                f"step {step}, epoch {values['epoch']:.1f}: loss {values['loss']:.3f}, "
+                f"test error {100 * values['test_error']:.2f} %, {values['images_per_second']:.0f} images/s",
+                flush=True,
+            )
+
+    def __enter__(self) -> Records:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.close()
+        self.accelerator.end_training()

@@ -1,0 +1,275 @@
+"""What the library ``datasets`` gives, as tensors: splits, columns, labels and decoded pictures."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from segma_fast.data import DataConfig
+
+_LABEL_NAMES = ("label", "labels", "class", "class_label", "target", "targets", "y")
+_TEST_SPLITS = ("test", "validation", "valid", "val")
+_ROWS_AT_ONCE = 256  # held in encoded form
+
+
+class DataError(ValueError):
+    """A data set that cannot be used as it was asked for."""
+
+
+def library(name: str) -> Any:
+    """A module of the optional dependencies.
+
+    Raises:
+        DataError: if it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = {"sklearn": "scikit-learn", "PIL": "pillow"}.get(name.split(".")[0], name)
+        raise DataError(f'{package} is needed for this data set: pip install "segma-fast[train]"') from error
+
+
+def open_splits(config: DataConfig, folder: Path | None) -> dict[str, Any]:
+    """The splits, by name, of a folder or, where that is None, of the data set on the Hub.
+
+    Raises:
+        DataError: if there is no such data set, or it cannot be reached or read.
+    """
+    if folder is None and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", config.dataset):
+        raise DataError(f"dataset {config.dataset!r} is neither an existing folder nor a name on the Hub (owner/name)")
+    datasets = library("datasets")
+    try:
+        if folder and ((folder / "dataset_dict.json").exists() or (folder / "state.json").exists()):
+            found = datasets.load_from_disk(str(folder))
+        else:
+            found = datasets.load_dataset(str(folder.resolve()) if folder else config.dataset, name=config.subset)
+    except Exception as error:  # of many kinds, some of them bare
+        raise DataError(f"dataset {config.dataset!r} {_reason(error, config, folder)}") from error
+    return dict(found) if isinstance(found, dict) else {"train": found}
+
+
+def _reason(error: Exception, config: DataConfig, folder: Path | None) -> str:
+    text = " ".join(str(error).split())
+    if "Config name is missing" in text:
+        return f"has several subsets, set subset to one of {''.join(re.findall(r'[[].*?[]]', text)[:1])}"
+    if "BuilderConfig" in text and "not found" in text:
+        return f"has no subset {config.subset!r}: {text}"
+    if folder is None and isinstance(error, ConnectionError):
+        return f"is not a local folder, and the Hugging Face Hub cannot be reached (no network, or offline): {text}"
+    if folder is None and type(error).__name__ == "DatasetNotFoundError":
+        return f"is not a local folder, and is not on the Hugging Face Hub or is private there: {text}"
+    if isinstance(error, FileNotFoundError):
+        return f"has no pictures or tables that could be loaded: {text}"
+    cause = f" ({' '.join(str(error.__cause__).split())})" if error.__cause__ else ""
+    return f"could not be loaded: {type(error).__name__}: {text}{cause}"
+
+
+def choose_splits(config: DataConfig, splits: dict[str, Any]) -> tuple[tuple[str, ...], str | None]:
+    """The splits to train on and the one to test on, None where there is none.
+
+    Raises:
+        DataError: for a split that is not there, is empty or is named twice.
+    """
+    found = ("train",) if "train" in splits or len(splits) != 1 else tuple(splits)
+    train = config.train_splits or found
+    test = config.test_split or next((name for name in _TEST_SPLITS if name in splits and name not in train), None)
+    for option, names in (("train_splits", train), ("test_split", (test,) if test else ())):
+        for name in names:
+            _check_known("split", name, splits, f"dataset {config.dataset!r}", option)
+            if not len(splits[name]):
+                raise DataError(f"split {name!r} of {config.dataset!r} has no rows")
+    if len({*train, test}) != len(train) + 1:
+        raise DataError(f"a split may be used once, got train_splits={train} and test_split={test!r}")
+    return train, test
+
+
+def choose_columns(config: DataConfig, parts: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """The column of the pictures and those of the label.
+
+    Raises:
+        DataError: for a column that is not there, or if none could be found.
+    """
+    features = next(iter(parts.values())).features
+    image = config.image_column or _find_image(features)
+    if image is None:
+        raise DataError(f"{config.dataset!r} has no column of pictures among {_listed(features)}; set image_column")
+    labels = config.label_columns or _find_label(features)
+    if not labels:
+        raise DataError(
+            f"{config.dataset!r} has no column that is plainly the label (labels are needed for the evaluation); "
+            f"set label_columns to one or several of {_listed(features)}"
+        )
+    for split, part in parts.items():
+        for option, names in (("image_column", (image,)), ("label_columns", labels)):
+            for name in names:
+                _check_known("column", name, part.features, f"split {split!r} of {config.dataset!r}", option)
+    return image, labels
+
+
+def _find_image(features: Any) -> str | None:
+    kind = library("datasets").Image
+    for name, feature in features.items():
+        if isinstance(feature, kind) or (isinstance(feature, dict) and set(feature) == {"bytes", "path"}):
+            return str(name)
+    return None
+
+
+def _find_label(features: Any) -> tuple[str, ...]:
+    kind = library("datasets").ClassLabel
+    named = [name for known in _LABEL_NAMES for name in features if name.lower() == known]
+    classes = [name for name, feature in features.items() if isinstance(feature, kind)]
+    found: list[str] = [*(name for name in named if name in classes), *classes, *named]
+    return tuple(found[:1])
+
+
+def _check_known(kind: str, name: str, known: Any, where: str, option: str) -> None:
+    if name not in known:
+        raise DataError(f"{where} has no {kind} {name!r} ({option}); there are {_listed(known)}")
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(map(repr, names))
+
+
+def encode_labels(parts: dict[str, Any], columns: tuple[str, ...]) -> tuple[Tensor, list[str]]:
+    """The classes of the rows of all splits, one after the other, (N,), int64, in 0..K-1, and the K names.
+
+    Raises:
+        DataError: if a row has no label, or a column holds something else than integers, strings or booleans.
+    """
+    labels, names = _encode(parts, columns[0])
+    if len(columns) > 1:
+        names = [f"{columns[0]}={name}" for name in names]
+    for column in columns[1:]:
+        more, more_names = _encode(parts, column)
+        labels = labels * len(more_names) + more
+        names = [f"{left}, {column}={right}" for left in names for right in more_names]
+    return labels, names
+
+
+def _encode(parts: dict[str, Any], column: str) -> tuple[Tensor, list[str]]:
+    first = next(iter(parts))
+    feature = parts[first].features[column]
+    labelled = isinstance(feature, library("datasets").ClassLabel)
+    values: list[Any] = []
+    for split, part in parts.items():
+        if labelled and part.features[column] != feature:
+            raise DataError(f"column {column!r} has other classes in split {split!r} than in {first!r}")
+        own = part.select_columns([column])[:][column]
+        nowhere = all(isinstance(value, int) and value == -1 for value in own)  # how unlabelled splits are published
+        missing = [row for row, value in enumerate(own) if value is None or nowhere or (labelled and value < 0)]
+        if missing:
+            raise DataError(
+                f"split {split!r} has no label in column {column!r} for {len(missing)} of its {len(own)} rows, the "
+                f"first is row {missing[0]}; name splits and columns that have labels"
+            )
+        values += own
+    kinds = {type(value) for value in values}
+    if kinds not in ({bool}, {int}, {str}):
+        raise DataError(f"the label column {column!r} must hold integers, strings or booleans, got {feature}")
+    if labelled:
+        return torch.tensor(values), [str(name) for name in feature.names]
+    distinct, places = np.unique(np.array(values), return_inverse=True)
+    binary = kinds == {bool} or distinct.tolist() == [-1, 1]
+    names = [("yes" if value > 0 else "no") if binary else str(value) for value in distinct.tolist()]
+    return torch.from_numpy(places.astype(np.int64)), names
+
+
+def decode_images(config: DataConfig, parts: dict[str, Any], column: str, places: list[int]) -> Tensor:
+    """The pictures of all splits, cropped and resized.
+
+    Args:
+        config: for ``crop``, ``size`` and ``grayscale``.
+        parts: ``datasets.Dataset`` by name of the split.
+        column: of the pictures.
+        places: where in the result each row goes, a permutation of 0..N-1.
+
+    Returns:
+        (N, C, H, W), uint8; C is 1 if grayscale is asked for or all pictures are gray, else 3.
+
+    Raises:
+        DataError: for a picture that is missing, cannot be read or does not have the size of the others.
+    """
+    pillow, datasets = library("PIL.Image"), library("datasets")
+    feature = next(iter(parts.values())).features[column]
+    reader = datasets.Image(mode=getattr(feature, "mode", None))
+    encoded = {}
+    for split, part in parts.items():
+        part = part.select_columns([column])
+        if isinstance(part.features[column], datasets.Image):
+            part = part.cast_column(column, datasets.Image(decode=False))
+        encoded[split] = part
+    split = next(iter(parts))
+    first = _open(reader, encoded[split][0][column], split, 0, config.crop)
+    width, height = (config.size, config.size) if config.size else first.size
+
+    def put(split: str, row: int, raw: Any, mode: str, target: np.ndarray[Any, Any]) -> bool:
+        image = _open(reader, raw, split, row, config.crop)
+        if mode == "L" and image.mode not in ("1", "L") and not config.grayscale:
+            return False
+        if not config.size and image.size != first.size:
+            raise DataError(
+                f"{_where(split, row, raw)} is {_pixels(image)}, the first picture is {_pixels(first)}; set size to "
+                f"resize all to size x size pixels"
+            )
+        image = image if image.mode == mode else image.convert(mode)
+        if image.size != (width, height):
+            image = image.resize((width, height), pillow.Resampling.BILINEAR)
+        target[:] = np.asarray(image).reshape(height, width, -1).transpose(2, 0, 1)
+        return True
+
+    def fill(mode: str) -> np.ndarray[Any, Any] | None:
+        images = np.empty((len(places), len(mode), height, width), dtype=np.uint8)
+        start = 0
+        with ThreadPoolExecutor() as pool, library("tqdm").tqdm(total=len(places), desc="pictures", delay=2) as bar:
+            for split, part in encoded.items():
+                for row in range(0, len(part), _ROWS_AT_ONCE):
+                    raws = part[row : row + _ROWS_AT_ONCE][column]
+                    rows = range(row, row + len(raws))
+                    targets = (images[places[start + i]] for i in rows)
+                    if not all(list(pool.map(put, [split] * len(raws), rows, raws, [mode] * len(raws), targets))):
+                        return None
+                    bar.update(len(raws))
+                start += len(part)
+        return images
+
+    gray = config.grayscale or first.mode in ("1", "L")
+    images = fill("L") if gray else None
+    return torch.from_numpy(fill("RGB") if images is None else images)
+
+
+def _open(reader: Any, raw: Any, split: str, row: int, crop: int | None) -> Any:
+    """A decoded picture in its own mode, cropped."""
+    where = _where(split, row, raw)
+    if raw is None or raw == {"bytes": None, "path": None}:
+        raise DataError(f"{where} has no picture")
+    try:
+        image = reader.decode_example(raw if isinstance(raw, dict) else reader.encode_example(raw))
+    except Exception as error:  # of many kinds, depending on the file format
+        reason = re.sub(r" <_io\..*?>", "", f"{type(error).__name__}: {error}")
+        raise DataError(f"the picture of {where} cannot be read: {reason}") from error
+    if image.mode.startswith(("I", "F")):
+        raise DataError(f"the picture of {where} must have 8 bits a channel, got mode {image.mode}")
+    if crop is None:
+        return image
+    if crop > min(image.size):
+        raise DataError(f"crop must not be larger than the pictures, got {crop} and {where} is {_pixels(image)}")
+    left, top = (image.width - crop) // 2, (image.height - crop) // 2
+    return image.crop((left, top, left + crop, top + crop))
+
+
+def _where(split: str, row: int, raw: Any) -> str:
+    path = raw.get("path") if isinstance(raw, dict) else None
+    return f"row {row} of split {split!r}" + (f" ({path})" if path else "")
+
+
+def _pixels(image: Any) -> str:
+    return f"{image.width}x{image.height} pixels"

@@ -1,0 +1,93 @@
+"""``segma-fast train``: flags to a configuration, a run, its pictures and its table."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from segma_fast import report
+from segma_fast.config import EXPERIMENTS, PRESETS, TrainConfig, load_config, starting_config
+from segma_fast.run import CONFIG
+from segma_fast.training import train
+
+
+@dataclass(frozen=True)
+class TrainCommand:
+    """Train SeGMA and leave a run folder: configuration, metrics, checkpoint, pictures, report.
+
+    examples:
+      segma-fast train                                       the 1,797 digits of scikit-learn, 100 labels
+      segma-fast train --experiment mnist --preset authors   MNIST from the Hub with the authors' rules
+      segma-fast train --experiment mnist --dataset ./mnist --minutes 20    a folder, for 20 minutes
+      segma-fast train --beta 0 --run-dir runs/unsupervised                 unsupervised SeGMA
+      segma-fast train --beta 0 --components 1 --run-dir runs/cwae          CWAE
+      segma-fast train --dataset ./pictures --size 64 --network conv --latent-dim 32 --run-dir runs/pictures
+      segma-fast train --resume --run-dir runs/digits        go on after an interruption
+      segma-fast train --config runs/digits/config.json --seed 1 --run-dir runs/seed1
+    """
+
+    config: TrainConfig
+    experiment: Literal["digits", "mnist", "svhn", "celeba"] = "digits"
+    """data set, networks and batch sizes to start from; every other flag changes one of them"""
+    preset: Literal["paper", "authors"] | None = None
+    """the rules of the paper, or of its authors' code, where they differ"""
+    config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
+    """a config.json to start from instead"""
+    resume: bool = False
+    """continue the run in --run-dir from its last checkpoint"""
+    overwrite: bool = False
+    """replace the run in --run-dir"""
+
+
+def train_command(arguments: list[str]) -> None:
+    """Run ``segma-fast train`` with these arguments."""
+    command = parse(arguments)
+    config = command.config
+    try:
+        outcome = train(config, resume=command.resume, overwrite=command.overwrite)
+    except KeyboardInterrupt:
+        print(f"\nstopped; continue with: segma-fast train --resume --run-dir {config.run_dir}", file=sys.stderr)
+        raise
+    from accelerate import PartialState
+
+    if not PartialState().is_main_process:
+        return
+    from segma_fast import pictures
+
+    paths = pictures.save_all(outcome.model, outcome.data, config.run_dir)
+    summary = report.summarize(outcome, config)
+    report.save(summary, config.run_dir)
+    print(report.table(summary))
+    print(f"  {'run folder':<22} {config.run_dir} ({', '.join(path.name for path in paths)})")
+
+
+def parse(arguments: list[str]) -> TrainCommand:
+    """The command from its flags: defaults from ``--resume``'s run, ``--config``, ``--experiment`` and ``--preset``."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--experiment", choices=EXPERIMENTS, default="digits")
+    early.add_argument("--preset", choices=PRESETS)
+    early.add_argument("--config", type=Path)
+    early.add_argument("--run-dir", "--run_dir", type=Path)
+    early.add_argument("--resume", action="store_true")
+    known, _ = early.parse_known_args(arguments)
+    base = starting_config(known.experiment, known.preset)
+    if known.config is not None:
+        base = load_config(known.config)
+        if known.preset:
+            base = dataclasses.replace(base, **PRESETS[known.preset])
+    elif known.resume:
+        run_dir = known.run_dir or base.run_dir
+        base = dataclasses.replace(load_config(run_dir / CONFIG), run_dir=run_dir)
+    return tyro.cli(
+        TrainCommand,
+        prog="segma-fast train",
+        args=arguments,
+        default=TrainCommand(base),
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )

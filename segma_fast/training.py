@@ -1,0 +1,225 @@
+"""Training SeGMA: one plain loop, from a configuration to a run folder."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor
+
+from segma_fast.batches import Rows, share
+from segma_fast.config import TrainConfig, differences, load_config, save_config
+from segma_fast.data import ImageData, load_data
+from segma_fast.files import publish_folder
+from segma_fast.labels import choose_labelled
+from segma_fast.metrics import Evaluation, evaluate
+from segma_fast.models.segma import SeGMA
+from segma_fast.records import Records
+from segma_fast.run import CHECKPOINTS, CONFIG, DataInfo, build_model, clear_run, latest_checkpoint
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished (or timed-out) run."""
+
+    model: SeGMA
+    data: ImageData
+    evaluation: Evaluation
+    steps: int
+    epochs: float
+    seconds_per_step: float
+    complete: bool
+
+
+class Clock:
+    """Seconds spent in steps, over all sittings of a run; a part of the checkpoint."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.steps = 0
+
+    def state_dict(self) -> dict[str, float]:
+        return {"seconds": self.seconds, "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.seconds, self.steps = float(state["seconds"]), int(state["steps"])
+
+
+def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False) -> Outcome:
+    """Train a model and leave a run folder behind.
+
+    Args:
+        config: the run; ``config.run_dir`` receives it.
+        resume: continue the run in that folder from its last checkpoint, to the same weights as one never stopped.
+        overwrite: replace a run that is in that folder.
+
+    Raises:
+        ValueError: if the folder holds a run and neither ``resume`` nor ``overwrite`` is given, if there is nothing
+            to resume or its configuration differs (the message names the fields), if labels or batches do not fit
+            the data, or if the number of processes does not divide a batch.
+        FloatingPointError: if the loss stops being finite; the last checkpoint stays.
+    """
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision,
+        cpu=config.device == "cpu",
+        log_with="tensorboard",
+        project_dir=config.run_dir,
+    )
+    checkpoint = prepare_folder(config, accelerator, resume, overwrite)
+    with accelerator.main_process_first():
+        data = load_data(config.data)
+    labelled, pool = choose_rows(config, data, accelerator.num_processes)
+    set_seed(config.seed)
+    info = DataInfo(data.name, data.image_shape, data.class_names)
+    counts = torch.bincount(data.train_labels[labelled.indices], minlength=data.classes)
+    model = build_model(config, info, counts if len(labelled.indices) else None)
+    optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    plain_model: SeGMA = accelerator.unwrap_model(model)
+    images, labels = data.train_images.to(accelerator.device), data.train_labels.to(accelerator.device)
+    test_images, test_labels = data.test_images.to(accelerator.device), data.test_labels.to(accelerator.device)
+
+    start = 0
+    clock = Clock()
+    accelerator.register_for_checkpointing(clock)
+    if checkpoint is None:
+        if accelerator.is_main_process:
+            save_config(config, config.run_dir / CONFIG)
+            info.save(config.run_dir)
+    else:
+        accelerator.load_state(str(checkpoint[0]))
+        start = checkpoint[1]
+    steps = config.epochs * pool.steps
+    rows = len(pool[0]) + len(labelled[0])
+    process = (accelerator.process_index, accelerator.num_processes)
+    began = time.perf_counter()
+    step = start
+
+    with Records(config.run_dir, accelerator, start, steps, rows) as records:
+        tick = time.perf_counter()
+        while step < steps:
+            unlabelled_rows = share(pool[step], *process).to(images.device, non_blocking=True)
+            labelled_rows = share(labelled[step], *process).to(images.device, non_blocking=True)
+            loss, terms = model(images[unlabelled_rows], images[labelled_rows], labels[labelled_rows])
+            optimizer.zero_grad(set_to_none=True)
+            accelerator.backward(loss)
+            if config.clip_norm is not None:
+                accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
+            if config.clip_value is not None:
+                accelerator.clip_grad_value_(model.parameters(), config.clip_value)
+            optimizer.step()
+            step += 1
+            records.advance()
+
+            timed_out = config.minutes is not None and time.perf_counter() - began > 60 * config.minutes
+            timed_out = agree(timed_out, accelerator, step)
+            saving = step % config.checkpoint_every == 0 or step == steps or timed_out
+            if not (saving or step % config.log_every == 0):
+                continue
+            line = {"loss": loss.detach(), **terms}
+            values = {name: accelerator.reduce(value, "mean").item() for name, value in line.items()}
+            now = time.perf_counter()
+            done = step - clock.steps
+            clock.seconds += now - tick
+            clock.steps = step
+            values |= {"step": step, "epoch": step / pool.steps, "seconds": clock.seconds}
+            values["images_per_second"] = rows * done / (now - tick)
+            if not torch.isfinite(torch.tensor(values["loss"])):
+                raise FloatingPointError(f"the loss is {values['loss']} at step {step}: {values}; lower learning_rate?")
+            if saving:
+                values["test_error"] = evaluate(plain_model, test_images, test_labels, data.classes).test_error
+                records.write(values)
+                save_checkpoint(accelerator, config.run_dir, step)
+            else:
+                records.write(values)
+            tick = time.perf_counter()
+            if timed_out:
+                break
+
+    evaluation = evaluate(plain_model, test_images, test_labels, data.classes)
+    per_step = clock.seconds / max(1, clock.steps)
+    return Outcome(plain_model, data, evaluation, step, step / pool.steps, per_step, step >= steps)
+
+
+def prepare_folder(
+    config: TrainConfig, accelerator: Accelerator, resume: bool, overwrite: bool
+) -> tuple[Path, int] | None:
+    """Check the run folder against what is asked; the checkpoint to continue from, if any."""
+    config_file = config.run_dir / CONFIG
+    if resume:
+        if not config_file.exists():
+            raise ValueError(f"nothing to resume: {config.run_dir} holds no run")
+        changed = differences(load_config(config_file), config)
+        if changed:
+            raise ValueError(f"cannot resume {config.run_dir} with another configuration: {'; '.join(changed)}")
+        return latest_checkpoint(config.run_dir)
+    exists = config_file.exists()
+    accelerator.wait_for_everyone()
+    if exists and not overwrite:
+        raise ValueError(
+            f"{config.run_dir} holds a run already: --resume continues it, --overwrite replaces it, and another "
+            "--run-dir keeps it"
+        )
+    if exists and accelerator.is_main_process:
+        clear_run(config.run_dir)
+    accelerator.wait_for_everyone()
+    return None
+
+
+def choose_rows(config: TrainConfig, data: ImageData, processes: int) -> tuple[Rows, Rows]:
+    """The labelled rows and the pool of unlabelled ones, each in batches."""
+    labelled = torch.empty(0, dtype=torch.int64)
+    batch = 0
+    if config.objective.beta > 0:
+        if config.labels == 0 or config.labelled_batch_size == 0:
+            raise ValueError(
+                f"labels={config.labels} and labelled_batch_size={config.labelled_batch_size} with beta="
+                f"{config.objective.beta}: set beta to 0 for an unsupervised model"
+            )
+        labelled = choose_labelled(
+            data.train_labels, config.labels, config.label_choice, data.classes, seed=config.seed
+        )
+        batch = min(config.labelled_batch_size, len(labelled))
+    free = torch.ones(len(data.train_labels), dtype=torch.bool)
+    if config.unlabelled_pool == "rest":
+        free[labelled] = False
+    pool = free.nonzero()[:, 0]
+    if len(pool) < config.batch_size:
+        raise ValueError(f"batch_size={config.batch_size}, but only {len(pool)} unlabelled rows are left to draw from")
+    for name, size in (("batch_size", config.batch_size), ("labelled_batch_size", batch)):
+        if size % processes:
+            raise ValueError(f"{name}={size} must be a multiple of the {processes} processes")
+    return Rows(labelled, batch, config.seed), Rows(pool, config.batch_size, config.seed)
+
+
+def agree(stop: bool, accelerator: Accelerator, step: int) -> bool:
+    """The main process's word on whether time is up, asked every 20 steps where there are several processes."""
+    if accelerator.num_processes == 1:
+        return stop
+    if step % 20:
+        return False
+    flag: Tensor = accelerator.reduce(torch.tensor(float(stop), device=accelerator.device), "sum")
+    return flag.item() > 0
+
+
+def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int) -> None:
+    """Write a checkpoint under another name, give it its own when it is whole, and drop the ones before it."""
+    folder = run_dir / CHECKPOINTS
+    final, draft = folder / f"step-{step}", folder / ".part"
+    if accelerator.is_main_process:
+        shutil.rmtree(draft, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(draft))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        publish_folder(draft, final)
+        for old in folder.glob("step-*"):
+            if old != final:
+                shutil.rmtree(old, ignore_errors=True)
+    accelerator.wait_for_everyone()
