@@ -29,7 +29,7 @@ def energy(x: Tensor, h: Tensor, w: Tensor, *, backend: str, precision: str) -> 
         h: widths, (M,), ``2 v_a + 2γ`` for a Gaussian of variance v_a, float64.
         w: signed weights, (M,), float64.
         backend: the name of a backend with operators.
-        precision: ``"highest"``, ``"high"`` or ``"medium"``.
+        precision: ``"highest"``, ``"high"``, ``"medium"`` or ``"default"`` for torch's own setting.
 
     Returns:
         A 0-d float64 tensor.

@@ -114,9 +114,10 @@ class _Rows:
 def load_data(config: DataConfig) -> ImageData:
     """Load a data set; the decoded pictures are kept in a cache folder, except for the digits.
 
-    Folders are what ``datasets.load_dataset`` takes (Parquet files, ``train/cat/1.png``, ...) or what
-    ``save_to_disk`` wrote; a folder called ``digits`` is ``./digits``. The cache goes by the names, sizes and times
-    of a folder's files, and for the Hub by the data set's version; old entries are never removed.
+    Folders are what ``datasets.load_dataset`` takes (``train-00000-of-00001.parquet``, ``train/cat/1.png``; splits
+    with names of their own in ``data/extra-00000-of-00001.parquet``) or what ``save_to_disk`` wrote; a folder called
+    ``digits`` is ``./digits``. The cache goes by the names, sizes and times of a folder's files, and for the Hub by
+    the data set's version; old entries are never removed.
 
     Raises:
         DataError: if the data set cannot be found or used; the message names the value and what was expected.

@@ -72,13 +72,13 @@ def choose_backend(requested: str, device: torch.device, dtype: torch.dtype, dim
 
 
 def choose_precision(requested: str | None) -> str:
-    """``requested``, or ``torch.get_float32_matmul_precision()`` for None.
+    """``requested``, or ``"default"`` for None: the operators then ask ``torch.get_float32_matmul_precision()``.
 
     Raises:
         ValueError: if it is not one of ``"highest"``, ``"high"``, ``"medium"``.
     """
     if requested is None:
-        return torch.get_float32_matmul_precision()
+        return "default"
     if requested not in PRECISIONS:
         raise ValueError(f"precision={requested!r} is unknown, expected None or one of {PRECISIONS}")
     return requested

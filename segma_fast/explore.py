@@ -102,15 +102,20 @@ def classify(model: SeGMA, images: Tensor) -> Tensor:
 
 
 def plane(codes: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes (n, D) and means (K, D) in two dimensions: the principal plane of the codes, or themselves for D ≤ 2."""
+    """Codes (n, D) and means (K, D) in two dimensions: themselves for D ≤ 2, else their joint t-SNE embedding.
+
+    K means that are equally far from each other have no faithful projection to a plane; t-SNE keeps neighbourhoods.
+    """
     dim = codes.shape[1]
     if dim <= 2:
         pad = (0, 2 - dim)
         return torch.nn.functional.pad(codes, pad), torch.nn.functional.pad(means, pad)
-    centre = codes.mean(0)
-    axes = torch.linalg.svd(codes - centre, full_matrices=False)[2][:2]
-    axes = axes * torch.where(axes.gather(1, axes.abs().argmax(1, keepdim=True)) < 0, -1, 1)  # one sign, always
-    return (codes - centre) @ axes.T, (means - centre) @ axes.T
+    from sklearn.manifold import TSNE
+
+    points = torch.cat([codes, means]).cpu().numpy()
+    perplexity = min(30.0, max(1.0, (len(points) - 1) / 3))
+    flat = torch.from_numpy(TSNE(init="pca", random_state=0, perplexity=perplexity).fit_transform(points))
+    return flat[: len(codes)], flat[len(codes) :]
 
 
 def _means(model: SeGMA, components: Tensor, name: str) -> Tensor:
@@ -129,5 +134,5 @@ def _line(start: Tensor, end: Tensor, steps: int) -> Tensor:
 
 
 def _decoded(model: SeGMA, codes: Tensor) -> Tensor:
-    images = model.decode(codes.flatten(0, 1))
-    return images.unflatten(0, codes.shape[:2])
+    images: Tensor = model.decode(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
+    return images

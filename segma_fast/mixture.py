@@ -41,11 +41,11 @@ def initial_means(
         if components > dim:
             return scale * noise
         own = torch.arange(dim) % components == torch.arange(components)[:, None]
-        return own.float().mul(scale * components / dim).add(noise, alpha=1e-3)
+        return torch.where(own, scale * components / dim, 0.0) + 1e-3 * noise
     if init == "normal":
         return scale * noise
     if init == "sphere":
-        return scale * noise / noise.norm(dim=1, keepdim=True)
+        return scale * torch.nn.functional.normalize(noise)
     if init == "simplex":
         if components > dim + 1:
             raise ValueError(f"a simplex in {dim} dimensions has {dim + 1} corners, got components={components}")

@@ -53,11 +53,10 @@ def save_codes(codes: Tensor, labels: Tensor, means: Tensor, class_names: Sequen
     axes.scatter(centres[:, 0], centres[:, 1], s=150, marker="X", color="white", edgecolors="black", zorder=3)
     for index, (x, y) in enumerate(centres):
         axes.annotate(str(index), (x, y), xytext=(8, 6), textcoords="offset points", fontsize=11, weight="bold")
-    flat = codes.shape[1] > 2
-    axes.set_title("Codes of the test set" + (", first two principal components" if flat else ""))
+    embedded = codes.shape[1] > 2
+    axes.set_title("Codes of the test set and component means (crosses)" + (", t-SNE" if embedded else ""))
     axes.set_aspect("equal", adjustable="datalim")
     axes.legend(title="class", markerscale=2, frameon=False, bbox_to_anchor=(1.0, 1.0), loc="upper left", fontsize=8)
-    axes.text(0.01, 0.01, "crosses: component means", transform=axes.transAxes, fontsize=8)
     with replacing(path) as draft:
         figure.savefig(draft)
     return path
@@ -76,8 +75,8 @@ def save_all(model: SeGMA, data: ImageData, folder: Path, columns: int = 10) -> 
     paths = [
         save_grid(explore.sample_components(model, columns, generator=generator), folder / "samples.png"),
         save_codes(
-            model.encode(images[:5000]),
-            labels[:5000],
+            model.encode(images[:1000]),
+            labels[:1000],
             model.prior.means.detach(),
             data.class_names,
             folder / "codes.png",

@@ -43,7 +43,7 @@ def open_splits(config: DataConfig, folder: Path | None) -> dict[str, Any]:
     Raises:
         DataError: if there is no such data set, or it cannot be reached or read.
     """
-    if folder is None and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", config.dataset):
+    if folder is None and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", config.dataset):
         raise DataError(f"dataset {config.dataset!r} is neither an existing folder nor a name on the Hub (owner/name)")
     datasets = library("datasets")
     try:
@@ -59,7 +59,8 @@ def open_splits(config: DataConfig, folder: Path | None) -> dict[str, Any]:
 def _reason(error: Exception, config: DataConfig, folder: Path | None) -> str:
     text = " ".join(str(error).split())
     if "Config name is missing" in text:
-        return f"has several subsets, set subset to one of {''.join(re.findall(r'[[].*?[]]', text)[:1])}"
+        available = re.search(r"\[.*?\]", text)
+        return f"has several subsets, set subset to one of {available.group() if available else text}"
     if "BuilderConfig" in text and "not found" in text:
         return f"has no subset {config.subset!r}: {text}"
     if folder is None and isinstance(error, ConnectionError):

@@ -67,7 +67,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     """
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
-        cpu=config.device == "cpu",
+        cpu=config.device == "cpu" or not torch.accelerator.is_available(),
         log_with="tensorboard",
         project_dir=config.run_dir,
     )

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segma_fast.distributed import of_all_processes, processes
 from segma_fast.formulas import silverman_gamma
 from segma_fast.functional import fast_cw_distance
 from segma_fast.mixture import GaussianMixture
@@ -79,8 +79,8 @@ class SeGMA(nn.Module):
         count = len(images) if objective.rows == "all" else len(unlabelled)
         decoded = self.autoencoder.decode(codes[:count]).float()
         reconstruction = squared_error(images[:count], decoded).mean()
-        unlabelled_rows = len(unlabelled) * _processes()
-        log_distance = self.distance(_of_all_processes(codes[:count]), unlabelled_rows, log=True)
+        unlabelled_rows = len(unlabelled) * processes()
+        log_distance = self.distance(of_all_processes(codes[:count]), unlabelled_rows, log=True)
         loss = reconstruction + objective.alpha * log_distance
         terms = {"reconstruction": reconstruction.detach(), "log_distance": log_distance.detach()}
         if objective.beta > 0 and len(labels):
@@ -128,20 +128,3 @@ def as_pixels(images: Tensor) -> Tensor:
 def squared_error(images: Tensor, decoded: Tensor) -> Tensor:
     """Squared error summed over the pixels of each image, (N, ...) -> (N,), equation (1)."""
     return (images - decoded).square().flatten(1).sum(1)
-
-
-def _processes() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def _of_all_processes(codes: Tensor) -> Tensor:
-    """The codes of all processes, differentiably: d² belongs to the whole batch, not to a process's share of it.
-
-    Each process then has the whole loss; the gradients that arrive at its own rows are summed over the processes
-    and DistributedDataParallel's mean over them gives exactly the gradient of one process with the whole batch.
-    """
-    if _processes() == 1:
-        return codes
-    from torch.distributed.nn.functional import all_gather
-
-    return torch.cat(all_gather(codes))
