@@ -1,0 +1,162 @@
+"""The commands on a run folder as ``segma-fast train`` leaves it, their examples and their errors."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segma_fast.cli import COMMANDS, main
+from segma_fast.config import TrainConfig, load_config, save_config, starting_config
+from segma_fast.train_command import parse
+
+IMAGE_COMMANDS = ["sample", "interpolate", "transfer", "intensify"]
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short training with ten components in three dimensions."""
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    flags = "--epochs 3 --latent-dim 3 --hidden 32 --means-init normal --learning-rate 0.003"
+    main(["train", "--run-dir", str(folder), *flags.split()])
+    return folder
+
+
+def test_train_leaves_pictures_and_a_report(run_dir: Path) -> None:
+    for name in ("samples", "reconstructions", "interpolations", "transfer", "codes"):
+        assert np.asarray(Image.open(run_dir / f"{name}.png")).std() > 5, name
+    report = json.loads((run_dir / "report.json").read_text())
+    assert 0 <= report["test_error"] <= 1
+    assert report["seconds_per_step"] > 0 and report["distance_share"] > 0
+    assert load_config(run_dir / "config.json").network.latent_dim == 3
+
+
+def test_table_at_the_end(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["train", "--config", str(run_dir / "config.json"), "--epochs", "1", "--run-dir", str(tmp_path / "again")])
+    shown = capsys.readouterr().out
+    for word in (
+        "test error",
+        "reconstruction error",
+        "d² of the test codes",
+        "time per step",
+        "of it in the distance",
+    ):
+        assert word in shown
+    main(["evaluate", "--run-dir", str(tmp_path / "again")])
+    again = capsys.readouterr().out
+    error = next(line for line in shown.splitlines() if "test error  " in line)
+    assert error in again
+
+
+@pytest.mark.parametrize("name", IMAGE_COMMANDS)
+def test_picture_commands(name: str, run_dir: Path, tmp_path: Path) -> None:
+    main([name, "--run-dir", str(run_dir), "--out", str(tmp_path / "out.png")])
+    pixels = np.asarray(Image.open(tmp_path / "out.png"))
+    assert pixels.std() > 5
+    assert pixels.shape[0] > 2 * 48
+
+
+def test_own_pictures_are_taken(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(np.full((20, 30, 3), 200, dtype=np.uint8)).save(tmp_path / "mine.png")
+    main(["classify", "--run-dir", str(run_dir), "--images", "7", str(tmp_path / "mine.png")])
+    lines = capsys.readouterr().out.splitlines()
+    assert "label: " in lines[0] and "class" in lines[0]
+    assert "mine.png" in lines[1] and "label" not in lines[1]
+
+
+def test_info_tells_backends_and_choice(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    main(["info"])
+    shown = capsys.readouterr().out
+    assert "chunked      available" in shown and "auto chooses: chunked on cpu" in shown
+    monkeypatch.setenv("SEGMA_FAST_BACKEND", "reference")
+    main(["info"])
+    assert "auto chooses: reference on cpu (SEGMA_FAST_BACKEND=reference)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_examples_that_parse(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        main([name, "--help"])
+    except SystemExit as stop:
+        assert not stop.code
+    shown = capsys.readouterr().out
+    examples = [line.strip() for line in shown.splitlines() if line.strip().startswith(f"segma-fast {name}")]
+    assert examples, shown
+    if name == "train":
+        for example in examples:
+            command = shlex.split(example.split("   ")[0])[2:]
+            if "--resume" not in command and "--config" not in command:
+                parse(command)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sample", "--run-dir", "nowhere"], "nowhere holds no trained model"),
+        (["train", "--resume", "--run-dir", "nowhere"], "no configuration at nowhere/config.json"),
+        (["train", "--config", "nothing.json"], "no configuration at nothing.json"),
+        (["train", "--alpha", "-1"], "alpha"),
+        (["train", "--dataset", "./no-such-folder"], "no-such-folder"),
+        (["info", "now"], "info takes no arguments"),
+    ],
+)
+def test_errors_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "segma_fast", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_bad_index_and_missing_picture(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for item, message in (("99999", "numbered 0 ... 358, got 99999"), ("gone.png", "gone.png is neither")):
+        with pytest.raises(SystemExit) as stop:
+            main(["classify", "--run-dir", str(run_dir), "--images", item])
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+def test_unknown_command_lists_the_known() -> None:
+    with pytest.raises(SystemExit, match="unknown command 'trian'"):
+        main(["trian"])
+
+
+@pytest.mark.parametrize("experiment", ["digits", "mnist", "svhn", "celeba"])
+@pytest.mark.parametrize("preset", [None, "paper", "authors"])
+def test_configuration_file_round_trip(experiment: str, preset: str | None, tmp_path: Path) -> None:
+    config = starting_config(experiment, preset)
+    save_config(config, tmp_path / "config.json")
+    assert load_config(tmp_path / "config.json") == config
+
+
+def test_presets_set_the_rules() -> None:
+    authors = parse(["--experiment", "svhn", "--preset", "authors", "--epochs", "7"]).config
+    assert (authors.objective.rows, authors.label_choice, authors.unlabelled_pool) == ("unlabelled", "first", "all")
+    assert (authors.clip_norm, authors.clip_value, authors.means_scale, authors.epochs) == (5.0, 1.0, 2.0, 7)
+    assert (authors.data.subset, authors.data.train_splits) == ("cropped_digits", ("train", "extra"))
+    paper = parse(["--preset", "paper", "--alpha", "2"]).config
+    assert (paper.objective.rows, paper.objective.alpha, paper.clip_norm) == ("all", 2.0, None)
+    assert parse([]).config == TrainConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not valid JSON"),
+        ('{"epoch": 3}', "unknown field 'epoch'"),
+        ('{"epochs": "3"}', "epochs must be of type int, got '3'"),
+        ('{"label_choice": "some"}', "label_choice must be one of 'stratified'"),
+        ('{"batch_size": 0}', "batch_size must be >= 1, got 0"),
+        ('{"network": 3}', "network must be an object"),
+    ],
+)
+def test_broken_configuration_files(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_config(tmp_path / "config.json")

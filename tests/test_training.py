@@ -1,0 +1,216 @@
+"""The trainer: repeatable, resumable to the bit, in several processes, and never losing more than it may."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from segma_fast import training
+from segma_fast.batches import Rows
+from segma_fast.config import TrainConfig, starting_config
+from segma_fast.models.autoencoder import NetworkConfig
+from segma_fast.models.segma import Objective
+from segma_fast.records import Records
+from segma_fast.run import latest_checkpoint, load_run
+
+SMALL = NetworkConfig(latent_dim=3, hidden=(16,))
+FLAGS = "--latent-dim 3 --hidden 16 --means-init normal --batch-size 64 --labelled-batch-size 64 --log-every 3".split()
+
+
+def config(folder: Path, **changes: object) -> TrainConfig:
+    base = dataclasses.replace(
+        starting_config("digits"),
+        network=SMALL,
+        means_init="normal",
+        run_dir=folder,
+        batch_size=100,
+        epochs=2,
+        checkpoint_every=10,
+        log_every=3,
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    found = latest_checkpoint(folder)
+    assert found is not None
+    return load_file(found[0] / "model.safetensors")
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def command(folder: Path, *flags: str) -> list[str]:
+    return [sys.executable, "-m", "segma_fast", "train", "--run-dir", str(folder), *flags]
+
+
+def metrics(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_training_improves_and_leaves_a_whole_run(tmp_path: Path) -> None:
+    outcome = training.train(config(tmp_path / "run", epochs=15, learning_rate=3e-3))
+    lines = metrics(tmp_path / "run")
+    assert float(lines[-1]["loss"]) < float(lines[0]["loss"]) - 5  # log d² may be negative, so no ratio
+    assert outcome.evaluation.test_error < 0.5
+    assert outcome.steps == 195 and outcome.complete
+    assert {"config.json", "data.json", "metrics.csv", "checkpoints", "tensorboard"} <= {
+        path.name for path in (tmp_path / "run").iterdir()
+    }
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 1
+    run = load_run(tmp_path / "run")
+    assert run.step == 195 and not run.model.training
+    assert torch.equal(run.model.prior.means, outcome.model.prior.means)
+
+
+def test_same_seed_same_bits_and_other_seed_other_weights(tmp_path: Path) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        training.train(config(tmp_path / name, seed=seed, epochs=1))
+    assert_same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not torch.equal(weights(tmp_path / "a")["prior.means"], weights(tmp_path / "c")["prior.means"])
+
+
+@pytest.mark.parametrize("stop", [4, 13, 20])
+def test_interrupted_run_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
+    training.train(config(tmp_path / "whole"))
+    seen = 0
+
+    def advance(self: Records) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == stop:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Records, "advance", advance)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(config(tmp_path / "cut"))
+    training.train(config(tmp_path / "cut"), resume=True)
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    steps = [line["step"] for line in metrics(tmp_path / "cut")]
+    assert steps == [line["step"] for line in metrics(tmp_path / "whole")]
+    assert [line["loss"] for line in metrics(tmp_path / "cut")] == [
+        line["loss"] for line in metrics(tmp_path / "whole")
+    ]
+
+
+def test_killed_process_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    flags = [*FLAGS, "--epochs", "10", "--checkpoint-every", "25"]
+    subprocess.run(command(tmp_path / "whole", *flags), check=True, capture_output=True)
+    process = subprocess.Popen(command(tmp_path / "cut", *flags), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while latest_checkpoint(tmp_path / "cut") is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert latest_checkpoint(tmp_path / "cut") is not None
+    subprocess.run(command(tmp_path / "cut", "--resume"), check=True, capture_output=True)
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
+def test_failed_checkpoint_leaves_the_former_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = training.Accelerator.save_state
+
+    def save_state(self: training.Accelerator, folder: str) -> None:
+        save(self, folder)
+        if self._custom_objects[0].steps >= 20:
+            (Path(folder) / "model.safetensors").write_bytes(b"half")
+            raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Accelerator, "save_state", save_state)
+        with pytest.raises(OSError, match="no space left"):
+            training.train(config(tmp_path))
+    found = latest_checkpoint(tmp_path)
+    assert found is not None and found[1] == 10
+    assert load_run(tmp_path).step == 10
+
+
+def test_two_processes_train_to_the_weights_of_one(tmp_path: Path) -> None:
+    flags = [*FLAGS, "--epochs", "1"]
+    subprocess.run(command(tmp_path / "one", *flags), check=True, capture_output=True)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*launch, *command(tmp_path / "two", *flags)[2:]], check=True, capture_output=True, env=environment)
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=2e-6)
+
+
+def test_time_budget_stops_with_a_checkpoint(tmp_path: Path) -> None:
+    outcome = training.train(config(tmp_path, minutes=1e-9, epochs=50))
+    assert outcome.steps == 1 and not outcome.complete
+    assert load_run(tmp_path).step == 1
+
+
+def test_resuming_with_another_configuration_names_the_difference(tmp_path: Path) -> None:
+    training.train(config(tmp_path, epochs=1))
+    with pytest.raises(ValueError, match=r"objective.alpha: 5.0 -> 7.0; labels: 100 -> 50"):
+        training.train(config(tmp_path, labels=50, objective=Objective(alpha=7.0)), resume=True)
+    assert training.train(config(tmp_path, epochs=2), resume=True).steps == 26
+
+
+def test_run_folder_is_not_overwritten_by_accident(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nothing to resume"):
+        training.train(config(tmp_path), resume=True)
+    training.train(config(tmp_path, epochs=1))
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds a run already"):
+        training.train(config(tmp_path, epochs=1))
+    training.train(config(tmp_path, epochs=1, seed=1), overwrite=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": 5}, "5.*10|10.*5"),
+        ({"batch_size": 5000}, "batch_size=5000, but only 1338"),
+        ({"labels": 0}, "labels=0.*beta"),
+        ({"components": 3}, "3 components for 10 classes"),
+    ],
+)
+def test_settings_that_do_not_fit(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        training.train(config(tmp_path / "run", **changes))
+
+
+def test_diverging_run_stops_with_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FloatingPointError, match="the loss is nan at step"):
+        training.train(config(tmp_path, learning_rate=1e30))
+
+
+@pytest.mark.parametrize("changes", [{}, {"components": 1}, {"components": 4}])
+def test_unsupervised_models_train(tmp_path: Path, changes: dict[str, object]) -> None:
+    outcome = training.train(config(tmp_path, objective=Objective(beta=0.0), **changes))
+    assert outcome.model.prior.components == changes.get("components", 10)
+    assert 0 <= outcome.evaluation.test_error <= 0.95
+    assert metrics(tmp_path)[0]["cross_entropy"] == ""
+
+
+def test_rows_cover_each_pass_once_and_depend_on_step_and_seed_alone() -> None:
+    indices = torch.arange(10, 33)
+    rows = Rows(indices, 5, seed=1)
+    assert rows.steps == 4
+    first = torch.cat([rows[i] for i in range(4)])
+    assert len(set(first.tolist())) == 20 and set(first.tolist()) <= set(indices.tolist())
+    second = torch.cat([rows[i] for i in range(4, 8)])
+    assert not torch.equal(first, second)
+    assert torch.equal(Rows(indices, 5, seed=1)[6], rows[6])
+    assert not torch.equal(Rows(indices, 5, seed=2)[6], rows[6])
+    assert torch.equal(Rows(indices, 23, seed=2)[6], indices)
