@@ -72,7 +72,7 @@ def table(summary: dict[str, Any]) -> str:
             "trained",
             f"{s['epochs']:.1f} epochs, {s['steps']} steps" + ("" if s["complete"] else " (stopped by --minutes)"),
         ),
-        ("time per step", f"{1e3 * s['seconds_per_step']:.2f} ms on {s['device']}"),
+        ("time per step", f"{1e3 * s['seconds_per_step']:.2f} ms (median) on {s['device']}, {s['threads']} threads"),
         ("of it in the distance", f"{100 * s['distance_share']:.1f} % ({s['backend']} backend)"),
     ]
     return _aligned(lines)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,22 +35,31 @@ class Outcome:
     evaluation: Evaluation
     steps: int
     epochs: float
-    seconds_per_step: float
+    seconds_per_step: float  # median
     complete: bool
 
 
 class Clock:
-    """Seconds spent in steps, over all sittings of a run; a part of the checkpoint."""
+    """Time spent in steps, over all sittings of a run; a part of the checkpoint."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self.steps = 0
+        self.per_step: list[float] = []  # mean of each stretch between two lines of metrics
 
-    def state_dict(self) -> dict[str, float]:
-        return {"seconds": self.seconds, "steps": self.steps}
+    def advance(self, step: int, seconds: float) -> int:
+        """Add a stretch that ends with this step; the number of its steps."""
+        done = step - self.steps
+        self.seconds += seconds
+        self.steps = step
+        self.per_step.append(seconds / done)
+        return done
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.seconds, self.steps = float(state["seconds"]), int(state["steps"])
+        vars(self).update(state)
 
 
 def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False) -> Outcome:
@@ -125,12 +136,10 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
             line = {"loss": loss.detach(), **terms}
             values = {name: accelerator.reduce(value, "mean").item() for name, value in line.items()}
             now = time.perf_counter()
-            done = step - clock.steps
-            clock.seconds += now - tick
-            clock.steps = step
+            done = clock.advance(step, now - tick)
             values |= {"step": step, "epoch": step / pool.steps, "seconds": clock.seconds}
             values["images_per_second"] = rows * done / (now - tick)
-            if not torch.isfinite(torch.tensor(values["loss"])):
+            if not math.isfinite(values["loss"]):
                 raise FloatingPointError(f"the loss is {values['loss']} at step {step}: {values}; lower learning_rate?")
             if saving:
                 values["test_error"] = evaluate(plain_model, test_images, test_labels, data.classes).test_error
@@ -143,7 +152,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
                 break
 
     evaluation = evaluate(plain_model, test_images, test_labels, data.classes)
-    per_step = clock.seconds / max(1, clock.steps)
+    per_step = statistics.median(clock.per_step) if clock.per_step else math.nan
     return Outcome(plain_model, data, evaluation, step, step / pool.steps, per_step, step >= steps)
 
 

@@ -10,6 +10,8 @@ from cases import BACKENDS, OPTIMISED
 
 from segma_fast.dispatch import ENVIRONMENT_VARIABLE
 
+torch.set_num_threads(1)  # the inputs are small, and beside other work two threads take five times as long as one
+
 
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:

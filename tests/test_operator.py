@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -269,7 +270,9 @@ def test_strides(backend: str) -> None:
 
 
 @pytest.mark.parametrize("m, dim", [(30, 1), (700, 5), (1100, 40)])
-def test_repeats_are_identical_bits(backend: str, m: int, dim: int) -> None:
+def test_repeats_are_identical_bits(backend: str, m: int, dim: int, request: pytest.FixtureRequest) -> None:
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
+    torch.set_num_threads(2)
     points = near_optimum(m, 10, dim)
     value, gradients = evaluate(fast_cw_distance, points, backend=backend)
     with deterministic():
