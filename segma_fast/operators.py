@@ -31,7 +31,7 @@ def _in_full_precision(implementation: Callable[..., Any]) -> Callable[..., Any]
     """Plain torch code as an operator: no autocast, and no TF32 or bfloat16 in its products.
 
     d² is so small a difference that rounding the scores to TF32 changes it by 40 % and more, so the plain torch
-    backends treat every ``precision`` as ``"highest"``. ``"default"`` stands for torch's setting when the operator runs.
+    backends treat every ``precision`` as ``"highest"``. ``"default"`` is torch's own setting when the operator runs.
     """
 
     def run(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str) -> Any:

@@ -1,40 +1,19 @@
-"""What the library ``datasets`` gives, as tensors: splits, columns, labels and decoded pictures."""
+"""What the library ``datasets`` gives: splits, columns and labels."""
 
 from __future__ import annotations
 
-import importlib
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from segma_fast.data import DataConfig
+from segma_fast.data.config import DataConfig, DataError, library
 
 _LABEL_NAMES = ("label", "labels", "class", "class_label", "target", "targets", "y")
 _TEST_SPLITS = ("test", "validation", "valid", "val")
-_ROWS_AT_ONCE = 256  # held in encoded form
-
-
-class DataError(ValueError):
-    """A data set that cannot be used as it was asked for."""
-
-
-def library(name: str) -> Any:
-    """A module of the optional dependencies.
-
-    Raises:
-        DataError: if it is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        package = {"sklearn": "scikit-learn", "PIL": "pillow"}.get(name.split(".")[0], name)
-        raise DataError(f'{package} is needed for this data set: pip install "segma-fast[train]"') from error
 
 
 def open_splits(config: DataConfig, folder: Path | None) -> dict[str, Any]:
@@ -182,95 +161,3 @@ def _encode(parts: dict[str, Any], column: str) -> tuple[Tensor, list[str]]:
     binary = kinds == {bool} or distinct.tolist() == [-1, 1]
     names = [("yes" if value > 0 else "no") if binary else str(value) for value in distinct.tolist()]
     return torch.from_numpy(places.astype(np.int64)), names
-
-
-def decode_images(config: DataConfig, parts: dict[str, Any], column: str, places: list[int]) -> Tensor:
-    """The pictures of all splits, cropped and resized.
-
-    Args:
-        config: for ``crop``, ``size`` and ``grayscale``.
-        parts: ``datasets.Dataset`` by name of the split.
-        column: of the pictures.
-        places: where in the result each row goes, a permutation of 0..N-1.
-
-    Returns:
-        (N, C, H, W), uint8; C is 1 if grayscale is asked for or all pictures are gray, else 3.
-
-    Raises:
-        DataError: for a picture that is missing, cannot be read or does not have the size of the others.
-    """
-    pillow, datasets = library("PIL.Image"), library("datasets")
-    feature = next(iter(parts.values())).features[column]
-    reader = datasets.Image(mode=getattr(feature, "mode", None))
-    encoded = {}
-    for split, part in parts.items():
-        part = part.select_columns([column])
-        if isinstance(part.features[column], datasets.Image):
-            part = part.cast_column(column, datasets.Image(decode=False))
-        encoded[split] = part
-    split = next(iter(parts))
-    first = _open(reader, encoded[split][0][column], split, 0, config.crop)
-    width, height = (config.size, config.size) if config.size else first.size
-
-    def put(split: str, row: int, raw: Any, mode: str, target: np.ndarray[Any, Any]) -> bool:
-        image = _open(reader, raw, split, row, config.crop)
-        if mode == "L" and image.mode not in ("1", "L") and not config.grayscale:
-            return False
-        if not config.size and image.size != first.size:
-            raise DataError(
-                f"{_where(split, row, raw)} is {_pixels(image)}, the first picture is {_pixels(first)}; set size to "
-                f"resize all to size x size pixels"
-            )
-        image = image if image.mode == mode else image.convert(mode)
-        if image.size != (width, height):
-            image = image.resize((width, height), pillow.Resampling.BILINEAR)
-        target[:] = np.asarray(image).reshape(height, width, -1).transpose(2, 0, 1)
-        return True
-
-    def fill(mode: str) -> np.ndarray[Any, Any] | None:
-        images = np.empty((len(places), len(mode), height, width), dtype=np.uint8)
-        start = 0
-        with ThreadPoolExecutor() as pool, library("tqdm").tqdm(total=len(places), desc="pictures", delay=2) as bar:
-            for split, part in encoded.items():
-                for row in range(0, len(part), _ROWS_AT_ONCE):
-                    raws = part[row : row + _ROWS_AT_ONCE][column]
-                    rows = range(row, row + len(raws))
-                    targets = (images[places[start + i]] for i in rows)
-                    if not all(list(pool.map(put, [split] * len(raws), rows, raws, [mode] * len(raws), targets))):
-                        return None
-                    bar.update(len(raws))
-                start += len(part)
-        return images
-
-    gray = config.grayscale or first.mode in ("1", "L")
-    images = fill("L") if gray else None
-    return torch.from_numpy(fill("RGB") if images is None else images)
-
-
-def _open(reader: Any, raw: Any, split: str, row: int, crop: int | None) -> Any:
-    """A decoded picture in its own mode, cropped."""
-    where = _where(split, row, raw)
-    if raw is None or raw == {"bytes": None, "path": None}:
-        raise DataError(f"{where} has no picture")
-    try:
-        image = reader.decode_example(raw if isinstance(raw, dict) else reader.encode_example(raw))
-    except Exception as error:  # of many kinds, depending on the file format
-        reason = re.sub(r" <_io\..*?>", "", f"{type(error).__name__}: {error}")
-        raise DataError(f"the picture of {where} cannot be read: {reason}") from error
-    if image.mode.startswith(("I", "F")):
-        raise DataError(f"the picture of {where} must have 8 bits a channel, got mode {image.mode}")
-    if crop is None:
-        return image
-    if crop > min(image.size):
-        raise DataError(f"crop must not be larger than the pictures, got {crop} and {where} is {_pixels(image)}")
-    left, top = (image.width - crop) // 2, (image.height - crop) // 2
-    return image.crop((left, top, left + crop, top + crop))
-
-
-def _where(split: str, row: int, raw: Any) -> str:
-    path = raw.get("path") if isinstance(raw, dict) else None
-    return f"row {row} of split {split!r}" + (f" ({path})" if path else "")
-
-
-def _pixels(image: Any) -> str:
-    return f"{image.width}x{image.height} pixels"

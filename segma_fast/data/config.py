@@ -1,0 +1,62 @@
+"""What to load; the error for what cannot be loaded."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+class DataError(ValueError):
+    """A data set that cannot be used as it was asked for."""
+
+
+def library(name: str) -> Any:
+    """A module of the optional dependencies.
+
+    Raises:
+        DataError: if it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = {"sklearn": "scikit-learn", "PIL": "pillow"}.get(name.split(".")[0], name)
+        raise DataError(f'{package} is needed for this data set: pip install "segma-fast[train]"') from error
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to load, and how to bring it into shape."""
+
+    dataset: str = "digits"
+    """"digits" (scikit-learn's 1,797 pictures of 8x8), a name on the Hugging Face Hub, or a local folder"""
+    subset: str | None = None
+    """configuration of a data set on the Hub, such as "cropped_digits" of SVHN"""
+    image_column: str | None = None
+    """column of the pictures; found if not given"""
+    label_columns: tuple[str, ...] = ()
+    """columns of the label, whose product is the class where there are several; found if not given"""
+    train_splits: tuple[str, ...] = ()
+    """splits to train on, joined; "train" or the only one if not given"""
+    test_split: str | None = None
+    """split to test on; found if not given, and where there is none a part of the training rows is held out"""
+    test_fraction: float = 0.2
+    """part of each class that is held out where there is no test split"""
+    split_seed: int = 0
+    """of the choice of the held-out rows"""
+    crop: int | None = None
+    """cut the middle crop x crop pixels out, before resizing"""
+    size: int | None = None
+    """resize to size x size pixels"""
+    grayscale: bool = False
+    """one channel; else three, unless all pictures have one"""
+    cache: Path | None = None
+    """folder of decoded data sets; default $SEGMA_FAST_CACHE or ~/.cache/segma_fast"""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.test_fraction < 1:
+            raise DataError(f"test_fraction must be between 0 and 1, both excluded, got {self.test_fraction}")
+        for name, value in (("crop", self.crop), ("size", self.size)):
+            if value is not None and value < 1:
+                raise DataError(f"{name} must be >= 1, got {value}")

@@ -1,0 +1,50 @@
+"""What the README shows works: its Python runs, its commands parse, its make targets and pictures exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from segma_fast.cli import COMMANDS
+from segma_fast.train_command import parse
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def shell_lines(start: str) -> list[list[str]]:
+    lines = "\n".join(blocks("sh")).splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.startswith(start)]
+
+
+def test_python_runs() -> None:
+    assert blocks("python")
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_commands_parse() -> None:
+    commands = shell_lines("segma-fast")
+    assert len(commands) > 10
+    for command in commands:
+        assert command[1] in COMMANDS
+        if command[1] == "train" and "--resume" not in command:
+            parse(command[2:])
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {command[1] for command in shell_lines("make")} | set(re.findall(r"`make ([a-z]+)`", README))
+    assert {"train", "test"} <= named <= targets
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([\w./-]+)\)", README))))
+def test_links_lead_somewhere(path: str) -> None:
+    assert (ROOT / path).is_file()
