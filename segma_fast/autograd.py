@@ -1,7 +1,7 @@
 """The energy ``Σ_ab w_a w_b k_ab`` of a signed cloud as one autograd function, with all gradients in one pass.
 
 The gradient is computed with the value and saved, so backward is a multiplication. Differentiating the gradient
-again (a gradient penalty, ``torch.func.hessian``) goes through :class:`_Gradient`, whose derivative is written in
+again (a gradient penalty, ``jacrev(jacrev(f))``) goes through :class:`_Gradient`, whose derivative is written in
 plain differentiable torch, block of rows by block of rows.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from segma_fast.formulas import profile
-from segma_fast.operators import without_autocast
+from segma_fast.operators import in_transform, without_autocast
 
 BLOCK_ELEMENTS = 1 << 22  # pairs that the second derivative holds at once
 
@@ -32,9 +32,9 @@ def energy(x: Tensor, h: Tensor, w: Tensor, *, backend: str, precision: str) -> 
         precision: ``"highest"``, ``"high"``, ``"medium"`` or ``"default"`` for torch's own setting.
 
     Returns:
-        A 0-d float64 tensor.
+        A 0-d float64 tensor ≥ 0: the energy is never negative, so rounding below 0 is cut off.
     """
-    wanted = torch.is_grad_enabled() and (x.requires_grad or h.requires_grad or w.requires_grad)
+    wanted = torch.is_grad_enabled() and any(t.requires_grad or in_transform(t) for t in (x, h, w))
     return _apply_energy(x, h, w, backend, precision, wanted)[0]
 
 
@@ -48,10 +48,10 @@ class _Energy(Function):
         rows = x.shape[0]
         if not wanted:
             u = getattr(operators, f"{backend}_potential")(x, h, w, 0, rows, precision)
-            return (torch.dot(u, w),)
+            return (torch.dot(u, w).clamp_min(0),)
         u, du_dx, du_dh = getattr(operators, f"{backend}_field")(x, h, w, 0, rows, precision)
         twice = 2 * w  # each pair counts from both of its ends
-        return torch.dot(u, w), twice.to(x.dtype)[:, None] * du_dx, twice * du_dh, 2 * u
+        return torch.dot(u, w).clamp_min(0), twice.to(x.dtype)[:, None] * du_dx, twice * du_dh, 2 * u
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from segma_fast.formulas import accumulation_dtype
+from segma_fast.operators import in_transform
 
 
 def check_points(name: str, points: object) -> Tensor:
@@ -53,9 +54,7 @@ def check_weights(name: str, weights: Tensor, like: Tensor) -> Tensor:
 def check_variances(variances: float | Tensor, like: Tensor) -> Tensor:
     """Finite variances ≥ 0, a number or (K,), as a (K,) float64 tensor for the K rows of ``like``."""
     if not isinstance(variances, Tensor):
-        if not 0 <= _number("variances", variances) < math.inf:
-            raise ValueError(f"variances must be finite and >= 0, got {variances}")
-        return torch.full((like.shape[0],), variances, dtype=accumulation_dtype(like.device), device=like.device)
+        variances = _scalar("variances", variances, like, 0 <= _number("variances", variances) < math.inf, ">= 0")
     if variances.ndim == 0:
         variances = variances.expand(like.shape[0])
     given = _vector("variances", variances, like)
@@ -65,19 +64,17 @@ def check_variances(variances: float | Tensor, like: Tensor) -> Tensor:
     return _or_nan(given, valid).to(accumulation_dtype(like.device))
 
 
-def check_gamma(gamma: float | Tensor, like: Tensor) -> Tensor:
-    """A finite γ > 0, a number or a tensor of one element, as a 0-d float64 tensor."""
+def check_gamma(gamma: float | Tensor, name: str, like: Tensor) -> Tensor:
+    """A finite γ > 0, a number or a tensor of one element on the device of ``like``, as a 0-d float64 tensor."""
     if not isinstance(gamma, Tensor):
-        if not 0 < _number("gamma", gamma) < math.inf:
-            raise ValueError(f"gamma must be finite and > 0, got {gamma}")
-        return torch.full((), gamma, dtype=accumulation_dtype(like.device), device=like.device)
+        gamma = _scalar("gamma", gamma, like, 0 < _number("gamma", gamma) < math.inf, "> 0")
     _check_floating("gamma", gamma)
     if gamma.numel() != 1:
         raise ValueError(f"gamma must be a number or a tensor of one element, got shape {tuple(gamma.shape)}")
     given = gamma.reshape(())
     if given.device.type == "cpu" != like.device.type:
         given = given.to(like.device)  # as torch does with 0-d tensors
-    _check_device("gamma", given, "z", like.device)
+    _check_device("gamma", given, name, like.device)
     valid = (given > 0) & (given < math.inf)
     if visible(given) and not valid:
         raise ValueError(f"gamma must be finite and > 0, got {given.item()}")
@@ -90,7 +87,7 @@ def visible(tensor: Tensor) -> bool:
         tensor.device.type == "cpu"
         and not torch.compiler.is_compiling()
         and type(tensor) in (Tensor, torch.nn.Parameter)
-        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        and not in_transform(tensor)
     )
 
 
@@ -105,6 +102,8 @@ def _vector(name: str, tensor: object, like: Tensor) -> Tensor:
 
 
 def _check_floating(name: str, tensor: Tensor) -> None:
+    if tensor.layout != torch.strided or tensor.is_nested:
+        raise TypeError(f"{name} must be a dense torch.Tensor, got layout {tensor.layout}")
     if not tensor.is_floating_point():
         raise TypeError(f"{name} must have a real floating-point dtype, got {tensor.dtype}")
 
@@ -115,12 +114,22 @@ def _check_device(name: str, tensor: Tensor, other_name: str, device: torch.devi
 
 
 def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | torch.SymFloat | torch.SymInt):
-        try:
-            return float(value.__float__())  # type: ignore[attr-defined]  # NumPy's scalars
-        except AttributeError:
-            raise TypeError(f"{name} must be a number or a torch.Tensor, got {value!r}") from None
-    return value  # type: ignore[return-value]
+    if isinstance(value, torch.SymFloat | torch.SymInt):
+        return value  # type: ignore[return-value]
+    try:
+        if isinstance(value, bool | str | bytes):
+            raise TypeError
+        return float(value)  # type: ignore[arg-type]  # Python's and NumPy's numbers
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number or a torch.Tensor, got {value!r}") from None
+    except OverflowError:
+        return math.inf
+
+
+def _scalar(name: str, value: float, like: Tensor, valid: bool, expected: str) -> Tensor:
+    if not valid:
+        raise ValueError(f"{name} must be finite and {expected}, got {value}")
+    return torch.full((), _number(name, value), dtype=accumulation_dtype(like.device), device=like.device)
 
 
 def _first_invalid(tensor: Tensor, valid: Tensor) -> str:

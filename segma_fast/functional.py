@@ -62,7 +62,7 @@ def fast_cw_distance(
     z, means = _check_pair("z", z, "means", means)
     if gamma is None:
         gamma = silverman_gamma(z.shape[0], means.shape[0])
-    checked = (_weights("weights", weights, means), check_variances(variances, means), check_gamma(gamma, z))
+    checked = (_weights("weights", weights, means), check_variances(variances, means), check_gamma(gamma, "z", z))
     return _distance(z, _weights("z_weights", None, z), means, *checked, log, backend, precision)
 
 
@@ -140,7 +140,7 @@ def cw_two_sample(
     x, y = _check_pair("x", x, "y", y)
     if gamma is None:
         gamma = silverman_gamma((x.shape[0] + y.shape[0]) // 2)
-    checked = (_weights("y_weights", y_weights, y), check_variances(0.0, y), check_gamma(gamma, x))
+    checked = (_weights("y_weights", y_weights, y), check_variances(0.0, y), check_gamma(gamma, "x", x))
     return _distance(x, _weights("x_weights", x_weights, x), y, *checked, log, backend, precision)
 
 
@@ -185,7 +185,7 @@ def _distance(
         h = torch.cat([(2 * gamma).expand(z.shape[0]), 2 * variances + 2 * gamma])
         w = torch.cat([z_weights, -weights])
         value = energy(x, h, w, backend=chosen, precision=precision)
-    if log:
-        own = INV_SQRT_PI * torch.rsqrt(4 * gamma.detach().to(value.dtype))  # k(a, a, 0)
-        value = value.clamp_min(torch.finfo(z.dtype).eps ** 2 * own).log()
-    return value.to(z.dtype)
+    if not log:
+        return value.to(z.dtype)
+    own = INV_SQRT_PI * torch.rsqrt(4 * gamma.detach().to(value.dtype))  # k(a, a, 0)
+    return value.clamp_min(torch.finfo(z.dtype).eps ** 2 * own).log().to(z.dtype)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from segma_fast.checks import check_gamma
 from segma_fast.dispatch import choose_precision
 from segma_fast.functional import fast_cw_distance
 
@@ -17,7 +19,7 @@ class CWDistanceLoss(nn.Module):
         backend, precision: as in :func:`segma_fast.fast_cw_distance`.
 
     Raises:
-        ValueError: if ``gamma`` is a number ≤ 0 or ``precision`` is unknown.
+        ValueError, TypeError: if ``gamma`` is not a finite number > 0 or ``precision`` is unknown.
     """
 
     def __init__(
@@ -29,8 +31,8 @@ class CWDistanceLoss(nn.Module):
         precision: str | None = None,
     ) -> None:
         super().__init__()
-        if gamma is not None and not gamma > 0:
-            raise ValueError(f"gamma must be > 0 or None, got {gamma}")
+        if gamma is not None:
+            check_gamma(gamma, "gamma", torch.empty(0))
         if precision is not None:
             choose_precision(precision)
         self.gamma = gamma

@@ -20,6 +20,11 @@ ARGUMENTS = "(Tensor x, Tensor h, Tensor w, SymInt start, SymInt stop, str preci
 _library = torch.library.Library("segma_fast", "FRAGMENT")
 
 
+def in_transform(tensor: Tensor) -> bool:
+    """Whether a transform of ``torch.func`` or vmap holds the tensor: its values and ``requires_grad`` are hidden."""
+    return not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """A context in which matrix products keep the dtype of their inputs, whatever the caller's autocast says."""
     if torch.is_autocast_enabled(device.type):

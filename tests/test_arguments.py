@@ -125,7 +125,7 @@ def test_bad_sample_weights(name: str) -> None:
 
 @pytest.mark.parametrize("gamma", [0, -1.0, NAN])
 def test_bad_module_options(gamma: float) -> None:
-    with pytest.raises(ValueError, match="gamma must be > 0 or None"):
+    with pytest.raises(ValueError, match="gamma must be finite and > 0"):
         CWDistanceLoss(gamma)
     with pytest.raises(ValueError, match="precision='low' is unknown"):
         CWDistanceLoss(precision="low")

@@ -202,13 +202,6 @@ def test_gradient_from_an_outer_level(backend: str) -> None:
     assert torch.allclose(torch.func.grad(scaled)(z), evaluate(cw_to(means), [z])[1][0], rtol=1e-4)
 
 
-@pytest.mark.xfail(reason="no forward-mode derivative yet: use jacrev(jacrev(f))", raises=NotImplementedError)
-def test_forward_mode(optimised: str) -> None:
-    z, means = near_optimum(5, 2, 3)
-    hessian = torch.func.hessian(lambda points: fast_cw_distance(points, means, backend=optimised))(z)
-    assert torch.allclose(hessian, torch.autograd.functional.hessian(cw_to(means), z), rtol=1e-3, atol=1e-6)
-
-
 def test_autocast_changes_nothing(backend: str) -> None:
     points = near_optimum(40, 3, 16)
     expected, expected_gradients = evaluate(fast_cw_distance, points, backend=backend)

@@ -5,9 +5,9 @@ gives ``h_a + h_b + c|x_a - x_b|²`` for the whole tile, the reciprocal square r
 and a second product with ``w [x, 1]`` gives all that the derivatives need. A cloud against itself is symmetric,
 so only tiles on and above the diagonal are evaluated, each used once for its rows and once for its columns.
 
-d² is a small difference of large sums, so: sums inside a tile are in the points' dtype, sums over tiles in
-float64, always in the same order; every point is rounded once and then used consistently; and the terms k_aa,
-which can weigh as much as all others together, are added at the end in float64.
+d² is a small difference of large sums, so the potential is summed in float64, always in the same order, and the
+terms k_aa, which can weigh as much as all others together, are added in float64 at the end. Where the products of
+float32 points could not resolve the widths (a tiny γ, a point far from all others), the tiles are float64 too.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 from segma_fast.formulas import INV_SQRT_PI, accumulation_dtype, profile, slope
 
 TILE_ROWS, TILE_COLUMNS = 512, 1024
+RESOLVED = 4e3  # greatest c|x|² / h for float32 products: the smallest arguments are then off by about 1e-3
 
 
 class Cloud:
@@ -32,19 +33,18 @@ class Cloud:
     def __init__(self, x: Tensor, h: Tensor, w: Tensor) -> None:
         dtype = accumulation_dtype(x.device)
         c = slope(x.shape[1])
-        x = x - x.mean(0, dtype=dtype).to(x.dtype)
+        x = x - _centre(x)
         limits = torch.finfo(x.dtype)
         largest = limits.max**0.5 / 1e3  # c D largest² is finite up to D = 60,000
         self.unit = torch.exp2(torch.log2(x.abs().amax() / largest).ceil().clamp_min(0)).to(dtype)
         self.x = x = x / self.unit.to(x.dtype)  # (M, D)
         self.w = w.to(x.dtype)  # (M,)
         h = (h / (self.unit * self.unit)).clamp_min(limits.tiny)
-        norms = c * (x * x).sum(1, dtype=dtype)
-        lifted = (h + norms).to(x.dtype)
+        lifted = (h + c * (x * x).sum(1, dtype=dtype)).to(x.dtype)
         one = torch.ones_like(lifted)
         self.left = torch.cat([-2 * c * x, lifted[:, None], one[:, None]], 1)  # (M, D + 2)
         self.right = torch.cat([x, one[:, None], lifted[:, None]], 1).mT
-        self.h = torch.maximum(lifted - norms, h / 2)  # the widths that the rounded points have
+        self.h = h  # float64
         self.lowest = (2 * h.amin()).to(x.dtype)
         self._scratch: dict[str, Tensor] = {}
 
@@ -82,6 +82,21 @@ class Cloud:
         return held[:size].view(shape)
 
 
+def _resolved(x: Tensor, h: Tensor) -> Tensor:
+    """The points in float64 where float32 could not resolve the widths next to c|x|²; only the CPU may look."""
+    if x.dtype == torch.float64 or x.device.type != "cpu":
+        return x
+    wide = x.double()
+    reach = (wide - _centre(wide)).square_().sum(1).amax() * slope(x.shape[1])
+    return wide if reach > RESOLVED * h.amin() else x
+
+
+def _centre(x: Tensor) -> Tensor:
+    """A point (D,) in the middle of the cloud that a few points far away do not move: the median of a few rows."""
+    some = x[:: max(1, x.shape[0] // 64)]
+    return some.sort(0).values[some.shape[0] // 2]
+
+
 def _add_potential(u: Tensor, w: Tensor, start: int, tile: tuple[slice, slice, bool, Tensor], cloud: Cloud) -> None:
     """Add what a tile contributes to ``Σ_b w_b r_ab``, in float64: one heavy point can be half of d²."""
     rows, columns, mirrored, r = tile
@@ -95,7 +110,7 @@ def potential(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -> Tensor:
     """``u_a = Σ_b w_b k_ab`` for the rows ``start:stop``; see :func:`field`."""
     if x.shape[1] == 1:
         return _field_on_line(x, h, w, start, stop)[0]
-    cloud = Cloud(x, h, w)
+    cloud = Cloud(_resolved(x, h), h, w)
     u = w[start:stop] * torch.rsqrt(2 * cloud.h[start:stop])
     for tile in cloud.tiles(start, stop):
         _add_potential(u, w, start, tile, cloud)
@@ -116,7 +131,7 @@ def field(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -> tuple[Tenso
     """
     if x.shape[1] == 1:
         return _field_on_line(x, h, w, start, stop)
-    cloud = Cloud(x, h, w)
+    cloud = Cloud(_resolved(x, h), h, w)
     moments = torch.cat([cloud.w[:, None] * cloud.x, cloud.w[:, None]], 1)  # (M, D + 1)
     own_root = torch.rsqrt(2 * cloud.h[start:stop])
     u = w[start:stop] * own_root

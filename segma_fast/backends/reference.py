@@ -18,7 +18,9 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """``|a_i - b_j|²`` for all pairs, (m, D) and (n, D) -> (m, n), without an (m, n, D) temporary."""
     gram = a @ b.mT
     squared = ((a * a).sum(-1)[:, None] + (b * b).sum(-1)[None, :] - 2 * gram).clamp_min(0)
-    return squared.fill_diagonal_(0) if a is b else squared
+    if a is b:
+        squared.diagonal(dim1=-2, dim2=-1).zero_()
+    return squared
 
 
 def scalar_product(a: Tensor, b: Tensor, variance: Tensor, gamma: Tensor) -> Tensor:
