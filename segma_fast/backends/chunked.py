@@ -33,18 +33,29 @@ class Cloud:
     def __init__(self, x: Tensor, h: Tensor, w: Tensor) -> None:
         dtype = accumulation_dtype(x.device)
         c = slope(x.shape[1])
-        x = x - _centre(x)
-        limits = torch.finfo(x.dtype)
-        largest = limits.max**0.5 / 1e3  # c D largest² is finite up to D = 60,000
-        self.unit = torch.exp2(torch.log2(x.abs().amax() / largest).ceil().clamp_min(0)).to(dtype)
-        self.x = x = x / self.unit.to(x.dtype)  # (M, D)
-        self.w = w.to(x.dtype)  # (M,)
-        h = (h / (self.unit * self.unit)).clamp_min(limits.tiny)
-        lifted = (h + c * (x * x).sum(1, dtype=dtype)).to(x.dtype)
+        centre = _centre(x)
+        given, x = x, x - centre
+        norms = c * (x * x).sum(1, dtype=dtype)
+        self.unit = torch.ones((), dtype=dtype, device=x.device)
+        may_look = x.device.type == "cpu"  # elsewhere looking would stop the device
+        if may_look and x.dtype == torch.float32 and not norms.amax() <= RESOLVED * h.amin():
+            x = given.double() - centre.double()
+            norms = c * (x * x).sum(1)
+        if not may_look or not norms.isfinite().all():
+            limits = torch.finfo(x.dtype)
+            largest = limits.max**0.5 / 1e3  # c D largest² is finite up to D = 60,000
+            self.unit = torch.exp2(torch.log2(x.abs().amax() / largest).ceil().clamp_min(0)).to(dtype)
+            x = x / self.unit.to(x.dtype)
+            h = (h / (self.unit * self.unit)).clamp_min(limits.tiny)
+            norms = c * (x * x).sum(1, dtype=dtype)
+        self.x, self.w = x, w.to(x.dtype)  # (M, D), (M,)
+        lifted = (h + norms).to(x.dtype)
+        rounded = lifted - norms  # the width that a tile sees; k_aa takes the same, or heavy points would disagree
+        self.h = torch.where((rounded - h).abs() <= 1e-4 * h, rounded, h)  # (M,) float64
+        lifted = lifted[:, None]
         one = torch.ones_like(lifted)
-        self.left = torch.cat([-2 * c * x, lifted[:, None], one[:, None]], 1)  # (M, D + 2)
-        self.right = torch.cat([x, one[:, None], lifted[:, None]], 1).mT
-        self.h = h  # float64
+        self.left = torch.cat([-2 * c * x, lifted, one], 1)  # (M, D + 2)
+        self.right = torch.cat([x, one, lifted], 1).mT
         self.lowest = (2 * h.amin()).to(x.dtype)
         self._scratch: dict[str, Tensor] = {}
 
@@ -82,15 +93,6 @@ class Cloud:
         return held[:size].view(shape)
 
 
-def _resolved(x: Tensor, h: Tensor) -> Tensor:
-    """The points in float64 where float32 could not resolve the widths next to c|x|²; only the CPU may look."""
-    if x.dtype == torch.float64 or x.device.type != "cpu":
-        return x
-    wide = x.double()
-    reach = (wide - _centre(wide)).square_().sum(1).amax() * slope(x.shape[1])
-    return wide if reach > RESOLVED * h.amin() else x
-
-
 def _centre(x: Tensor) -> Tensor:
     """A point (D,) in the middle of the cloud that a few points far away do not move: the median of a few rows."""
     some = x[:: max(1, x.shape[0] // 64)]
@@ -110,7 +112,7 @@ def potential(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -> Tensor:
     """``u_a = Σ_b w_b k_ab`` for the rows ``start:stop``; see :func:`field`."""
     if x.shape[1] == 1:
         return _field_on_line(x, h, w, start, stop)[0]
-    cloud = Cloud(_resolved(x, h), h, w)
+    cloud = Cloud(x, h, w)
     u = w[start:stop] * torch.rsqrt(2 * cloud.h[start:stop])
     for tile in cloud.tiles(start, stop):
         _add_potential(u, w, start, tile, cloud)
@@ -131,7 +133,7 @@ def field(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -> tuple[Tenso
     """
     if x.shape[1] == 1:
         return _field_on_line(x, h, w, start, stop)
-    cloud = Cloud(_resolved(x, h), h, w)
+    cloud = Cloud(x, h, w)
     moments = torch.cat([cloud.w[:, None] * cloud.x, cloud.w[:, None]], 1)  # (M, D + 1)
     own_root = torch.rsqrt(2 * cloud.h[start:stop])
     u = w[start:stop] * own_root
