@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(__version__)
         return
     if name not in COMMANDS:
-        sys.exit(f"segma-fast: unknown command {name!r}\n\n{_overview()}")
+        _fail(f"unknown command {name!r}, expected one of {', '.join(COMMANDS)}")
     module, function, _ = COMMANDS[name]
     try:
         command: Callable[[list[str]], None] = getattr(import_module(module), function)
@@ -42,10 +42,14 @@ def main(arguments: list[str] | None = None) -> None:
         if (error.name or "").startswith("segma_fast"):
             raise
         _fail(f'segma-fast {name} needs the package {error.name}: pip install "segma-fast[train]"')
-    except (ValueError, FloatingPointError, OSError) as error:
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, TypeError, ArithmeticError, OSError, MemoryError, RuntimeError) as error:
+        if isinstance(error, TypeError | RuntimeError) and "alloc" not in str(error).lower():
+            raise  # a mistake of ours
         if os.environ.get("SEGMA_FAST_TRACEBACK"):
             raise
-        _fail(str(error))
+        _fail(str(error).strip() or type(error).__name__)
     except KeyboardInterrupt:
         print(f"\nsegma-fast {name}: interrupted", file=sys.stderr)
         sys.exit(130)

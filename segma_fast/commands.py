@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 import tyro
 from torch import Tensor
 
 from segma_fast import explore, metrics, pictures, report
-from segma_fast.data import ImageData, load_data
+from segma_fast.data import ImageData, load_data, read_picture
 from segma_fast.models.segma import as_pixels
-from segma_fast.run import Run, load_run
+from segma_fast.run import DataInfo, Run, load_run
 
 DEFAULT_RUN = Path("runs/digits")
 
@@ -43,7 +43,10 @@ def sample(arguments: list[str]) -> None:
         """
         model = load_run(run_dir).model
         generator = torch.Generator().manual_seed(seed)
-        print(pictures.save_grid(explore.sample_components(model, n, component, generator=generator), out))
+        drawn = explore.sample_components(model, n, component, generator=generator)
+        if component is not None and n % 10 == 0:
+            drawn = drawn.unflatten(1, (-1, 10))[0]  # a grid instead of one long row
+        print(pictures.save_grid(drawn, out))
 
     _run(command, "sample", arguments)
 
@@ -101,15 +104,15 @@ def transfer(arguments: list[str]) -> None:
 
         Args:
             run_dir: folder of a run
-            images: test images by number, or picture files
-            to: the class to move to; default each image's next
+            images: test images by number, or picture files, light on dark if the training pictures are
+            to: the class (the component, if trained without labels) to move to; default each image's next
             steps: steps from t = 0 to 1
             out: PNG to write
         """
         run = load_run(run_dir)
         chosen, _ = _images(run, images)
         source = explore.classify(run.model, chosen)
-        target = (source + 1) % run.model.prior.components if to is None else torch.full_like(source, to)
+        target = _component(run, "--to", to, source)
         moved = explore.transfer(run.model, chosen, source, target, steps)
         print(pictures.save_grid(torch.cat([chosen[:, None], moved], 1), out))
 
@@ -137,16 +140,18 @@ def intensify(arguments: list[str]) -> None:
 
         Args:
             run_dir: folder of a run
-            images: test images by number, or picture files
-            away_from: the class to move away from; default each image's next
+            images: test images by number, or picture files, light on dark if the training pictures are
+            away_from: the class (the component, if trained without labels) to move away from; default each image's next
             alpha: how far
             steps: steps from t = 0 to 1
             out: PNG to write
         """
+        if not math.isfinite(alpha):
+            raise ValueError(f"alpha must be finite, got {alpha}")
         run = load_run(run_dir)
         chosen, _ = _images(run, images)
         source = explore.classify(run.model, chosen)
-        away = (source + 1) % run.model.prior.components if away_from is None else torch.full_like(source, away_from)
+        away = _component(run, "--away-from", away_from, source)
         moved = explore.intensify(run.model, chosen, source, away, alpha, steps)
         print(pictures.save_grid(torch.cat([chosen[:, None], moved], 1), out))
 
@@ -165,16 +170,15 @@ def classify(arguments: list[str]) -> None:
 
         Args:
             run_dir: folder of a run
-            images: test images by number, or picture files
+            images: test images by number, or picture files, light on dark if the training pictures are
         """
         run = load_run(run_dir)
         chosen, labels = _images(run, images)
         posterior = run.model.prior.posterior(run.model.encode(chosen))
         names = run.data.class_names
-        named = run.model.prior.components == len(names) and run.config.objective.beta > 0
         for item, row, label in zip(images, posterior, labels, strict=True):
             best = int(row.argmax())
-            found = f"class {names[best]}" if named else f"component {best}"
+            found = f"class {names[best]}" if run.named else f"component {best}"
             truth = "" if label is None else f"   (label: {names[label]})"
             print(f"{item:>12}   {found}   {100 * row[best].item():.1f} %{truth}")
 
@@ -195,7 +199,7 @@ def evaluate(arguments: list[str]) -> None:
             run_dir: folder of a run
         """
         run = load_run(run_dir)
-        data = load_data(run.config.data)
+        data = _data(run)
         result = metrics.evaluate(run.model, data.test_images, data.test_labels, data.classes)
         labels = run.config.labels if run.config.objective.beta > 0 else 0
         print(report.quality_table(data.name, labels, result, len(data.test_labels)))
@@ -207,33 +211,40 @@ def _run(command: Callable[..., None], name: str, arguments: list[str]) -> None:
     tyro.cli(command, prog=f"segma-fast {name}", args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
 
 
+def _data(run: Run) -> ImageData:
+    """The data set that the run was trained on."""
+    data = load_data(run.config.data)
+    run.data.check_same(DataInfo.of(data))
+    return data
+
+
 def _images(run: Run, items: tuple[str, ...]) -> tuple[Tensor, list[int | None]]:
     """Test images by number and picture files as (n, C, H, W) in [0, 1], with the labels that are known."""
-    data: ImageData | None = load_data(run.config.data) if any(item.isdigit() for item in items) else None
+    if not items:
+        raise ValueError("images must name at least one test image or picture file")
+    numbers = [int(item) if item.lstrip("-").isdecimal() else None for item in items]
+    data = _data(run) if any(number is not None for number in numbers) else None
     found: list[Tensor] = []
     labels: list[int | None] = []
-    for item in items:
-        if not item.isdigit():
-            found.append(_picture(Path(item), run.data.image_shape))
+    for item, number in zip(items, numbers, strict=True):
+        if number is None or data is None:
+            found.append(as_pixels(read_picture(Path(item), run.config.data.crop, run.data.image_shape)))
             labels.append(None)
             continue
-        assert data is not None
-        if int(item) >= len(data.test_images):
+        if not 0 <= number < len(data.test_images):
             raise ValueError(f"test images are numbered 0 ... {len(data.test_images) - 1}, got {item}")
-        found.append(as_pixels(data.test_images[int(item)]))
-        labels.append(int(data.test_labels[int(item)]))
+        found.append(as_pixels(data.test_images[number]))
+        labels.append(int(data.test_labels[number]))
     return torch.stack(found), labels
 
 
-def _picture(path: Path, shape: tuple[int, int, int]) -> Tensor:
-    """A picture file in the shape (C, H, W) that a model takes, in [0, 1]."""
-    import numpy as np
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            fitted: Any = image.convert("L" if shape[0] == 1 else "RGB").resize((shape[2], shape[1]))
-    except (OSError, UnidentifiedImageError) as error:
-        raise ValueError(f"{path} is neither the number of a test image nor a readable picture: {error}") from error
-    pixels = torch.from_numpy(np.array(fitted, dtype=np.float32) / 255)
-    return pixels[None] if shape[0] == 1 else pixels.permute(2, 0, 1)
+def _component(run: Run, flag: str, given: int | None, source: Tensor) -> Tensor:
+    """The component that a flag names for every image, or each image's next."""
+    components = run.model.prior.components
+    if components == 1:
+        raise ValueError(f"{run.folder} has one component: there is no other to move to or away from")
+    if given is None:
+        return (source + 1) % components
+    if not 0 <= given < components:
+        raise ValueError(f"{flag} must be in 0 ... {components - 1}, got {given}")
+    return torch.full_like(source, given)

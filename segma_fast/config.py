@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ class TrainConfig:
     """Everything that a training run is made of."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(hidden=(256, 256), latent_dim=10))
+    network: NetworkConfig = field(default_factory=NetworkConfig)
     objective: Objective = field(default_factory=Objective)
     run_dir: Path = Path("runs/digits")
     """folder that receives the run"""
@@ -79,22 +80,28 @@ class TrainConfig:
             raise ValueError(f"components must be >= 1, got {self.components}")
         for name in ("learning_rate", "clip_norm", "clip_value", "minutes"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be > 0, got {value}")
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be finite and > 0, got {value}")
+        if not math.isfinite(self.means_scale):
+            raise ValueError(f"means_scale must be finite, got {self.means_scale}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be in 0 ... 2**32 - 1, got {self.seed}")
 
 
 PRESETS: dict[str, dict[str, Any]] = {  # the rules in which the paper and its authors' code differ
     "paper": {
-        "objective": Objective(),
+        "objective": {"alpha": 5.0, "beta": 10.0, "rows": "all", "gamma_rows": "distance"},
         "label_choice": "random",
         "unlabelled_pool": "rest",
         "means_init": "coordinates",
+        "clip_norm": None,
+        "clip_value": None,
     },
     "authors": {
-        "means_init": "coordinates",
-        "objective": Objective(rows="unlabelled", gamma_rows="unlabelled"),
+        "objective": {"alpha": 5.0, "beta": 10.0, "rows": "unlabelled", "gamma_rows": "unlabelled"},
         "label_choice": "first",
         "unlabelled_pool": "all",
+        "means_init": "coordinates",
         "clip_norm": 5.0,
         "clip_value": 1.0,
     },
@@ -148,10 +155,17 @@ def starting_config(experiment: str = "digits", preset: str | None = None) -> Tr
     for kind, name, known in (("experiment", experiment, EXPERIMENTS), ("preset", preset, PRESETS)):
         if name is not None and name not in known:
             raise ValueError(f"unknown {kind} {name!r}, expected one of {', '.join(known)}")
-    changes = dict(EXPERIMENTS[experiment])
-    if preset:
-        changes |= PRESETS[preset] | {"means_scale": AUTHORS_MEANS_SCALE[experiment]}
-    return dataclasses.replace(TrainConfig(), **changes)
+    config = dataclasses.replace(TrainConfig(), **EXPERIMENTS[experiment])
+    if preset is None:
+        return config
+    return dataclasses.replace(with_preset(config, preset), means_scale=AUTHORS_MEANS_SCALE[experiment])
+
+
+def with_preset(config: TrainConfig, preset: str) -> TrainConfig:
+    """A configuration with the rules of a preset in place of its own."""
+    rules = dict(PRESETS[preset])
+    objective = dataclasses.replace(config.objective, **rules.pop("objective"))
+    return dataclasses.replace(config, objective=objective, **rules)
 
 
 def save_config(config: TrainConfig, path: Path) -> None:
@@ -172,7 +186,7 @@ def load_config(path: Path) -> TrainConfig:
         raise ValueError(f"no configuration at {path}") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 

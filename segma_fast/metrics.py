@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ class Evaluation:
 
     test_error: float
     """share of test images whose class is not found: by equation (7), or for an unsupervised model by the best
-    one-to-one mapping of components to classes"""
+    one-to-one mapping of components to classes; NaN for one component, which cannot tell classes apart"""
     reconstruction: float
     """squared error summed over pixels, mean over images, equation (1)"""
     distance: float
@@ -38,6 +39,8 @@ def evaluate(model: SeGMA, images: Tensor, labels: Tensor, classes: int) -> Eval
     predicted = model.prior.joint_log_prob(z).argmax(1)
     if model.objective.beta > 0 and model.prior.components == classes:
         error = (predicted != labels).float().mean().item()
+    elif model.prior.components == 1 < classes:
+        error = math.nan
     else:
         error = mapped_error(predicted, labels, model.prior.components, classes)
     return Evaluation(error, torch.cat(errors).mean().item(), model.distance(z).item())

@@ -22,7 +22,7 @@ def initial_means(
     """Starting means, (K, D) in float32.
 
     Args:
-        components, dim: K ≥ 1 and D ≥ 1.
+        components, dim: how many, K ≥ 1, and in how many dimensions, D ≥ 1.
         init: ``"coordinates"`` as the authors' code does: ``scale·K/D`` on the coordinates j ≡ k (mod K) plus
             N(0, 0.001²) noise for K ≤ D, N(0, scale²) for K > D, zeros for K = 1; ``"normal"`` N(0, scale²);
             ``"sphere"`` random directions of length ``scale``; ``"simplex"`` the corners of a regular simplex
@@ -48,7 +48,10 @@ def initial_means(
         return scale * torch.nn.functional.normalize(noise)
     if init == "simplex":
         if components > dim + 1:
-            raise ValueError(f"a simplex in {dim} dimensions has {dim + 1} corners, got components={components}")
+            raise ValueError(
+                f"a simplex in {dim} dimensions has {dim + 1} corners, got components={components}; use the means init "
+                "'normal' or 'sphere'"
+            )
         return scale * _simplex(components, dim)
     raise ValueError(f"init={init!r} is unknown, expected one of {get_args(MeansInit)}")
 
@@ -68,7 +71,7 @@ class GaussianMixture(nn.Module):
     """``P_Z = Σ_k p_k N(μ_k, σ_k² I)`` with learnable means and fixed proportions and variances.
 
     Args:
-        means: where the means start, (K, D); :func:`initial_means` makes some.
+        means: where the means start, (K, D); :func:`segma_fast.mixture.initial_means` makes some.
         proportions: p_k ≥ 0, (K,), scaled to sum to 1; default uniform.
         variances: σ_k² > 0, (K,) or one number for all.
 
@@ -85,6 +88,8 @@ class GaussianMixture(nn.Module):
 
     def __init__(self, means: Tensor, proportions: Tensor | None = None, variances: float | Tensor = 1.0) -> None:
         super().__init__()
+        if not isinstance(means, Tensor):
+            raise TypeError(f"means must be a torch.Tensor of shape (K, D), got {type(means).__name__}")
         if means.ndim != 2 or 0 in means.shape:
             raise ValueError(f"means must have shape (K, D) with K, D >= 1, got shape {tuple(means.shape)}")
         self.means = nn.Parameter(means.detach().clone())
@@ -99,10 +104,12 @@ class GaussianMixture(nn.Module):
 
     @property
     def components(self) -> int:
+        """K."""
         return self.means.shape[0]
 
     @property
     def dim(self) -> int:
+        """D."""
         return self.means.shape[1]
 
     @torch.no_grad()

@@ -31,6 +31,8 @@ class CWDistanceLoss(nn.Module):
         precision: str | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(gamma, Tensor):
+            raise TypeError("gamma must be a number or None here; give a learnable gamma to fast_cw_distance itself")
         if gamma is not None:
             check_gamma(gamma, "gamma", torch.empty(0))
         if precision is not None:

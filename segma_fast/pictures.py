@@ -15,12 +15,18 @@ from segma_fast.data import ImageData
 from segma_fast.files import replacing
 from segma_fast.models.segma import SeGMA, as_pixels
 
-SMALLEST_SIDE = 48  # images are enlarged by a whole number to be at least this high
+SMALLEST_SIDE = 64  # images are enlarged by a whole number to be at least this high
 GAP = 4
 
 
 def save_grid(images: Tensor, path: Path) -> Path:
-    """Write images (rows, columns, C, H, W) in [0, 1], C = 1 or 3, as one PNG on white ground."""
+    """Write images (rows, columns, C, H, W) in [0, 1], C = 1 or 3, as one PNG on white ground.
+
+    Raises:
+        ValueError: if the path is a folder or does not end in .png.
+    """
+    if path.suffix.lower() != ".png" or path.is_dir():
+        raise ValueError(f"pictures are written to files that end in .png, got {path}")
     scale = max(1, -(-SMALLEST_SIDE // images.shape[-2]))
     pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
     pixels = pixels.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
@@ -49,7 +55,7 @@ def save_codes(codes: Tensor, labels: Tensor, means: Tensor, class_names: Sequen
     for index, name in enumerate(class_names):
         colour = palette(index if len(class_names) <= 10 else index / (len(class_names) - 1))
         own = points[kept == index]
-        axes.scatter(own[:, 0], own[:, 1], s=9, color=colour, alpha=0.7, linewidths=0, label=name)
+        axes.scatter(own[:, 0], own[:, 1], s=9, color=colour, alpha=0.7, linewidths=0, label=_plain(name))
     axes.scatter(centres[:, 0], centres[:, 1], s=150, marker="X", color="white", edgecolors="black", zorder=3)
     for index, (x, y) in enumerate(centres):
         axes.annotate(str(index), (x, y), xytext=(8, 6), textcoords="offset points", fontsize=11, weight="bold")
@@ -60,6 +66,11 @@ def save_codes(codes: Tensor, labels: Tensor, means: Tensor, class_names: Sequen
     with replacing(path) as draft:
         figure.savefig(draft)
     return path
+
+
+def _plain(name: str) -> str:
+    """A class name that matplotlib shows as it is: without formulas, and in the legend also after an underscore."""
+    return "\u200b" + name.replace("$", r"\$")
 
 
 def save_all(model: SeGMA, data: ImageData, folder: Path, columns: int = 10) -> list[Path]:

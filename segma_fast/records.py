@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -57,17 +58,23 @@ class Records:
     def _kept(self, start: int) -> str:
         lines = [",".join(COLUMNS)]
         if start and self.path.exists():
-            for line in self.path.read_text().splitlines()[1:]:
+            for line in self.path.read_text(errors="replace").splitlines()[1:]:
                 cells = line.split(",")
-                if len(cells) == len(COLUMNS) and int(cells[0]) <= start:
+                if len(cells) == len(COLUMNS) and cells[0].isdecimal() and int(cells[0]) <= start:
                     lines.append(line)
         return "\n".join(lines) + "\n"
 
     def advance(self) -> None:
         self.bar.update(self.images_per_step)
 
-    def write(self, values: dict[str, Any]) -> None:
-        """Record a line; numbers that are not given stay empty."""
+    def write(self, values: dict[str, Any], *, show: bool) -> None:
+        """Record a line; numbers that are not given or not defined stay empty.
+
+        Args:
+            values: numbers by column.
+            show: print the line as well where there is no progress bar.
+        """
+        values = {name: value for name, value in values.items() if not math.isnan(value)}
         step = values["step"]
         self.accelerator.log({k: v for k, v in values.items() if k not in ("step", "seconds")}, step=step)
         if not self.main:
@@ -78,14 +85,13 @@ class Records:
         )
         with self.path.open("a") as file:
             file.write(line.getvalue())
-        shown = ("loss", "reconstruction", "log_distance", "cross_entropy", "test_error")
-        self.bar.set_postfix({name: f"{values[name]:.3g}" for name in shown if name in values}, refresh=False)
-        if "test_error" in values and self.bar.disable:
-            print(
-                f"step {step}, epoch {values['epoch']:.1f}: loss {values['loss']:.3f}, "
-                f"test error {100 * values['test_error']:.2f} %, {values['images_per_second']:.0f} images/s",
-                flush=True,
-            )
+        terms = ("loss", "reconstruction", "log_distance", "cross_entropy", "test_error")
+        shown = {name: f"{values[name]:.4g}" for name in terms if name in values}
+        self.bar.set_postfix(shown, refresh=False)
+        if show and self.bar.disable:
+            listed = ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in shown.items())
+            speed = f"{values['images_per_second']:.0f} images/s"
+            print(f"step {step}, epoch {values['epoch']:.1f}: {listed}, {speed}", flush=True)
 
     def __enter__(self) -> Records:
         return self

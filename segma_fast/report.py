@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import time
 from pathlib import Path
@@ -60,7 +61,8 @@ def summarize(outcome: Outcome, config: TrainConfig) -> dict[str, Any]:
 
 
 def save(summary: dict[str, Any], run_dir: Path) -> None:
-    write_text(run_dir / REPORT, json.dumps(summary, indent=2) + "\n")
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in summary.items()}
+    write_text(run_dir / REPORT, json.dumps(finite, indent=2) + "\n")
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -87,9 +89,12 @@ def quality_table(name: str, labels: int, evaluation: Evaluation, rows: int) -> 
 def _quality(
     name: str, labels: int, test_error: float, reconstruction: float, distance: float
 ) -> list[tuple[str, str]]:
+    error = f"{100 * test_error:.2f} %" + ("" if labels else " (best mapping of components to classes)")
+    if math.isnan(test_error):
+        error = "not defined for one component"
     return [
         ("data", f"{name}, {labels} labels"),
-        ("test error", f"{100 * test_error:.2f} %" + ("" if labels else " (best mapping of components to classes)")),
+        ("test error", error),
         ("reconstruction error", f"{reconstruction:.4f} (squared, summed over pixels)"),
         ("d² of the test codes", f"{distance:.3e}"),
     ]

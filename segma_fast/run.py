@@ -3,7 +3,7 @@
 ::
 
     config.json           the configuration
-    data.json             image shape and class names of the data set
+    data.json             image shape, class names and checksum of the data set
     metrics.csv           loss terms and test error against the step
     tensorboard/          the same as TensorBoard events
     checkpoints/step-N/   model, optimiser and random state of the last checkpoint
@@ -15,37 +15,66 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+import zlib
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from segma_fast.config import TrainConfig, load_config
+from segma_fast.data import ImageData
 from segma_fast.files import write_text
 from segma_fast.mixture import GaussianMixture, initial_means
 from segma_fast.models.autoencoder import AutoEncoder
 from segma_fast.models.segma import SeGMA
 
-CONFIG, DATA, METRICS, REPORT, CHECKPOINTS = "config.json", "data.json", "metrics.csv", "report.json", "checkpoints"
-WEIGHTS = "model.safetensors"
+CONFIG, DATA, METRICS, REPORT = "config.json", "data.json", "metrics.csv", "report.json"
+CHECKPOINTS, TENSORBOARD, WEIGHTS = "checkpoints", "tensorboard", "model.safetensors"
+PICTURES = ("samples.png", "codes.png", "reconstructions.png", "interpolations.png", "transfer.png")
 
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What of the data set the model depends on."""
+    """What of the data set a run depends on."""
 
     name: str
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
+    rows: tuple[int, int]
+    """training and test images"""
+    checksum: int
+    """of all pixels and labels"""
+
+    @staticmethod
+    def of(data: ImageData) -> DataInfo:
+        tensors = (data.train_images, data.train_labels, data.test_images, data.test_labels)
+        checksum = 0
+        for tensor in tensors:
+            checksum = zlib.crc32(tensor.contiguous().numpy().data, checksum)
+        rows = (len(data.train_labels), len(data.test_labels))
+        return DataInfo(data.name, data.image_shape, data.class_names, rows, checksum)
 
     def save(self, run_dir: Path) -> None:
         write_text(run_dir / DATA, json.dumps(asdict(self), indent=2) + "\n")
 
     @staticmethod
     def load(run_dir: Path) -> DataInfo:
-        values = json.loads((run_dir / DATA).read_text())
-        return DataInfo(values["name"], tuple(values["image_shape"]), tuple(values["class_names"]))
+        try:
+            values = json.loads((run_dir / DATA).read_text())
+            channels, height, width = map(int, values["image_shape"])
+            train, test = map(int, values["rows"])
+            names = tuple(map(str, values["class_names"]))
+            return DataInfo(values["name"], (channels, height, width), names, (train, test), int(values["checksum"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{run_dir / DATA} cannot be read: {type(error).__name__}: {error}") from error
+
+    def check_same(self, data: DataInfo) -> None:
+        """Raise ``ValueError`` if the data set is not the one that the run was trained on."""
+        for item in fields(self):
+            before, now = getattr(self, item.name), getattr(data, item.name)
+            if before != now:
+                raise ValueError(f"the data set is not the one of the run: its {item.name} was {before}, is {now}")
 
 
 @dataclass(frozen=True)
@@ -58,19 +87,26 @@ class Run:
     model: SeGMA
     step: int
 
+    @property
+    def named(self) -> bool:
+        """Whether components stand for classes: the model was trained with labels."""
+        return self.config.objective.beta > 0 and self.model.prior.components == len(self.data.class_names)
 
-def build_model(config: TrainConfig, data: DataInfo, label_counts: Tensor | None = None) -> SeGMA:
+
+def build_model(
+    config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
+) -> SeGMA:
     """A new model with random weights from torch's generator.
 
     Args:
         config: networks, components and objective.
-        data: image shape and classes.
+        image_shape: (C, H, W).
+        classes: of the data set.
         label_counts: labelled rows of each class, (K,), which become the proportions; uniform without.
 
     Raises:
         ValueError: if β > 0 and there is not one component a class.
     """
-    classes = len(data.class_names)
     components = classes if config.components is None else config.components
     if config.objective.beta > 0 and components != classes:
         raise ValueError(
@@ -78,17 +114,19 @@ def build_model(config: TrainConfig, data: DataInfo, label_counts: Tensor | None
             "leave components out, or set beta to 0 for an unsupervised model"
         )
     means = initial_means(components, config.network.latent_dim, config.means_init, config.means_scale)
-    prior = GaussianMixture(means, label_counts)
-    return SeGMA(AutoEncoder(data.image_shape, config.network), prior, config.objective)
+    return SeGMA(AutoEncoder(image_shape, config.network), GaussianMixture(means, label_counts), config.objective)
+
+
+def checkpoint_steps(run_dir: Path) -> list[int]:
+    """The steps of the whole checkpoints in a run folder, in order."""
+    names = (path.name.removeprefix("step-") for path in (run_dir / CHECKPOINTS).glob("step-*"))
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def latest_checkpoint(run_dir: Path) -> tuple[Path, int] | None:
     """The newest whole checkpoint and its step, or None."""
-    found = [(int(path.name[5:]), path) for path in (run_dir / CHECKPOINTS).glob("step-*") if path.name[5:].isdigit()]
-    if not found:
-        return None
-    step, path = max(found)
-    return path, step
+    steps = checkpoint_steps(run_dir)
+    return (run_dir / CHECKPOINTS / f"step-{steps[-1]}", steps[-1]) if steps else None
 
 
 def load_run(run_dir: Path, device: torch.device | str = "cpu") -> Run:
@@ -97,26 +135,35 @@ def load_run(run_dir: Path, device: torch.device | str = "cpu") -> Run:
     Raises:
         ValueError: if the folder holds no run, no checkpoint yet, or a damaged one.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    config = load_config(run_dir / CONFIG) if (run_dir / CONFIG).exists() else None
     checkpoint = latest_checkpoint(run_dir)
-    if config is None or checkpoint is None or not (run_dir / DATA).exists():
+    if checkpoint is None or not (run_dir / CONFIG).exists():
         raise ValueError(f"{run_dir} holds no trained model: train one with segma-fast train --run-dir {run_dir}")
+    config, data = load_config(run_dir / CONFIG), DataInfo.load(run_dir)
+    model = build_model(config, data.image_shape, len(data.class_names))
     path, step = checkpoint
-    data = DataInfo.load(run_dir)
-    model = build_model(config, data)
     try:
         model.load_state_dict(load_file(path / WEIGHTS))
-    except (SafetensorError, RuntimeError, OSError) as error:
-        raise ValueError(f"the checkpoint {path} cannot be read: {error}") from error
+    except Exception as error:  # of many kinds, depending on the damage
+        raise ValueError(f"the checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from error
     return Run(run_dir, config, data, model.to(device).eval(), step)
 
 
+def holds_run(run_dir: Path) -> bool:
+    """Whether a folder holds anything that a run would write over."""
+    return any((run_dir / name).exists() for name in (CONFIG, DATA, METRICS, REPORT, CHECKPOINTS))
+
+
 def clear_run(run_dir: Path) -> None:
-    """Delete what a former run left in its folder, and nothing else."""
-    for name in (CONFIG, DATA, METRICS, REPORT):
+    """Delete what a former run left in its folder, and nothing else; the configuration last."""
+    for step in checkpoint_steps(run_dir):
+        shutil.rmtree(run_dir / CHECKPOINTS / f"step-{step}")
+    shutil.rmtree(run_dir / CHECKPOINTS / ".part", ignore_errors=True)
+    for events in (run_dir / TENSORBOARD).glob("events.out.tfevents.*"):
+        events.unlink()
+    for folder in (run_dir / CHECKPOINTS, run_dir / TENSORBOARD):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    for name in (*PICTURES, REPORT, METRICS, DATA, CONFIG):
         (run_dir / name).unlink(missing_ok=True)
-    for folder in (CHECKPOINTS, "tensorboard"):
-        shutil.rmtree(run_dir / folder, ignore_errors=True)

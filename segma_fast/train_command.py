@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated, Literal
 import tyro
 
 from segma_fast import report
-from segma_fast.config import EXPERIMENTS, PRESETS, TrainConfig, load_config, starting_config
+from segma_fast.config import EXPERIMENTS, PRESETS, TrainConfig, load_config, starting_config, with_preset
 from segma_fast.run import CONFIG
 from segma_fast.training import train
 
@@ -52,7 +53,9 @@ def train_command(arguments: list[str]) -> None:
     try:
         outcome = train(config, resume=command.resume, overwrite=command.overwrite)
     except KeyboardInterrupt:
-        print(f"\nstopped; continue with: segma-fast train --resume --run-dir {config.run_dir}", file=sys.stderr)
+        if (config.run_dir / CONFIG).exists():
+            folder = shlex.quote(str(config.run_dir))
+            print(f"\nstopped; continue with: segma-fast train --resume --run-dir {folder}", file=sys.stderr)
         raise
     from accelerate import PartialState
 
@@ -69,21 +72,25 @@ def train_command(arguments: list[str]) -> None:
 
 def parse(arguments: list[str]) -> TrainCommand:
     """The command from its flags: defaults from ``--resume``'s run, ``--config``, ``--experiment`` and ``--preset``."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--experiment", choices=EXPERIMENTS, default="digits")
+    early = argparse.ArgumentParser("segma-fast train", add_help=False, allow_abbrev=False)
+    early.add_argument("--experiment", choices=EXPERIMENTS)
     early.add_argument("--preset", choices=PRESETS)
     early.add_argument("--config", type=Path)
     early.add_argument("--run-dir", "--run_dir", type=Path)
     early.add_argument("--resume", action="store_true")
     known, _ = early.parse_known_args(arguments)
-    base = starting_config(known.experiment, known.preset)
-    if known.config is not None:
+    if known.resume and (known.experiment or known.preset or known.config):
+        raise ValueError("--resume takes the configuration from --run-dir: leave --experiment, --preset, --config out")
+    if known.config and known.experiment:
+        raise ValueError("--config and --experiment both say what to start from: leave one out")
+    if known.resume:
+        run_dir = known.run_dir or TrainConfig().run_dir
+        base = dataclasses.replace(load_config(run_dir / CONFIG), run_dir=run_dir, minutes=None)
+    elif known.config:
         base = load_config(known.config)
-        if known.preset:
-            base = dataclasses.replace(base, **PRESETS[known.preset])
-    elif known.resume:
-        run_dir = known.run_dir or base.run_dir
-        base = dataclasses.replace(load_config(run_dir / CONFIG), run_dir=run_dir)
+        base = with_preset(base, known.preset) if known.preset else base
+    else:
+        base = starting_config(known.experiment or "digits", known.preset)
     return tyro.cli(
         TrainCommand,
         prog="segma-fast train",

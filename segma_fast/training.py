@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import math
-import shutil
 import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor
 
 from segma_fast.batches import Rows, share
+from segma_fast.checkpoints import Clock, load_checkpoint, save_checkpoint
 from segma_fast.config import TrainConfig, differences, load_config, save_config
 from segma_fast.data import ImageData, load_data
-from segma_fast.files import publish_folder
+from segma_fast.dispatch import choose_backend, choose_precision
 from segma_fast.labels import choose_labelled
 from segma_fast.metrics import Evaluation, evaluate
 from segma_fast.models.segma import SeGMA
 from segma_fast.records import Records
-from segma_fast.run import CHECKPOINTS, CONFIG, DataInfo, build_model, clear_run, latest_checkpoint
+from segma_fast.run import CONFIG, DataInfo, build_model, clear_run, holds_run, latest_checkpoint
 
 
 @dataclass(frozen=True)
@@ -37,29 +37,6 @@ class Outcome:
     epochs: float
     seconds_per_step: float  # median
     complete: bool
-
-
-class Clock:
-    """Time spent in steps, over all sittings of a run; a part of the checkpoint."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.steps = 0
-        self.per_step: list[float] = []  # mean of each stretch between two lines of metrics
-
-    def advance(self, step: int, seconds: float) -> int:
-        """Add a stretch that ends with this step; the number of its steps."""
-        done = step - self.steps
-        self.seconds += seconds
-        self.steps = step
-        self.per_step.append(seconds / done)
-        return done
-
-    def state_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
 
 
 def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False) -> Outcome:
@@ -76,20 +53,24 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
             the data, or if the number of processes does not divide a batch.
         FloatingPointError: if the loss stops being finite; the last checkpoint stays.
     """
+    checkpoint = check_folder(config, resume, overwrite)
+    if not torch.distributed.is_initialized():
+        AcceleratorState._reset_state(True)  # a former run of this process may have had another precision
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
         cpu=config.device == "cpu" or not torch.accelerator.is_available(),
         log_with="tensorboard",
         project_dir=config.run_dir,
     )
-    checkpoint = prepare_folder(config, accelerator, resume, overwrite)
+    choose_precision(config.objective.precision)
+    choose_backend(config.objective.backend, accelerator.device, torch.float32, config.network.latent_dim)
     with accelerator.main_process_first():
         data = load_data(config.data)
     labelled, pool = choose_rows(config, data, accelerator.num_processes)
     set_seed(config.seed)
-    info = DataInfo(data.name, data.image_shape, data.class_names)
+    info = DataInfo.of(data)
     counts = torch.bincount(data.train_labels[labelled.indices], minlength=data.classes)
-    model = build_model(config, info, counts if len(labelled.indices) else None)
+    model = build_model(config, data.image_shape, data.classes, counts if len(labelled.indices) else None)
     optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
     model, optimizer = accelerator.prepare(model, optimizer)
     plain_model: SeGMA = accelerator.unwrap_model(model)
@@ -99,14 +80,21 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     start = 0
     clock = Clock()
     accelerator.register_for_checkpointing(clock)
-    if checkpoint is None:
-        if accelerator.is_main_process:
-            save_config(config, config.run_dir / CONFIG)
-            info.save(config.run_dir)
-    else:
-        accelerator.load_state(str(checkpoint[0]))
-        start = checkpoint[1]
     steps = config.epochs * pool.steps
+    if checkpoint is not None:
+        DataInfo.load(config.run_dir).check_same(info)
+        load_checkpoint(accelerator, checkpoint[0])
+        start = checkpoint[1]
+        if start >= steps:
+            reached = f"{start / pool.steps:.1f} of {config.epochs}"
+            accelerator.print(f"{config.run_dir} is at epoch {reached}: nothing left to train; --epochs extends it")
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        if checkpoint is None:
+            clear_run(config.run_dir)
+        save_config(config, config.run_dir / CONFIG)
+        info.save(config.run_dir)
+    accelerator.wait_for_everyone()
     rows = len(pool[0]) + len(labelled[0])
     process = (accelerator.process_index, accelerator.num_processes)
     began = time.perf_counter()
@@ -140,13 +128,13 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
             values |= {"step": step, "epoch": step / pool.steps, "seconds": clock.seconds}
             values["images_per_second"] = rows * done / (now - tick)
             if not math.isfinite(values["loss"]):
-                raise FloatingPointError(f"the loss is {values['loss']} at step {step}: {values}; lower learning_rate?")
+                terms_now = ", ".join(f"{name} {values[name]:.4g}" for name in line)
+                raise FloatingPointError(f"the loss is not finite at step {step} ({terms_now}); lower learning_rate?")
             if saving:
                 values["test_error"] = evaluate(plain_model, test_images, test_labels, data.classes).test_error
-                records.write(values)
+            records.write(values, show=saving)
+            if saving:
                 save_checkpoint(accelerator, config.run_dir, step)
-            else:
-                records.write(values)
             tick = time.perf_counter()
             if timed_out:
                 break
@@ -156,28 +144,30 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     return Outcome(plain_model, data, evaluation, step, step / pool.steps, per_step, step >= steps)
 
 
-def prepare_folder(
-    config: TrainConfig, accelerator: Accelerator, resume: bool, overwrite: bool
-) -> tuple[Path, int] | None:
-    """Check the run folder against what is asked; the checkpoint to continue from, if any."""
-    config_file = config.run_dir / CONFIG
+def check_folder(config: TrainConfig, resume: bool, overwrite: bool) -> tuple[Path, int] | None:
+    """Check the run folder against what is asked, changing nothing; the checkpoint to continue from, if any."""
+    run_dir = config.run_dir
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ValueError(f"run_dir must be a folder, {run_dir} is a file")
+    if resume and overwrite:
+        raise ValueError("resume and overwrite exclude each other")
     if resume:
-        if not config_file.exists():
-            raise ValueError(f"nothing to resume: {config.run_dir} holds no run")
-        changed = differences(load_config(config_file), config)
+        if not (run_dir / CONFIG).exists():
+            raise ValueError(f"nothing to resume: {run_dir} holds no run")
+        changed = differences(load_config(run_dir / CONFIG), config)
         if changed:
-            raise ValueError(f"cannot resume {config.run_dir} with another configuration: {'; '.join(changed)}")
-        return latest_checkpoint(config.run_dir)
-    exists = config_file.exists()
-    accelerator.wait_for_everyone()
-    if exists and not overwrite:
-        raise ValueError(
-            f"{config.run_dir} holds a run already: --resume continues it, --overwrite replaces it, and another "
-            "--run-dir keeps it"
-        )
-    if exists and accelerator.is_main_process:
-        clear_run(config.run_dir)
-    accelerator.wait_for_everyone()
+            raise ValueError(f"cannot resume {run_dir} with another configuration: {'; '.join(changed)}")
+        return latest_checkpoint(run_dir)
+    if holds_run(run_dir):
+        if not overwrite:
+            raise ValueError(
+                f"{run_dir} holds a run already: --resume continues it, --overwrite replaces it, and another "
+                "--run-dir keeps it"
+            )
+        try:
+            load_config(run_dir / CONFIG)
+        except ValueError as error:
+            raise ValueError(f"{run_dir} holds files that are not a run's, which stay: {error}") from error
     return None
 
 
@@ -215,20 +205,3 @@ def agree(stop: bool, accelerator: Accelerator, step: int) -> bool:
         return False
     flag: Tensor = accelerator.reduce(torch.tensor(float(stop), device=accelerator.device), "sum")
     return flag.item() > 0
-
-
-def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int) -> None:
-    """Write a checkpoint under another name, give it its own when it is whole, and drop the ones before it."""
-    folder = run_dir / CHECKPOINTS
-    final, draft = folder / f"step-{step}", folder / ".part"
-    if accelerator.is_main_process:
-        shutil.rmtree(draft, ignore_errors=True)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(draft))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        publish_folder(draft, final)
-        for old in folder.glob("step-*"):
-            if old != final:
-                shutil.rmtree(old, ignore_errors=True)
-    accelerator.wait_for_everyone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ from PIL import Image
 
 from segma_fast.cli import COMMANDS, main
 from segma_fast.config import TrainConfig, load_config, save_config, starting_config
+from segma_fast.models.segma import Objective
 from segma_fast.train_command import parse
 
 IMAGE_COMMANDS = ["sample", "interpolate", "transfer", "intensify"]
@@ -59,7 +61,7 @@ def test_picture_commands(name: str, run_dir: Path, tmp_path: Path) -> None:
     main([name, "--run-dir", str(run_dir), "--out", str(tmp_path / "out.png")])
     pixels = np.asarray(Image.open(tmp_path / "out.png"))
     assert pixels.std() > 5
-    assert pixels.shape[0] > 2 * 48
+    assert pixels.shape[0] > 2 * 64
 
 
 def test_own_pictures_are_taken(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,6 +70,13 @@ def test_own_pictures_are_taken(run_dir: Path, tmp_path: Path, capsys: pytest.Ca
     lines = capsys.readouterr().out.splitlines()
     assert "label: " in lines[0] and "class" in lines[0]
     assert "mine.png" in lines[1] and "label" not in lines[1]
+
+
+@pytest.mark.parametrize("arguments", [["transfer", "--to", "10"], ["intensify", "--away-from", "10"]])
+def test_component_that_does_not_exist(arguments: list[str], run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*arguments, "--run-dir", str(run_dir)])
+    assert f"{arguments[1]} must be in 0 ... 9, got 10" in capsys.readouterr().err
 
 
 def test_info_tells_backends_and_choice(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +113,8 @@ def test_help_has_examples_that_parse(name: str, capsys: pytest.CaptureFixture[s
         (["train", "--alpha", "-1"], "alpha"),
         (["train", "--dataset", "./no-such-folder"], "no-such-folder"),
         (["info", "now"], "info takes no arguments"),
+        (["train", "--seed", "-1"], "seed must be in 0 ... 2**32 - 1, got -1"),
+        (["train", "--backend", "none"], "backend='none' is unknown"),
     ],
 )
 def test_errors_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -115,16 +126,48 @@ def test_errors_are_one_line(arguments: list[str], message: str, tmp_path: Path)
 
 
 def test_bad_index_and_missing_picture(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for item, message in (("99999", "numbered 0 ... 358, got 99999"), ("gone.png", "gone.png is neither")):
+    for item, message in (
+        ("99999", "numbered 0 ... 358, got 99999"),
+        ("-1", "numbered 0 ... 358, got -1"),
+        ("gone.png", "gone.png is neither"),
+    ):
         with pytest.raises(SystemExit) as stop:
             main(["classify", "--run-dir", str(run_dir), "--images", item])
         assert stop.value.code == 2
         assert message in capsys.readouterr().err
 
 
-def test_unknown_command_lists_the_known() -> None:
-    with pytest.raises(SystemExit, match="unknown command 'trian'"):
+def test_unknown_command_lists_the_known(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
         main(["trian"])
+    assert stop.value.code == 2
+    assert "unknown command 'trian', expected one of train, sample" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--resume", "--preset", "authors"], "leave --experiment, --preset, --config out"),
+        (["--resume", "--experiment", "mnist"], "leave --experiment, --preset, --config out"),
+        (["--config", "a.json", "--experiment", "mnist"], "leave one out"),
+    ],
+)
+def test_flags_that_exclude_each_other(flags: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse(flags)
+
+
+def test_minutes_hold_for_one_sitting(tmp_path: Path) -> None:
+    save_config(dataclasses.replace(TrainConfig(), minutes=3.0, epochs=7), tmp_path / "config.json")
+    config = parse(["--resume", "--run-dir", str(tmp_path)]).config
+    assert (config.minutes, config.epochs, config.run_dir) == (None, 7, tmp_path)
+
+
+def test_preset_on_a_configuration_file_keeps_the_rest(tmp_path: Path) -> None:
+    mine = dataclasses.replace(TrainConfig(), epochs=7, objective=Objective(gamma=0.3, backend="reference"))
+    save_config(mine, tmp_path / "config.json")
+    objective = parse(["--config", str(tmp_path / "config.json"), "--preset", "authors"]).config.objective
+    assert (objective.rows, objective.gamma, objective.backend) == ("unlabelled", 0.3, "reference")
 
 
 @pytest.mark.parametrize("experiment", ["digits", "mnist", "svhn", "celeba"])

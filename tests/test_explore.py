@@ -96,10 +96,10 @@ def test_plane_keeps_two_dimensions_and_separates_clusters() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_grid_shows_each_image_in_its_place(tmp_path: Path, channels: int) -> None:
-    images = torch.rand(2, 3, channels, 50, 60)
+    images = torch.rand(2, 3, channels, 70, 60)
     pixels = np.asarray(Image.open(save_grid(images, tmp_path / "new" / "grid.png")))
-    assert pixels.shape[:2] == (2 * (50 + GAP) + GAP, 3 * (60 + GAP) + GAP)
-    shown = pixels[GAP + 54 : GAP + 104, GAP + 128 : GAP + 188].reshape(50, 60, -1)
+    assert pixels.shape[:2] == (2 * (70 + GAP) + GAP, 3 * (60 + GAP) + GAP)
+    shown = pixels[GAP + 74 : GAP + 144, GAP + 128 : GAP + 188].reshape(70, 60, -1)
     expected = (images[1, 2] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     assert np.array_equal(shown, expected)
     assert (pixels[:GAP] == 255).all()
@@ -108,7 +108,8 @@ def test_grid_shows_each_image_in_its_place(tmp_path: Path, channels: int) -> No
 
 def test_code_view_is_a_picture(tmp_path: Path) -> None:
     codes, means = torch.randn(40, 2), torch.randn(12, 2)
-    path = save_codes(codes, torch.arange(40) % 12, means, [str(i) for i in range(12)], tmp_path / "codes.png")
+    names = ["$\\frac$", "_hidden", *map(str, range(10))]
+    path = save_codes(codes, torch.arange(40) % 12, means, names, tmp_path / "codes.png")
     assert np.asarray(Image.open(path)).std() > 5
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,10 @@ def _open(reader: Any, raw: Any, split: str, row: int, crop: int | None) -> Any:
     except Exception as error:  # of many kinds, depending on the file format
         reason = re.sub(r" <_io\..*?>", "", f"{type(error).__name__}: {error}")
         raise DataError(f"the picture of {where} cannot be read: {reason}") from error
+    return _cropped(image, crop, where)
+
+
+def _cropped(image: Any, crop: int | None, where: str) -> Any:
     if image.mode.startswith(("I", "F")):
         raise DataError(f"the picture of {where} must have 8 bits a channel, got mode {image.mode}")
     if crop is None:
@@ -96,6 +101,33 @@ def _open(reader: Any, raw: Any, split: str, row: int, crop: int | None) -> Any:
         raise DataError(f"crop must not be larger than the pictures, got {crop} and {where} is {_pixels(image)}")
     left, top = (image.width - crop) // 2, (image.height - crop) // 2
     return image.crop((left, top, left + crop, top + crop))
+
+
+def read_picture(path: Path, crop: int | None, shape: tuple[int, int, int]) -> Tensor:
+    """A picture file as the pictures of a data set are prepared: turned upright, cropped, resized.
+
+    Args:
+        path: the file.
+        crop: cut the middle crop × crop pixels out first.
+        shape: (C, H, W) of the result.
+
+    Returns:
+        (C, H, W), uint8.
+
+    Raises:
+        DataError: if it cannot be read, or is smaller than ``crop``.
+    """
+    pillow, operations = library("PIL.Image"), library("PIL.ImageOps")
+    try:
+        with pillow.open(path) as opened:
+            image = operations.exif_transpose(opened)
+            image.load()
+    except Exception as error:  # of many kinds, depending on the file format
+        raise DataError(f"{path} is neither the number of a test image nor a readable picture: {error}") from error
+    image = _cropped(image, crop, str(path)).convert("L" if shape[0] == 1 else "RGB")
+    if image.size != (shape[2], shape[1]):
+        image = image.resize((shape[2], shape[1]), pillow.Resampling.BILINEAR)
+    return torch.from_numpy(np.asarray(image).reshape(shape[1], shape[2], -1).transpose(2, 0, 1).copy())
 
 
 def _where(split: str, row: int, raw: Any) -> str:

@@ -20,7 +20,7 @@ class NetworkConfig:
     """fully connected, or 4×4 convolutions of stride 2 with dense layers behind"""
     latent_dim: int = 10
     """dimension D of the codes"""
-    hidden: tuple[int, ...] = (1024, 1024)
+    hidden: tuple[int, ...] = (256, 256)
     """widths of the encoder's dense layers"""
     decoder_hidden: tuple[int, ...] | None = None
     """widths of the decoder's dense layers; default the encoder's in reverse"""

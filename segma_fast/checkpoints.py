@@ -1,0 +1,77 @@
+"""Checkpoints, written whole or not at all, and the time that a run has taken."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from segma_fast.files import publish_folder
+from segma_fast.run import CHECKPOINTS, checkpoint_steps
+
+
+class Clock:
+    """Time spent in steps, over all sittings of a run; a part of the checkpoint."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.steps = 0
+        self.per_step: list[float] = []  # mean of each stretch between two lines of metrics
+
+    def advance(self, step: int, seconds: float) -> int:
+        """Add a stretch that ends with this step; the number of its steps."""
+        done = step - self.steps
+        self.seconds += seconds
+        self.steps = step
+        self.per_step.append(seconds / done)
+        return done
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+
+def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int) -> None:
+    """Write a checkpoint under another name, give it its own when it is whole, and drop the ones before it.
+
+    Raises:
+        OSError: if it cannot be written; the former checkpoint stays.
+    """
+    folder = run_dir / CHECKPOINTS
+    final, draft = folder / f"step-{step}", folder / ".part"
+    if accelerator.is_main_process:
+        shutil.rmtree(draft, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    try:
+        accelerator.save_state(str(draft))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            publish_folder(draft, final)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+        shutil.rmtree(draft, ignore_errors=True)
+        raise OSError(f"the checkpoint {final} cannot be written: {_first_line(error)}") from error
+    if accelerator.is_main_process:
+        for old in checkpoint_steps(run_dir):
+            if old != step:
+                shutil.rmtree(folder / f"step-{old}", ignore_errors=True)
+    accelerator.wait_for_everyone()
+
+
+def load_checkpoint(accelerator: Accelerator, path: Path) -> None:
+    """Restore model, optimiser, random state and clock.
+
+    Raises:
+        ValueError: if the checkpoint is damaged or of another model.
+    """
+    try:
+        accelerator.load_state(str(path))
+    except Exception as error:  # of many kinds: each file has its own reader
+        raise ValueError(f"the checkpoint {path} cannot be read: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

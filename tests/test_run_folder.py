@@ -1,0 +1,127 @@
+"""A run folder is never overwritten by accident, and never continued with what does not belong to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segma_fast import training
+from segma_fast.config import TrainConfig, load_config, starting_config
+from segma_fast.data import DataConfig
+from segma_fast.models.autoencoder import NetworkConfig
+from segma_fast.models.segma import Objective
+from segma_fast.run import latest_checkpoint, load_run
+
+
+def config(folder: Path, **changes: object) -> TrainConfig:
+    base = starting_config("digits")
+    network = NetworkConfig(latent_dim=3, hidden=(16,))
+    base = dataclasses.replace(base, network=network, means_init="normal", run_dir=folder, epochs=1)
+    return dataclasses.replace(base, **changes)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def picture_folder(folder: Path, classes: tuple[str, ...], seed: int = 0) -> DataConfig:
+    random = np.random.default_rng(seed)
+    for name in classes:
+        for index in range(8):
+            path = folder / "train" / name / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(random.integers(0, 256, (6, 6), dtype=np.uint8)).save(path)
+    return DataConfig(dataset=str(folder), cache=folder.parent / "cache")
+
+
+def test_a_second_run_needs_to_be_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nothing to resume"):
+        training.train(config(tmp_path), resume=True)
+    training.train(config(tmp_path))
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds a run already"):
+        training.train(config(tmp_path))
+    with pytest.raises(ValueError, match="exclude each other"):
+        training.train(config(tmp_path), resume=True, overwrite=True)
+    training.train(config(tmp_path, seed=1), overwrite=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert load_config(tmp_path / "config.json").seed == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": 5},
+        {"components": 3},
+        {"batch_size": 9999},
+        {"objective": Objective(backend="none")},
+        {"objective": Objective(precision="lowest")},
+        {"data": DataConfig(dataset="./gone")},
+        {"network": NetworkConfig(network="conv")},
+    ],
+)
+def test_a_mistake_costs_no_run_and_leaves_none(tmp_path: Path, changes: dict[str, object]) -> None:
+    training.train(config(tmp_path / "old"))
+    before = files(tmp_path / "old")
+    for folder, overwrite in (("old", True), ("new", False)):
+        with pytest.raises(ValueError):
+            training.train(config(tmp_path / folder, **changes), overwrite=overwrite)
+    assert files(tmp_path / "old") == before
+    assert not (tmp_path / "new" / "config.json").exists()
+
+
+def test_files_of_others_stay(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "step-old").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "step-old" / "weights").write_text("theirs")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "other"}))
+    before = files(tmp_path)
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="holds a run already|not a run's, which stay"):
+            training.train(config(tmp_path), overwrite=overwrite)
+    assert files(tmp_path) == before
+
+
+def test_resuming_with_more_epochs_is_remembered(tmp_path: Path) -> None:
+    training.train(config(tmp_path))
+    assert training.train(config(tmp_path, epochs=3), resume=True).epochs == 3
+    assert load_config(tmp_path / "config.json").epochs == 3
+
+
+def test_other_data_is_noticed(tmp_path: Path) -> None:
+    small = {"batch_size": 4, "labels": 4, "labelled_batch_size": 4}
+    data = picture_folder(tmp_path / "pictures", ("cat", "dog"))
+    training.train(config(tmp_path / "run", data=data, **small))
+    assert load_run(tmp_path / "run").data.class_names == ("cat", "dog")
+    picture_folder(tmp_path / "pictures", ("cat", "dog"), seed=1)
+    with pytest.raises(ValueError, match="not the one of the run: its checksum was"):
+        training.train(config(tmp_path / "run", data=data, epochs=2, **small), resume=True)
+    picture_folder(tmp_path / "pictures", ("ant",))
+    with pytest.raises(ValueError, match="its class_names was"):
+        training.train(config(tmp_path / "run", data=data, epochs=2, **small), resume=True)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.bin", "custom_checkpoint_0.pkl"])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, name: str) -> None:
+    training.train(config(tmp_path))
+    found = latest_checkpoint(tmp_path)
+    assert found is not None
+    (found[0] / name).write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"the checkpoint .*step-13 cannot be read"):
+        training.train(config(tmp_path, epochs=2), resume=True)
+    if name == "model.safetensors":
+        with pytest.raises(ValueError, match=r"the checkpoint .*step-13 cannot be read"):
+            load_run(tmp_path)
+
+
+def test_precision_may_change_from_run_to_run_in_a_process(tmp_path: Path) -> None:
+    half = training.train(config(tmp_path / "half", mixed_precision="bf16"))
+    full = training.train(config(tmp_path / "full"))
+    for a, b in zip(half.model.parameters(), full.model.parameters(), strict=True):
+        assert a.dtype == b.dtype
+        assert (a - b).abs().max() < 0.02
+    assert any(not a.equal(b) for a, b in zip(half.model.parameters(), full.model.parameters(), strict=True))
