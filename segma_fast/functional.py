@@ -32,7 +32,14 @@ def fast_cw_distance(
         d² = 1/m² Σ_ij k(z_i, z_j, 0) - 2/m Σ_ik p_k k(z_i, μ_k, v_k) + Σ_kl p_k p_l k(μ_k, μ_l, v_k + v_l)
 
     In one dimension, where the approximation of φ does not exist, the exact ``φ_1(s) = exp(-s)`` is used. d² is
-    never negative, and differentiable twice in all five inputs. The gradient is computed together with the value.
+    never negative. The gradient in all five inputs is computed together with the value, and may be differentiated
+    once more (by ``autograd.grad(create_graph=True)`` or ``jacrev(jacrev(f))``; there is no forward mode).
+
+    Accuracy in float32: d² is a difference of sums κ = (A + B + C)/d² times as large, and is within
+    ``2e-5 max(1, κ/2000)`` of its value, gradients within 2e-5, for codes drawn from the mixture and γ by the rule.
+    A γ far above the codes' squared distances makes κ huge: then use float64. Example::
+
+        loss = reconstruction + 5 * fast_cw_distance(encoder(images), means, log=True)
 
     Args:
         z: the sample (codes), (m, D), m ≥ 1; half, bfloat16, float32 or float64, any strides.
@@ -42,7 +49,7 @@ def fast_cw_distance(
         gamma: bandwidth γ > 0, a number or a tensor of one element; default the paper's rule,
             ``silverman_gamma(m, K) = (4K / 3m)^(2/5)``.
         log: return ``log d²``; d² is held above ``ε² k(a, a, 0)`` for the machine epsilon ε, so that the result
-            and its gradient are finite even where both distributions coincide.
+            and its gradient are finite even where both distributions coincide (there, both are rounding noise).
         backend: a backend's name (``segma-fast info`` lists them) or ``"auto"``; the environment variable
             ``SEGMA_FAST_BACKEND`` sets what ``"auto"`` means.
         precision: ``"highest"``, ``"high"`` or ``"medium"``; default ``torch.get_float32_matmul_precision()``.

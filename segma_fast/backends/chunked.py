@@ -157,7 +157,7 @@ def field(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -> tuple[Tenso
 
 
 def _moments(cloud: Cloud) -> Tensor:
-    """``w [x, 1]``, (M, D + 1); a narrow one is filled up with zeros to a width that the matrix product takes faster."""
+    """``w [x, 1]``, (M, D + 1); a narrow one is filled up with zeros to a width that matrix products take faster."""
     rows, dim = cloud.x.shape
     zeros = cloud.x.new_zeros(rows, -(dim + 1) % 16 if dim < 32 else 0)
     return torch.cat([cloud.w[:, None] * cloud.x, cloud.w[:, None], zeros], 1)
