@@ -26,6 +26,13 @@ COLUMNS = (
     "cross_entropy",
     "test_error",
 )
+SHORT = {
+    "loss": "loss {:.3g}",
+    "reconstruction": "mse {:.2g}",
+    "log_distance": "log d² {:.3g}",
+    "cross_entropy": "ce {:.1g}",
+    "test_error": "err {:.1%}",
+}
 
 
 class Records:
@@ -49,9 +56,9 @@ class Records:
         self.bar = tqdm(
             total=steps * images_per_step,
             initial=start * images_per_step,
-            unit=" images",
+            unit=" img",
             unit_scale=True,
-            desc="training",
+            bar_format="{percentage:3.0f}% {remaining} {rate_fmt}{postfix}",  # fits into 80 columns
             disable=None if self.main else True,  # None: only where somebody sees it
         )
 
@@ -85,11 +92,9 @@ class Records:
         )
         with self.path.open("a") as file:
             file.write(line.getvalue())
-        terms = ("loss", "reconstruction", "log_distance", "cross_entropy", "test_error")
-        shown = {name: f"{values[name]:.4g}" for name in terms if name in values}
-        self.bar.set_postfix(shown, refresh=False)
+        self.bar.set_postfix_str(", ".join(text.format(values[k]) for k, text in SHORT.items() if k in values))
         if show and self.bar.disable:
-            listed = ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in shown.items())
+            listed = ", ".join(f"{k.replace('_', ' ')} {values[k]:.4g}" for k in SHORT if k in values)
             speed = f"{values['images_per_second']:.0f} images/s"
             print(f"step {step}, epoch {values['epoch']:.1f}: {listed}, {speed}", flush=True)
 
