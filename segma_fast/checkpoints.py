@@ -1,4 +1,4 @@
-"""Checkpoints, written whole or not at all, and the time that a run has taken."""
+"""How a run begins, is saved, and goes on: the folder's checks, checkpoints, and the time that it has taken."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from segma_fast.config import TrainConfig, differences, load_config, save_config
 from segma_fast.files import publish_folder
-from segma_fast.run import CHECKPOINTS, checkpoint_steps
+from segma_fast.run import CHECKPOINTS, CONFIG, DataInfo, checkpoint_steps, clear_run, holds_run, latest_checkpoint
 
 
 class Clock:
@@ -33,6 +34,48 @@ class Clock:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+
+
+def check_folder(config: TrainConfig, resume: bool, overwrite: bool) -> tuple[Path, int] | None:
+    """Check the run folder against what is asked, changing nothing; the checkpoint to continue from, if any."""
+    run_dir = config.run_dir
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ValueError(f"run_dir must be a folder, {run_dir} is a file")
+    if resume and overwrite:
+        raise ValueError("resume and overwrite exclude each other")
+    if resume:
+        if not (run_dir / CONFIG).exists():
+            raise ValueError(f"nothing to resume: {run_dir} holds no run")
+        changed = differences(load_config(run_dir / CONFIG), config)
+        if changed:
+            raise ValueError(f"cannot resume {run_dir} with another configuration: {'; '.join(changed)}")
+        return latest_checkpoint(run_dir)
+    if holds_run(run_dir):
+        if not overwrite:
+            raise ValueError(
+                f"{run_dir} holds a run already: --resume continues it, --overwrite replaces it, and another "
+                "--run-dir keeps it"
+            )
+        try:
+            load_config(run_dir / CONFIG)
+        except ValueError as error:
+            raise ValueError(f"{run_dir} holds files that are not a run's, which stay: {error}") from error
+    return None
+
+
+def begin(config: TrainConfig, accelerator: Accelerator, checkpoint: tuple[Path, int] | None, data: DataInfo) -> int:
+    """Restore a checkpoint, or empty the folder for a new run; describe the run there. Gives the step to go on from."""
+    if checkpoint is not None:
+        DataInfo.load(config.run_dir).check_same(data)
+        load_checkpoint(accelerator, checkpoint[0])
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        if checkpoint is None:
+            clear_run(config.run_dir)
+        save_config(config, config.run_dir / CONFIG)
+        data.save(config.run_dir)
+    accelerator.wait_for_everyone()
+    return 0 if checkpoint is None else checkpoint[1]
 
 
 def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int) -> None:

@@ -6,7 +6,6 @@ import math
 import statistics
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -15,15 +14,15 @@ from accelerate.utils import set_seed
 from torch import Tensor
 
 from segma_fast.batches import Rows, share
-from segma_fast.checkpoints import Clock, load_checkpoint, save_checkpoint
-from segma_fast.config import TrainConfig, differences, load_config, save_config
+from segma_fast.checkpoints import Clock, begin, check_folder, save_checkpoint
+from segma_fast.config import TrainConfig
 from segma_fast.data import ImageData, load_data
 from segma_fast.dispatch import choose_backend, choose_precision
 from segma_fast.labels import choose_labelled
 from segma_fast.metrics import Evaluation, evaluate
 from segma_fast.models.segma import SeGMA
 from segma_fast.records import Records
-from segma_fast.run import CONFIG, DataInfo, build_model, clear_run, holds_run, latest_checkpoint
+from segma_fast.run import DataInfo, build_model
 
 
 @dataclass(frozen=True)
@@ -54,16 +53,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         FloatingPointError: if the loss stops being finite; the last checkpoint stays.
     """
     checkpoint = check_folder(config, resume, overwrite)
-    if not torch.distributed.is_initialized():
-        AcceleratorState._reset_state(True)  # a former run of this process may have had another precision
-    accelerator = Accelerator(
-        mixed_precision=config.mixed_precision,
-        cpu=config.device == "cpu" or not torch.accelerator.is_available(),
-        log_with="tensorboard",
-        project_dir=config.run_dir,
-    )
-    choose_precision(config.objective.precision)
-    choose_backend(config.objective.backend, accelerator.device, torch.float32, config.network.latent_dim)
+    accelerator = make_accelerator(config)
     with accelerator.main_process_first():
         data = load_data(config.data)
     labelled, pool = choose_rows(config, data, accelerator.num_processes)
@@ -77,28 +67,16 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     images, labels = data.train_images.to(accelerator.device), data.train_labels.to(accelerator.device)
     test_images, test_labels = data.test_images.to(accelerator.device), data.test_labels.to(accelerator.device)
 
-    start = 0
     clock = Clock()
     accelerator.register_for_checkpointing(clock)
+    step = start = begin(config, accelerator, checkpoint, info)
     steps = config.epochs * pool.steps
-    if checkpoint is not None:
-        DataInfo.load(config.run_dir).check_same(info)
-        load_checkpoint(accelerator, checkpoint[0])
-        start = checkpoint[1]
-        if start >= steps:
-            reached = f"{start / pool.steps:.1f} of {config.epochs}"
-            accelerator.print(f"{config.run_dir} is at epoch {reached}: nothing left to train; --epochs extends it")
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        if checkpoint is None:
-            clear_run(config.run_dir)
-        save_config(config, config.run_dir / CONFIG)
-        info.save(config.run_dir)
-    accelerator.wait_for_everyone()
+    if start >= steps:
+        reached = f"{start / pool.steps:.1f} of {config.epochs}"
+        accelerator.print(f"{config.run_dir} is at epoch {reached}: nothing left to train; --epochs extends it")
     rows = len(pool[0]) + len(labelled[0])
     process = (accelerator.process_index, accelerator.num_processes)
     began = time.perf_counter()
-    step = start
 
     with Records(config.run_dir, accelerator, start, steps, rows) as records:
         tick = time.perf_counter()
@@ -144,31 +122,19 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     return Outcome(plain_model, data, evaluation, step, step / pool.steps, per_step, step >= steps)
 
 
-def check_folder(config: TrainConfig, resume: bool, overwrite: bool) -> tuple[Path, int] | None:
-    """Check the run folder against what is asked, changing nothing; the checkpoint to continue from, if any."""
-    run_dir = config.run_dir
-    if run_dir.exists() and not run_dir.is_dir():
-        raise ValueError(f"run_dir must be a folder, {run_dir} is a file")
-    if resume and overwrite:
-        raise ValueError("resume and overwrite exclude each other")
-    if resume:
-        if not (run_dir / CONFIG).exists():
-            raise ValueError(f"nothing to resume: {run_dir} holds no run")
-        changed = differences(load_config(run_dir / CONFIG), config)
-        if changed:
-            raise ValueError(f"cannot resume {run_dir} with another configuration: {'; '.join(changed)}")
-        return latest_checkpoint(run_dir)
-    if holds_run(run_dir):
-        if not overwrite:
-            raise ValueError(
-                f"{run_dir} holds a run already: --resume continues it, --overwrite replaces it, and another "
-                "--run-dir keeps it"
-            )
-        try:
-            load_config(run_dir / CONFIG)
-        except ValueError as error:
-            raise ValueError(f"{run_dir} holds files that are not a run's, which stay: {error}") from error
-    return None
+def make_accelerator(config: TrainConfig) -> Accelerator:
+    """Device, precision, processes and tracker, checked against the backend that the run asks for."""
+    if not torch.distributed.is_initialized():
+        AcceleratorState._reset_state(True)  # a former run of this process may have had another precision
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision,
+        cpu=config.device == "cpu" or not torch.accelerator.is_available(),
+        log_with="tensorboard",
+        project_dir=config.run_dir,
+    )
+    choose_precision(config.objective.precision)
+    choose_backend(config.objective.backend, accelerator.device, torch.float32, config.network.latent_dim)
+    return accelerator
 
 
 def choose_rows(config: TrainConfig, data: ImageData, processes: int) -> tuple[Rows, Rows]:
