@@ -234,3 +234,29 @@ def test_a_sample_is_at_no_distance_from_itself(backend: str, dim: int, rows: in
     value, gradients = evaluate(cw_two_sample, (x, x.clone()), backend=backend)
     assert abs(value.item()) <= 2e-6 * max(own, 1.0)
     assert all(gradient.norm() <= 1e-6 for gradient in gradients)
+
+
+@pytest.mark.parametrize(("spread", "variance"), [(3.0, 0.01), (10.0, 1.0), (10.0, 0.01), (30.0, 1.0)])
+def test_separated_mixtures(optimised: str, spread: float, variance: float) -> None:
+    """Narrow clusters and distant ones: products of float32 points must cancel, or be made in float64."""
+    skip_unless_served(optimised, torch.float32, 32)
+    means = spread * torch.randn(10, 32)
+    z = means[torch.randint(10, (1024,))] + variance**0.5 * torch.randn(1024, 32)
+    expected, expected_gradients = truth([z, means], variances=variance)
+    value, gradients = evaluate(fast_cw_distance, [z, means], backend=optimised, variances=variance)
+    assert relative_error(value, expected) <= 1e-4
+    for gradient, exact in zip(gradients, expected_gradients, strict=True):
+        assert relative_error(gradient, exact) <= 3e-4
+
+
+@pytest.mark.parametrize("size", [1e3, 1e6, 1e20])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_outliers_in_step_with_a_sample(optimised: str, dtype: torch.dtype, size: float) -> None:
+    """Every tenth code far away, where a sample of rows may meet these alone."""
+    z, means = near_optimum(630, 10, 8)
+    z[::10] = size * (1 + 0.1 * torch.rand(63, 8))
+    points = [z.to(dtype), means.to(dtype)]
+    expected, expected_gradients = truth(points)
+    value, gradients = evaluate(fast_cw_distance, points, backend=optimised)
+    assert relative_error(value, expected) <= 2e-5
+    assert relative_error(gradients[1], expected_gradients[1]) <= 1e-4

@@ -1,7 +1,8 @@
 """The primitive in plain torch, tile by tile: value and gradient in one pass, O(MD) memory, on any device.
 
 A tile holds the profile of a block of rows against a block of columns. One matrix product of augmented points
-gives ``h_a + h_b + c|x_a - x_b|²`` for the whole tile, the reciprocal square root turns it into kernel values,
+gives ``(h_a + h_b)/c + |x_a - x_b|²`` for the whole tile (divided by c, the points need no further rounding), the
+reciprocal square root turns it into kernel values,
 and a second product with ``w [x, 1]`` gives all that the derivatives need. A cloud against itself is symmetric,
 so only tiles on and above the diagonal are evaluated, each used once for its rows and once for its columns.
 
@@ -12,6 +13,7 @@ float32 points could not resolve the widths (a tiny γ, a point far from all oth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -20,7 +22,7 @@ from torch import Tensor
 from segma_fast.formulas import INV_SQRT_PI, accumulation_dtype, profile, slope
 
 TILE_ROWS, TILE_COLUMNS = 512, 1024
-RESOLVED = 4e3  # greatest c|x|² / h for float32 products: the smallest arguments are then off by about 1e-3
+RESOLVED = 300  # greatest c|x|² / h for float32 products: the smallest arguments are then off by about 1e-4
 
 
 class Cloud:
@@ -32,29 +34,31 @@ class Cloud:
 
     def __init__(self, x: Tensor, h: Tensor, w: Tensor) -> None:
         dtype = accumulation_dtype(x.device)
-        c = slope(x.shape[1])
-        centre = _centre(x)
-        given, x = x, x - centre
-        norms = c * (x * x).sum(1, dtype=dtype)
+        h = h / slope(x.shape[1])
+        given, x = x, x - _centre(x)
+        norms = (x * x).sum(1, dtype=dtype)
         self.unit = torch.ones((), dtype=dtype, device=x.device)
         may_look = x.device.type == "cpu"  # elsewhere looking would stop the device
-        if may_look and x.dtype == torch.float32 and not norms.amax() <= RESOLVED * h.amin():
-            x = given.double() - centre.double()
-            norms = c * (x * x).sum(1)
+        if may_look and not norms.amax() <= RESOLVED * h.amin():
+            x = given.double()
+            x = x - x.median(0).values
+            norms = (x * x).sum(1)
         if not may_look or not norms.isfinite().all():
             limits = torch.finfo(x.dtype)
-            largest = limits.max**0.5 / 1e3  # c D largest² is finite up to D = 60,000
+            largest = limits.max**0.5 / 1e3  # D largest² is finite up to D = 1,000,000
             self.unit = torch.exp2(torch.log2(x.abs().amax() / largest).ceil().clamp_min(0)).to(dtype)
             x = x / self.unit.to(x.dtype)
             h = (h / (self.unit * self.unit)).clamp_min(limits.tiny)
-            norms = c * (x * x).sum(1, dtype=dtype)
+            norms = (x * x).sum(1, dtype=dtype)
         self.x, self.w = x, w.to(x.dtype)  # (M, D), (M,)
         lifted = (h + norms).to(x.dtype)
-        rounded = lifted - norms  # the width that a tile sees; k_aa takes the same, or heavy points would disagree
-        self.h = torch.where((rounded - h).abs() <= 1e-4 * h, rounded, h)  # (M,) float64
+        if x.dtype != dtype:
+            rounded = lifted - norms  # the width that a tile sees; k_aa takes the same, or heavy points would disagree
+            h = torch.where((rounded - h).abs() <= 1e-4 * h, rounded, h)
+        self.h = h  # (M,) float64, divided by c as all that the tiles hold
         lifted = lifted[:, None]
         one = torch.ones_like(lifted)
-        self.left = torch.cat([-2 * c * x, lifted, one], 1)  # (M, D + 2)
+        self.left = torch.cat([-2 * x, lifted, one], 1)  # (M, D + 2)
         self.right = torch.cat([x, one, lifted], 1).mT
         self.lowest = (2 * h.amin()).to(x.dtype)
         self._scratch: dict[str, Tensor] = {}
@@ -116,7 +120,7 @@ def potential(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -> Tensor:
     u = w[start:stop] * torch.rsqrt(2 * cloud.h[start:stop])
     for tile in cloud.tiles(start, stop):
         _add_potential(u, w, start, tile, cloud)
-    return u * (INV_SQRT_PI / cloud.unit)
+    return u * (INV_SQRT_PI / math.sqrt(slope(x.shape[1])) / cloud.unit)
 
 
 def field(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -150,9 +154,9 @@ def field(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -> tuple[Tenso
     v += v_across.mT
     dim = x.shape[1]
     mass = v[:, dim]
-    factor = INV_SQRT_PI / cloud.unit
-    du_dx = (v[:, :dim] - mass[:, None] * cloud.x[start:stop]) * (slope(dim) * factor / cloud.unit)
-    du_dh = (mass + w[start:stop] * own_root**3) * (-0.5 * factor / cloud.unit / cloud.unit)
+    factor = INV_SQRT_PI / math.sqrt(slope(dim)) / cloud.unit
+    du_dx = (v[:, :dim] - mass[:, None] * cloud.x[start:stop]) * (factor / cloud.unit)
+    du_dh = (mass + w[start:stop] * own_root**3) * (-0.5 * factor / slope(dim) / cloud.unit / cloud.unit)
     return u * factor, du_dx.to(x.dtype), du_dh
 
 
@@ -167,7 +171,7 @@ def _field_on_line(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -> tu
     """:func:`field` in one dimension, by differences and the exact profile, row block by row block."""
     given, x = x.dtype, x.to(h.dtype)
     parts = []
-    for top in range(start, stop, TILE_ROWS):
+    for top in range(start, stop, TILE_ROWS) or (start,):
         rows = slice(top, min(top + TILE_ROWS, stop))
         gap = x[rows] - x[:, 0]
         k, k_t, k_h = profile(gap * gap, h[rows, None] + h, 1)
