@@ -7,6 +7,7 @@ value that cannot be looked at without stopping the device gives NaN instead of 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -54,7 +55,7 @@ def check_weights(name: str, weights: Tensor, like: Tensor) -> Tensor:
 def check_variances(variances: float | Tensor, like: Tensor) -> Tensor:
     """Finite variances ≥ 0, a number or (K,), as a (K,) float64 tensor for the K rows of ``like``."""
     if not isinstance(variances, Tensor):
-        variances = _scalar("variances", variances, like, 0 <= _number("variances", variances) < math.inf, ">= 0")
+        variances = _scalar("variances", variances, like, lambda value: 0 <= value < math.inf, ">= 0")
     if variances.ndim == 0:
         variances = variances.expand(like.shape[0])
     given = _vector("variances", variances, like)
@@ -67,7 +68,7 @@ def check_variances(variances: float | Tensor, like: Tensor) -> Tensor:
 def check_gamma(gamma: float | Tensor, name: str, like: Tensor) -> Tensor:
     """A finite γ > 0, a number or a tensor of one element on the device of ``like``, as a 0-d float64 tensor."""
     if not isinstance(gamma, Tensor):
-        gamma = _scalar("gamma", gamma, like, 0 < _number("gamma", gamma) < math.inf, "> 0")
+        gamma = _scalar("gamma", gamma, like, lambda value: 0 < value < math.inf, "> 0")
     _check_floating("gamma", gamma)
     if gamma.numel() != 1:
         raise ValueError(f"gamma must be a number or a tensor of one element, got shape {tuple(gamma.shape)}")
@@ -126,10 +127,11 @@ def _number(name: str, value: object) -> float:
         return math.inf
 
 
-def _scalar(name: str, value: float, like: Tensor, valid: bool, expected: str) -> Tensor:
-    if not valid:
+def _scalar(name: str, value: float, like: Tensor, valid: Callable[[float], bool], expected: str) -> Tensor:
+    number = _number(name, value)
+    if not valid(number):
         raise ValueError(f"{name} must be finite and {expected}, got {value}")
-    return torch.full((), _number(name, value), dtype=accumulation_dtype(like.device), device=like.device)
+    return torch.full((), number, dtype=accumulation_dtype(like.device), device=like.device)
 
 
 def _first_invalid(tensor: Tensor, valid: Tensor) -> str:

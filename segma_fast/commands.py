@@ -18,197 +18,179 @@ from segma_fast.run import DataInfo, Run, load_run
 DEFAULT_RUN = Path("runs/digits")
 
 
-def sample(arguments: list[str]) -> None:
-    """Run ``segma-fast sample``."""
+def _command(function: Callable[..., None]) -> Callable[[list[str]], None]:
+    """A typed function as a command that takes the words of its command line."""
 
-    def command(
-        run_dir: Path = DEFAULT_RUN,
-        n: int = 10,
-        component: int | None = None,
-        seed: int = 0,
-        out: Path = Path("samples.png"),
-    ) -> None:
-        """Draw images from the components of the mixture, one row a component.
+    def run(arguments: list[str]) -> None:
+        prog = f"segma-fast {function.__name__}"
+        tyro.cli(function, prog=prog, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
 
-        examples:
-          segma-fast sample
-          segma-fast sample --component 3 --n 20 --seed 1 --out threes.png
-
-        Args:
-            run_dir: folder of a run
-            n: images a component
-            component: only this one
-            seed: of the codes
-            out: PNG to write
-        """
-        model = load_run(run_dir).model
-        generator = torch.Generator().manual_seed(seed)
-        drawn = explore.sample_components(model, n, component, generator=generator)
-        if component is not None and n % 10 == 0:
-            drawn = drawn.unflatten(1, (-1, 10))[0]  # a grid instead of one long row
-        print(pictures.save_grid(drawn, out))
-
-    _run(command, "sample", arguments)
+    return run
 
 
-def interpolate(arguments: list[str]) -> None:
-    """Run ``segma-fast interpolate``."""
+@_command
+def sample(
+    run_dir: Path = DEFAULT_RUN,
+    n: int = 10,
+    component: int | None = None,
+    seed: int = 0,
+    out: Path = Path("samples.png"),
+) -> None:
+    """Draw images from the components of the mixture, one row a component.
 
-    def command(
-        run_dir: Path = DEFAULT_RUN,
-        images: tuple[str, ...] = ("0", "1", "2", "3"),
-        steps: int = 10,
-        out: Path = Path("interpolations.png"),
-    ) -> None:
-        """Go from one image to another through the latent space; the first and last of a row are the real ones.
+    examples:
+      segma-fast sample
+      segma-fast sample --component 3 --n 20 --seed 1 --out threes.png
 
-        examples:
-          segma-fast interpolate
-          segma-fast interpolate --images 3 17 40 5 --steps 12
-          segma-fast interpolate --images mine.png other.png
-
-        Args:
-            run_dir: folder of a run
-            images: pairs of test images by number, or picture files
-            steps: images between, both ends included
-            out: PNG to write
-        """
-        if len(images) % 2 or not images:
-            raise ValueError(f"images must come in pairs, got {len(images)}")
-        run = load_run(run_dir)
-        pairs, _ = _images(run, images)
-        first, second = pairs[0::2], pairs[1::2]
-        lines = explore.interpolate(run.model, first, second, steps)
-        print(pictures.save_grid(torch.cat([first[:, None], lines, second[:, None]], 1), out))
-
-    _run(command, "interpolate", arguments)
+    Args:
+        run_dir: folder of a run
+        n: images a component
+        component: only this one
+        seed: of the codes
+        out: PNG to write
+    """
+    model = load_run(run_dir).model
+    generator = torch.Generator().manual_seed(seed)
+    drawn = explore.sample_components(model, n, component, generator=generator)
+    if component is not None and n % 10 == 0:
+        drawn = drawn.unflatten(1, (-1, 10))[0]  # a grid instead of one long row
+    print(pictures.save_grid(drawn, out))
 
 
-def transfer(arguments: list[str]) -> None:
-    """Run ``segma-fast transfer``."""
+@_command
+def interpolate(
+    run_dir: Path = DEFAULT_RUN,
+    images: tuple[str, ...] = ("0", "1", "2", "3"),
+    steps: int = 10,
+    out: Path = Path("interpolations.png"),
+) -> None:
+    """Go from one image to another through the latent space; the first and last of a row are the real ones.
 
-    def command(
-        run_dir: Path = DEFAULT_RUN,
-        images: tuple[str, ...] = ("0", "1", "2", "3", "4"),
-        to: int | None = None,
-        steps: int = 10,
-        out: Path = Path("transfer.png"),
-    ) -> None:
-        """Move images to another class step by step, keeping their style: z + t (μ_target − μ_source), equation (10).
+    examples:
+      segma-fast interpolate
+      segma-fast interpolate --images 3 17 40 5 --steps 12
+      segma-fast interpolate --images mine.png other.png
 
-        The first of a row is the real image; its class is what the model takes it for.
-
-        examples:
-          segma-fast transfer --to 7
-          segma-fast transfer --images 3 17 mine.png --to 0 --out zeros.png
-
-        Args:
-            run_dir: folder of a run
-            images: test images by number, or picture files, light on dark if the training pictures are
-            to: the class (the component, if trained without labels) to move to; default each image's next
-            steps: steps from t = 0 to 1
-            out: PNG to write
-        """
-        run = load_run(run_dir)
-        chosen, _ = _images(run, images)
-        source = explore.classify(run.model, chosen)
-        target = _component(run, "--to", to, source)
-        moved = explore.transfer(run.model, chosen, source, target, steps)
-        print(pictures.save_grid(torch.cat([chosen[:, None], moved], 1), out))
-
-    _run(command, "transfer", arguments)
+    Args:
+        run_dir: folder of a run
+        images: pairs of test images by number, or picture files
+        steps: images between, both ends included
+        out: PNG to write
+    """
+    if len(images) % 2 or not images:
+        raise ValueError(f"images must come in pairs, got {len(images)}")
+    run = load_run(run_dir)
+    pairs, _ = _images(run, images)
+    first, second = pairs[0::2], pairs[1::2]
+    lines = explore.interpolate(run.model, first, second, steps)
+    print(pictures.save_grid(torch.cat([first[:, None], lines, second[:, None]], 1), out))
 
 
-def intensify(arguments: list[str]) -> None:
-    """Run ``segma-fast intensify``."""
+@_command
+def transfer(
+    run_dir: Path = DEFAULT_RUN,
+    images: tuple[str, ...] = ("0", "1", "2", "3", "4"),
+    to: int | None = None,
+    steps: int = 10,
+    out: Path = Path("transfer.png"),
+) -> None:
+    """Move images to another class step by step, keeping their style: z + t (μ_target − μ_source), equation (10).
 
-    def command(
-        run_dir: Path = DEFAULT_RUN,
-        images: tuple[str, ...] = ("0", "1", "2", "3", "4"),
-        away_from: int | None = None,
-        alpha: float = 0.5,
-        steps: int = 10,
-        out: Path = Path("intensify.png"),
-    ) -> None:
-        """Strengthen what sets images apart from a class: z + t α (μ_source − μ_away), equation (11).
+    The first of a row is the real image; its class is what the model takes it for.
 
-        The first of a row is the real image; its class is what the model takes it for.
+    examples:
+      segma-fast transfer --to 7
+      segma-fast transfer --images 3 17 mine.png --to 0 --out zeros.png
 
-        examples:
-          segma-fast intensify --away-from 1
-          segma-fast intensify --images 3 17 --away-from 8 --alpha 1.0
-
-        Args:
-            run_dir: folder of a run
-            images: test images by number, or picture files, light on dark if the training pictures are
-            away_from: the class (the component, if trained without labels) to move away from; default each image's next
-            alpha: how far
-            steps: steps from t = 0 to 1
-            out: PNG to write
-        """
-        if not math.isfinite(alpha):
-            raise ValueError(f"alpha must be finite, got {alpha}")
-        run = load_run(run_dir)
-        chosen, _ = _images(run, images)
-        source = explore.classify(run.model, chosen)
-        away = _component(run, "--away-from", away_from, source)
-        moved = explore.intensify(run.model, chosen, source, away, alpha, steps)
-        print(pictures.save_grid(torch.cat([chosen[:, None], moved], 1), out))
-
-    _run(command, "intensify", arguments)
+    Args:
+        run_dir: folder of a run
+        images: test images by number, or picture files, light on dark if the training pictures are
+        to: the class (the component, if trained without labels) to move to; default each image's next
+        steps: steps from t = 0 to 1
+        out: PNG to write
+    """
+    run = load_run(run_dir)
+    chosen, _ = _images(run, images)
+    source = explore.classify(run.model, chosen)
+    target = _component(run, "--to", to, source)
+    moved = explore.transfer(run.model, chosen, source, target, steps)
+    print(pictures.save_grid(torch.cat([chosen[:, None], moved], 1), out))
 
 
-def classify(arguments: list[str]) -> None:
-    """Run ``segma-fast classify``."""
+@_command
+def intensify(
+    run_dir: Path = DEFAULT_RUN,
+    images: tuple[str, ...] = ("0", "1", "2", "3", "4"),
+    away_from: int | None = None,
+    alpha: float = 0.5,
+    steps: int = 10,
+    out: Path = Path("intensify.png"),
+) -> None:
+    """Strengthen what sets images apart from a class: z + t α (μ_source − μ_away), equation (11).
 
-    def command(run_dir: Path = DEFAULT_RUN, images: tuple[str, ...] = ("0", "1", "2", "3", "4")) -> None:
-        """Say which class images belong to, with its probability by equation (7).
+    The first of a row is the real image; its class is what the model takes it for.
 
-        examples:
-          segma-fast classify --images 3 17 40
-          segma-fast classify --images mine.png
+    examples:
+      segma-fast intensify --away-from 1
+      segma-fast intensify --images 3 17 --away-from 8 --alpha 1.0
 
-        Args:
-            run_dir: folder of a run
-            images: test images by number, or picture files, light on dark if the training pictures are
-        """
-        run = load_run(run_dir)
-        chosen, labels = _images(run, images)
-        posterior = run.model.prior.posterior(run.model.encode(chosen))
-        names = run.data.class_names
-        for item, row, label in zip(images, posterior, labels, strict=True):
-            best = int(row.argmax())
-            found = f"class {names[best]}" if run.named else f"component {best}"
-            truth = "" if label is None else f"   (label: {names[label]})"
-            print(f"{item:>12}   {found}   {100 * row[best].item():.1f} %{truth}")
-
-    _run(command, "classify", arguments)
-
-
-def evaluate(arguments: list[str]) -> None:
-    """Run ``segma-fast evaluate``."""
-
-    def command(run_dir: Path = DEFAULT_RUN) -> None:
-        """Test error, reconstruction error and d² of a trained model on its test set.
-
-        examples:
-          segma-fast evaluate
-          segma-fast evaluate --run-dir runs/mnist
-
-        Args:
-            run_dir: folder of a run
-        """
-        run = load_run(run_dir)
-        data = _data(run)
-        result = metrics.evaluate(run.model, data.test_images, data.test_labels, data.classes)
-        labels = run.config.labels if run.config.objective.beta > 0 else 0
-        print(report.quality_table(data.name, labels, result, len(data.test_labels)))
-
-    _run(command, "evaluate", arguments)
+    Args:
+        run_dir: folder of a run
+        images: test images by number, or picture files, light on dark if the training pictures are
+        away_from: the class (the component, if trained without labels) to move away from; default each image's next
+        alpha: how far
+        steps: steps from t = 0 to 1
+        out: PNG to write
+    """
+    if not math.isfinite(alpha):
+        raise ValueError(f"alpha must be finite, got {alpha}")
+    run = load_run(run_dir)
+    chosen, _ = _images(run, images)
+    source = explore.classify(run.model, chosen)
+    away = _component(run, "--away-from", away_from, source)
+    moved = explore.intensify(run.model, chosen, source, away, alpha, steps)
+    print(pictures.save_grid(torch.cat([chosen[:, None], moved], 1), out))
 
 
-def _run(command: Callable[..., None], name: str, arguments: list[str]) -> None:
-    tyro.cli(command, prog=f"segma-fast {name}", args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
+@_command
+def classify(run_dir: Path = DEFAULT_RUN, images: tuple[str, ...] = ("0", "1", "2", "3", "4")) -> None:
+    """Say which class images belong to, with its probability by equation (7).
+
+    examples:
+      segma-fast classify --images 3 17 40
+      segma-fast classify --images mine.png
+
+    Args:
+        run_dir: folder of a run
+        images: test images by number, or picture files, light on dark if the training pictures are
+    """
+    run = load_run(run_dir)
+    chosen, labels = _images(run, images)
+    posterior = run.model.prior.posterior(run.model.encode(chosen))
+    names = run.data.class_names
+    for item, row, label in zip(images, posterior, labels, strict=True):
+        best = int(row.argmax())
+        found = f"class {names[best]}" if run.model.names_classes(len(names)) else f"component {best}"
+        truth = "" if label is None else f"   (label: {names[label]})"
+        print(f"{item:>12}   {found}   {100 * row[best].item():.1f} %{truth}")
+
+
+@_command
+def evaluate(run_dir: Path = DEFAULT_RUN) -> None:
+    """Test error, reconstruction error and d² of a trained model on its test set.
+
+    examples:
+      segma-fast evaluate
+      segma-fast evaluate --run-dir runs/mnist
+
+    Args:
+        run_dir: folder of a run
+    """
+    run = load_run(run_dir)
+    data = _data(run)
+    result = metrics.evaluate(run.model, data.test_images, data.test_labels, data.classes)
+    labels = run.config.labels if run.config.objective.beta > 0 else 0
+    print(report.quality_table(data.name, labels, result, len(data.test_labels)))
 
 
 def _data(run: Run) -> ImageData:

@@ -37,7 +37,7 @@ def evaluate(model: SeGMA, images: Tensor, labels: Tensor, classes: int) -> Eval
         errors.append(squared_error(as_pixels(batch), model.decode(code)))
     z = torch.cat(codes)
     predicted = model.prior.joint_log_prob(z).argmax(1)
-    if model.objective.beta > 0 and model.prior.components == classes:
+    if model.names_classes(classes):
         error = (predicted != labels).float().mean().item()
     elif model.prior.components == 1 < classes:
         error = math.nan

@@ -87,11 +87,6 @@ class Run:
     model: SeGMA
     step: int
 
-    @property
-    def named(self) -> bool:
-        """Whether components stand for classes: the model was trained with labels."""
-        return self.config.objective.beta > 0 and self.model.prior.components == len(self.data.class_names)
-
 
 def build_model(
     config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None

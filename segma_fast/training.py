@@ -77,6 +77,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     rows = len(pool[0]) + len(labelled[0])
     process = (accelerator.process_index, accelerator.num_processes)
     began = time.perf_counter()
+    evaluation: Evaluation | None = None  # of the last checkpoint, which the last step always makes
 
     with Records(config.run_dir, accelerator, start, steps, rows) as records:
         tick = time.perf_counter()
@@ -109,7 +110,8 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
                 terms_now = ", ".join(f"{name} {values[name]:.4g}" for name in line)
                 raise FloatingPointError(f"the loss is not finite at step {step} ({terms_now}); lower learning_rate?")
             if saving:
-                values["test_error"] = evaluate(plain_model, test_images, test_labels, data.classes).test_error
+                evaluation = evaluate(plain_model, test_images, test_labels, data.classes)
+                values["test_error"] = evaluation.test_error
             records.write(values, show=saving)
             if saving:
                 save_checkpoint(accelerator, config.run_dir, step)
@@ -117,7 +119,8 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
             if timed_out:
                 break
 
-    evaluation = evaluate(plain_model, test_images, test_labels, data.classes)
+    if evaluation is None:  # nothing was left to train
+        evaluation = evaluate(plain_model, test_images, test_labels, data.classes)
     per_step = statistics.median(clock.per_step) if clock.per_step else math.nan
     return Outcome(plain_model, data, evaluation, step, step / pool.steps, per_step, step >= steps)
 

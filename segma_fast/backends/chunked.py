@@ -2,9 +2,9 @@
 
 A tile holds the profile of a block of rows against a block of columns. One matrix product of augmented points
 gives ``(h_a + h_b)/c + |x_a - x_b|²`` for the whole tile (divided by c, the points need no further rounding), the
-reciprocal square root turns it into kernel values,
-and a second product with ``w [x, 1]`` gives all that the derivatives need. A cloud against itself is symmetric,
-so only tiles on and above the diagonal are evaluated, each used once for its rows and once for its columns.
+reciprocal square root turns it into kernel values, and a second product with ``w [x, 1]`` gives all that the
+derivatives need. A cloud against itself is symmetric, so only tiles on and above the diagonal are evaluated, each
+used once for its rows and once for its columns.
 
 d² is a small difference of large sums, so the potential is summed in float64, always in the same order, and the
 terms k_aa, which can weigh as much as all others together, are added in float64 at the end. Where the products of

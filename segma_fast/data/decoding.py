@@ -31,7 +31,8 @@ def decode_images(config: DataConfig, parts: dict[str, Any], column: str, places
     Raises:
         DataError: for a picture that is missing, cannot be read or does not have the size of the others.
     """
-    pillow, datasets = library("PIL.Image"), library("datasets")
+    datasets = library("datasets")
+    library("PIL.Image")  # its absence is told before anything is read
     feature = next(iter(parts.values())).features[column]
     reader = datasets.Image(mode=getattr(feature, "mode", None))
     encoded = {}
@@ -53,10 +54,7 @@ def decode_images(config: DataConfig, parts: dict[str, Any], column: str, places
                 f"{_where(split, row, raw)} is {_pixels(image)}, the first picture is {_pixels(first)}; set size to "
                 f"resize all to size x size pixels"
             )
-        image = image if image.mode == mode else image.convert(mode)
-        if image.size != (width, height):
-            image = image.resize((width, height), pillow.Resampling.BILINEAR)
-        target[:] = np.asarray(image).reshape(height, width, -1).transpose(2, 0, 1)
+        target[:] = _array(image, mode, width, height)
         return True
 
     def fill(mode: str) -> np.ndarray[Any, Any] | None:
@@ -103,6 +101,14 @@ def _cropped(image: Any, crop: int | None, where: str) -> Any:
     return image.crop((left, top, left + crop, top + crop))
 
 
+def _array(image: Any, mode: str, width: int, height: int) -> np.ndarray[Any, Any]:
+    """A picture in a mode and size, as (C, H, W), uint8."""
+    image = image if image.mode == mode else image.convert(mode)
+    if image.size != (width, height):
+        image = image.resize((width, height), library("PIL.Image").Resampling.BILINEAR)
+    return np.asarray(image).reshape(height, width, -1).transpose(2, 0, 1)
+
+
 def read_picture(path: Path, crop: int | None, shape: tuple[int, int, int]) -> Tensor:
     """A picture file as the pictures of a data set are prepared: turned upright, cropped, resized.
 
@@ -124,10 +130,9 @@ def read_picture(path: Path, crop: int | None, shape: tuple[int, int, int]) -> T
             image.load()
     except Exception as error:  # of many kinds, depending on the file format
         raise DataError(f"{path} is neither the number of a test image nor a readable picture: {error}") from error
-    image = _cropped(image, crop, str(path)).convert("L" if shape[0] == 1 else "RGB")
-    if image.size != (shape[2], shape[1]):
-        image = image.resize((shape[2], shape[1]), pillow.Resampling.BILINEAR)
-    return torch.from_numpy(np.asarray(image).reshape(shape[1], shape[2], -1).transpose(2, 0, 1).copy())
+    channels, height, width = shape
+    array = _array(_cropped(image, crop, str(path)), "L" if channels == 1 else "RGB", width, height)
+    return torch.from_numpy(array.copy())
 
 
 def _where(split: str, row: int, raw: Any) -> str:

@@ -110,6 +110,10 @@ class SeGMA(nn.Module):
             precision=objective.precision,
         )
 
+    def names_classes(self, classes: int) -> bool:
+        """Whether the components stand for the classes of the data: trained with labels, one component a class."""
+        return self.objective.beta > 0 and self.prior.components == classes
+
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W), uint8 or floating point in [0, 1], to codes (N, D) in float32."""
