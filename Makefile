@@ -1,25 +1,30 @@
 # Everything that one can do here; `make` alone lists it.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+OLDEST_TORCH ?= torch==2.11.0
 VENV ?= .venv
+OLDEST_VENV ?= .venv-oldest
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+OLDEST_READY := $(OLDEST_VENV)/.installed
+SANITIZED := build/sanitized
 
 # Idle OpenMP threads sleep instead of spinning: on a machine that does anything else, spinning costs more than all the work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test lint format bench figures clean
+.PHONY: help install train test test-oldest sanitize lint format bench figures wheel clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(READY) ## make .venv and install torch and the package with all that the other targets need
+install: $(READY) ## make .venv, install torch and the package with all that the other targets need, build the kernels
 
-$(READY): pyproject.toml setup.py
+$(READY): pyproject.toml setup.py $(wildcard csrc/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet '$(TORCH)'
-	$(BIN)/python -m pip install --quiet --editable '.[train,dev]'
+	$(BIN)/python -m pip install --quiet 'setuptools>=77' 'pybind11>=2.13' ninja
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[train,dev]'
 	touch $@
 
 train: $(READY) ## train SeGMA on scikit-learn's digits with 10 labels a class; leaves runs/digits
@@ -27,6 +32,25 @@ train: $(READY) ## train SeGMA on scikit-learn's digits with 10 labels a class; 
 
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest
+
+test-oldest: $(READY) $(OLDEST_READY) ## load the kernels built with TORCH under the oldest torch that is supported
+	SEGMA_FAST_OLDEST_PYTHON=$(abspath $(OLDEST_VENV))/bin/python $(BIN)/python -m pytest tests/test_build.py -k oldest
+
+$(OLDEST_READY):
+	test -x $(OLDEST_VENV)/bin/python || $(PYTHON) -m venv $(OLDEST_VENV)
+	$(OLDEST_VENV)/bin/python -m pip install --quiet '$(OLDEST_TORCH)' numpy
+	touch $@
+
+# Python is not sanitized, so the run-time libraries have to come first. Neither command puts the working folder, whose
+# kernels are not sanitized, into the path.
+sanitize: PRELOAD = $$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libstdc++.so)
+sanitize: export ASAN_OPTIONS = detect_leaks=0
+sanitize: export PYTHONPATH = $(abspath $(SANITIZED)/lib)
+sanitize: $(READY) ## test the kernels with the address and undefined behaviour sanitizers of gcc
+	SEGMA_FAST_SANITIZE=1 SEGMA_FAST_REQUIRE_NATIVE=1 $(BIN)/python setup.py --quiet build \
+		--build-temp $(SANITIZED)/objects --build-lib $(SANITIZED)/lib
+	LD_PRELOAD="$(PRELOAD)" $(BIN)/python -P -c 'from segma_fast.backends import native; assert native.build_info()["sanitized"]'
+	LD_PRELOAD="$(PRELOAD)" $(BIN)/python -P -m pytest tests/test_accuracy.py tests/test_operator.py tests/test_profile.py -k native
 
 lint: $(READY) ## ruff, its formatter and mypy
 	$(BIN)/ruff check .
@@ -46,5 +70,9 @@ figures: train ## train, and copy the pictures into docs/images
 	cp runs/digits/samples.png runs/digits/reconstructions.png runs/digits/interpolations.png \
 		runs/digits/transfer.png runs/digits/codes.png docs/images/
 
-clean: ## delete the environment and what tools left; runs/ stays
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .benchmarks
+wheel: $(READY) ## build the sdist and, with the kernels, the wheel into dist/
+	$(BIN)/python -m build --no-isolation
+
+clean: ## delete the environments and what tools and builds left; runs/ stays
+	rm -rf $(VENV) $(OLDEST_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .benchmarks
+	rm -f segma_fast/_C.*.so segma_fast/_C.*.pyd segma_fast/_build_note.txt

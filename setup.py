@@ -1,5 +1,126 @@
-"""Everything is in pyproject.toml; the compiled kernels will be built from here."""
+"""Builds the compiled kernels ``segma_fast._C`` where torch and a C++ compiler are; else says why not.
 
-from setuptools import setup
+All else is in pyproject.toml. Environment variables: ``SEGMA_FAST_REQUIRE_NATIVE=1`` makes a build without the kernels
+an error, ``SEGMA_FAST_SANITIZE=1`` builds them with the address and undefined behaviour sanitizers.
+"""
 
-setup()
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+from glob import glob
+from pathlib import Path
+from textwrap import shorten
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+MODULE = "segma_fast._C"
+NOTE = "_build_note.txt"  # beside the module's place: the reason why it was not built
+TARGET = (2, 11)  # the stable ABI of this torch serves it and all later ones
+REQUIRE = os.environ.get("SEGMA_FAST_REQUIRE_NATIVE", "0") not in ("", "0")
+SANITIZE = os.environ.get("SEGMA_FAST_SANITIZE", "0") not in ("", "0")
+AGAIN = "install segma_fast again with `pip install --no-build-isolation`"
+
+# ninja lies beside the interpreter, whose folder need not be in PATH
+os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
+
+try:
+    import torch
+    from torch.utils import cpp_extension
+except (ImportError, OSError) as error:
+    WITHOUT_TORCH = f"torch is not there for the build ({error}): install torch and ninja first, then {AGAIN}"
+    BuildExtension = build_ext
+else:
+    WITHOUT_TORCH = ""
+    BuildExtension = cpp_extension.BuildExtension
+
+
+class NotBuilt(Exception):
+    """The kernels cannot be built; the message says why and what to do."""
+
+
+class BuildNative(BuildExtension):  # type: ignore[misc, valid-type]
+    """Build the module or leave a note in its place, never both, and never a module of an earlier build."""
+
+    def run(self) -> None:
+        in_build, in_source = Path(self.get_built_path()), Path(self.get_source_path())
+        places = [in_build, in_source] if self.inplace else [in_build]
+        try:
+            for place in places:
+                place.unlink(missing_ok=True)
+                place.with_name(NOTE).unlink(missing_ok=True)
+            self.check_tools()
+            super().run()
+        except Exception as error:
+            reason = str(error)
+            if not isinstance(error, NotBuilt):
+                cause = shorten(reason, 100, placeholder=" ...") or type(error).__name__
+                reason = (
+                    f"compiling failed ({cause}): `pip install --no-build-isolation -v` shows the compiler's message"
+                )
+            if REQUIRE:
+                raise RuntimeError(f"SEGMA_FAST_REQUIRE_NATIVE is set, but {reason}") from error
+            print(f"segma_fast: installed without its compiled kernels: {reason}", file=sys.stderr)
+            for place in places:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.with_name(NOTE).write_text(reason + "\n", encoding="utf-8")
+
+    def get_built_path(self) -> str:
+        return os.path.join(self.build_lib, self.get_ext_filename(MODULE))
+
+    def get_source_path(self) -> str:
+        package = self.get_finalized_command("build_py").get_package_dir(MODULE.rpartition(".")[0])
+        return os.path.join(package, os.path.basename(self.get_ext_filename(MODULE)))
+
+    def check_tools(self) -> None:
+        if WITHOUT_TORCH:
+            raise NotBuilt(WITHOUT_TORCH)
+        found = tuple(int(part) for part in torch.__version__.split(".")[:2])
+        if found < TARGET:
+            raise NotBuilt(f"torch {torch.__version__} is older than {TARGET[0]}.{TARGET[1]}: upgrade it, then {AGAIN}")
+        try:
+            import pybind11
+        except ImportError:  # torch brings a copy
+            pass
+        else:
+            self.extensions[0].include_dirs += [pybind11.get_include()]
+        self.extensions[0].include_dirs += cpp_extension.include_paths()
+        self.extensions[0].library_dirs += cpp_extension.library_paths()
+
+    def build_extensions(self) -> None:
+        msvc = self.compiler.compiler_type == "msvc"
+        if not msvc and shutil.which(self.compiler.compiler_cxx[0]) is None:
+            compiler = self.compiler.compiler_cxx[0]
+            raise NotBuilt(f"the C++ compiler {compiler!r} is not there: install g++ or clang, then {AGAIN}")
+        extension = self.extensions[0]
+        if msvc:
+            extension.extra_compile_args = ["/std:c++17", "/O2"]
+        else:
+            # Infinities and NaN keep their meaning; FMA is used. Nothing is exported but the module's entry.
+            extension.extra_compile_args = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden"]
+            extension.extra_compile_args += ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+        if SANITIZE:
+            sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+            extension.extra_compile_args += [*sanitizers, "-g", "-O1"]
+            extension.extra_link_args = sanitizers
+            extension.define_macros += [("SEGMA_SANITIZED", "1")]
+        super().build_extensions()
+
+
+native = Extension(
+    MODULE,
+    sources=sorted(glob("csrc/*.cpp")),
+    depends=sorted(glob("csrc/*.h")),
+    include_dirs=["csrc"],
+    # No path to torch's libraries is recorded: segma_fast imports torch first, which loads them.
+    libraries=["torch_cpu"],  # holds the whole stable ABI
+    define_macros=[
+        ("TORCH_TARGET_VERSION", f"0x{TARGET[0]:02x}{TARGET[1]:02x}{0:012x}ULL"),
+        ("SEGMA_TORCH_VERSION", "none" if WITHOUT_TORCH else torch.__version__),
+    ],
+    language="c++",
+)
+setup(ext_modules=[native], cmdclass={"build_ext": BuildNative})

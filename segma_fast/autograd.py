@@ -1,4 +1,4 @@
-"""The energy ``Σ_ab w_a w_b k_ab`` of a signed cloud as one autograd function, with all gradients in one pass.
+"""The distance as one autograd function of its five inputs, with all gradients in one pass.
 
 The gradient is computed with the value and saved, so backward is a multiplication. Differentiating the gradient
 again (a gradient penalty, ``jacrev(jacrev(f))``) goes through :class:`_Gradient`, whose derivative is written in
@@ -15,76 +15,144 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from segma_fast.formulas import profile
-from segma_fast.operators import in_transform, without_autocast
+from segma_fast.formulas import accumulation_dtype, profile
+from segma_fast.operators import ENERGY, GRADIENT, are_transforms_active, in_transform, without_autocast
 
 BLOCK_ELEMENTS = 1 << 22  # pairs that the second derivative holds at once
 
 
-def energy(x: Tensor, h: Tensor, w: Tensor, *, backend: str, precision: str) -> Tensor:
-    """``E = Σ_ab w_a w_b k(|x_a - x_b|², h_a + h_b)``, differentiable in all three arguments.
+def energy(
+    z: Tensor,
+    means: Tensor,
+    z_weights: Tensor | None,
+    weights: Tensor | None,
+    variances: float | Tensor,
+    gamma: float | Tensor,
+    *,
+    backend: str,
+    precision: str,
+    dtype: torch.dtype,
+) -> Tensor:
+    """d² of weighted points and a mixture as the energy of a signed cloud, differentiable in all tensors.
 
     Args:
-        x: points, (M, D), float32 or float64.
-        h: widths, (M,), ``2 v_a + 2γ`` for a Gaussian of variance v_a, float64.
-        w: signed weights, (M,), float64.
+        z, means: (m, D) and (K, D), of one dtype.
+        z_weights, weights: (m,) and (K,), float64, or None for uniform ones.
+        variances: (K,), float64, or a number for all.
+        gamma: a 0-d float64 tensor or a number.
         backend: the name of a backend with operators.
         precision: ``"highest"``, ``"high"``, ``"medium"`` or ``"default"`` for torch's own setting.
+        dtype: of the result.
 
     Returns:
-        A 0-d float64 tensor ≥ 0: the energy is never negative, so rounding below 0 is cut off.
+        A 0-d tensor ≥ 0: the energy is never negative, so rounding below 0 is cut off.
     """
-    wanted = torch.is_grad_enabled() and any(t.requires_grad or in_transform(t) for t in (x, h, w))
-    return _apply_energy(x, h, w, backend, precision, wanted)[0]
+    inputs = (z, means, z_weights, weights, variances, gamma)
+    wanted = torch.is_grad_enabled() and any(
+        isinstance(t, Tensor) and (t.requires_grad or in_transform(t)) for t in inputs
+    )
+    apply = _apply_energy if torch.compiler.is_compiling() or are_transforms_active() else _apply_energy_in_eager
+    return apply(*inputs, backend, precision, dtype, wanted)[0]
+
+
+def cloud(
+    z: Tensor,
+    means: Tensor,
+    z_weights: Tensor | None,
+    weights: Tensor | None,
+    variances: float | Tensor,
+    gamma: float | Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Widths ``h = 2v + 2γ`` (v = 0 for a code) and weights ``w`` (-p_k for a mean) of all points, (M,), float64."""
+    options: dict[str, Any] = {"dtype": accumulation_dtype(z.device), "device": z.device}
+    rows, components = z.shape[0], means.shape[0]
+
+    def spread(value: float | Tensor, size: int) -> Tensor:
+        return value.expand(size) if isinstance(value, Tensor) else torch.full((size,), value, **options)
+
+    h = torch.cat([spread(2 * gamma, rows), spread(2 * variances + 2 * gamma, components)])
+    positive = spread(1.0 / rows, rows) if z_weights is None else z_weights
+    return h, torch.cat([positive, spread(-1.0 / components, components) if weights is None else -weights])
 
 
 class _Energy(Function):
     """Value, and where it is wanted the gradient, from one call of a backend's operator."""
 
     @staticmethod
-    def forward(x: Tensor, h: Tensor, w: Tensor, backend: str, precision: str, wanted: bool) -> tuple[Tensor, ...]:
-        operators = torch.ops.segma_fast
-        x, h, w = x.contiguous(), h.contiguous(), w.contiguous()
-        rows = x.shape[0]
-        if not wanted:
-            u = getattr(operators, f"{backend}_potential")(x, h, w, 0, rows, precision)
-            return (torch.dot(u, w).clamp_min(0),)
-        u, du_dx, du_dh = getattr(operators, f"{backend}_field")(x, h, w, 0, rows, precision)
-        twice = 2 * w  # each pair counts from both of its ends
-        return torch.dot(u, w).clamp_min(0), twice.to(x.dtype)[:, None] * du_dx, twice * du_dh, 2 * u
+    def forward(
+        z: Tensor,
+        means: Tensor,
+        z_weights: Tensor | None,
+        weights: Tensor | None,
+        variances: float | Tensor,
+        gamma: float | Tensor,
+        backend: str,
+        precision: str,
+        dtype: torch.dtype,
+        wanted: bool,
+    ) -> tuple[Tensor, ...]:
+        h, w = cloud(z, means, z_weights, weights, variances, gamma)
+        z, means = z.contiguous(), means.contiguous()
+        result = (GRADIENT if wanted else ENERGY)[backend](z, means, h, w, 0, h.shape[0], precision)
+        value, *gradient = result if wanted else (result,)
+        return value.clamp_min(0).to(dtype), *gradient
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         gradient = output[1:]
         ctx.mark_non_differentiable(*gradient)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs[:3], *gradient)
+        tensors = [t for t in inputs[:6] if isinstance(t, Tensor)]
+        ctx.numbers = [None if isinstance(t, Tensor) else (t,) for t in inputs[:6]]
+        ctx.save_for_backward(*tensors, *gradient)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
         grad_value = grad_outputs[0]
         if grad_value is None:
-            return (None,) * 6
-        x, h, w, *gradient = ctx.saved_tensors
+            return (None,) * 10
+        *tensors, grad_x, grad_h, grad_w = ctx.saved_tensors
+        given = iter(tensors)
+        inputs = [next(given) if number is None else number[0] for number in ctx.numbers]
+        z, means = inputs[:2]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            gradient = _apply_gradient(x, h, w, *gradient)
-        needed = ctx.needs_input_grad
-        scaled = [(grad_value * g).to(g.dtype) if needed[i] else None for i, g in enumerate(gradient)]
-        return (*scaled, None, None, None)
+            h, w = cloud(*inputs)
+            grad_x, grad_h, grad_w = _apply_gradient(torch.cat([z, means]), h, w, grad_x, grad_h, grad_w)
+        rows = z.shape[0]
+        parts: tuple[Callable[[], Tensor], ...] = (
+            lambda: grad_x[:rows],
+            lambda: grad_x[rows:],
+            lambda: grad_w[:rows],
+            lambda: -grad_w[rows:],
+            lambda: 2 * grad_h[rows:],
+            lambda: 2 * grad_h.sum(),
+        )
+        gradients = [
+            (grad_value * part()).to(t.dtype) if needed else None
+            for t, part, needed in zip(inputs, parts, ctx.needs_input_grad, strict=False)
+        ]
+        return (*gradients, None, None, None, None)
 
     @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], x: Tensor, h: Tensor, w: Tensor, *rest: Any
-    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        def member(tensor: Tensor, dim: int | None, index: int) -> Tensor:
-            return tensor if dim is None else tensor.select(dim, index)
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        def member(index: int) -> list[Any]:
+            return [a if d is None else a.select(d, index) for a, d in zip(arguments, in_dims, strict=True)]
 
-        results = [
-            _apply_energy(*(member(t, d, i) for t, d in zip((x, h, w), in_dims[:3], strict=True)), *rest)
-            for i in range(info.batch_size)
-        ]
+        results = [_apply_energy(*member(i)) for i in range(info.batch_size)]
         stacked = tuple(torch.stack(column) for column in zip(*results, strict=True))
         return stacked, (0,) * len(stacked)
+
+
+class _EagerEnergy(_Energy):
+    """The same without transforms: torch binds the arguments of a ``setup_context`` by name, which costs 60 µs."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
+        output = _Energy.forward(*inputs)
+        _Energy.setup_context(ctx, inputs, output)
+        return output
+
+    setup_context = Function.setup_context
 
 
 class _Gradient(Function):
@@ -118,7 +186,7 @@ class _Gradient(Function):
 
 def _gradient_rows(x: Tensor, h: Tensor, w: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
     """``∂E/∂x``, ``∂E/∂h`` and ``∂E/∂w`` of some rows, in plain differentiable torch."""
-    given, x = x.dtype, x.to(w.dtype)
+    given, x = torch.promote_types(x.dtype, torch.float32), x.to(w.dtype)
     x = x - x.detach().mean(0)
     norms = (x * x).sum(1)
     t = (norms[rows, None] + norms - 2 * x[rows] @ x.mT).clamp_min(0)
@@ -130,4 +198,5 @@ def _gradient_rows(x: Tensor, h: Tensor, w: Tensor, rows: slice) -> tuple[Tensor
 
 
 _apply_energy: Callable[..., tuple[Tensor, ...]] = _Energy.apply
+_apply_energy_in_eager: Callable[..., tuple[Tensor, ...]] = _EagerEnergy.apply
 _apply_gradient: Callable[..., list[Tensor]] = _Gradient.apply

@@ -52,10 +52,10 @@ def check_weights(name: str, weights: Tensor, like: Tensor) -> Tensor:
     return _or_nan(given, valid).to(accumulation_dtype(like.device))
 
 
-def check_variances(variances: float | Tensor, like: Tensor) -> Tensor:
-    """Finite variances ≥ 0, a number or (K,), as a (K,) float64 tensor for the K rows of ``like``."""
+def check_variances(variances: float | Tensor, like: Tensor) -> float | Tensor:
+    """Finite variances ≥ 0, a number or a (K,) float64 tensor for the K rows of ``like``."""
     if not isinstance(variances, Tensor):
-        variances = _scalar("variances", variances, like, lambda value: 0 <= value < math.inf, ">= 0")
+        return _number("variances", variances, lambda value: 0 <= value < math.inf, ">= 0")
     if variances.ndim == 0:
         variances = variances.expand(like.shape[0])
     given = _vector("variances", variances, like)
@@ -65,10 +65,10 @@ def check_variances(variances: float | Tensor, like: Tensor) -> Tensor:
     return _or_nan(given, valid).to(accumulation_dtype(like.device))
 
 
-def check_gamma(gamma: float | Tensor, name: str, like: Tensor) -> Tensor:
-    """A finite γ > 0, a number or a tensor of one element on the device of ``like``, as a 0-d float64 tensor."""
+def check_gamma(gamma: float | Tensor, name: str, like: Tensor) -> float | Tensor:
+    """A finite γ > 0, a number or a tensor of one element as a 0-d float64 tensor on the device of ``like``."""
     if not isinstance(gamma, Tensor):
-        gamma = _scalar("gamma", gamma, like, lambda value: 0 < value < math.inf, "> 0")
+        return _number("gamma", gamma, lambda value: 0 < value < math.inf, "> 0")
     _check_floating("gamma", gamma)
     if gamma.numel() != 1:
         raise ValueError(f"gamma must be a number or a tensor of one element, got shape {tuple(gamma.shape)}")
@@ -114,7 +114,14 @@ def _check_device(name: str, tensor: Tensor, other_name: str, device: torch.devi
         raise ValueError(f"{name} and {other_name} must be on one device, got {tensor.device} and {device}")
 
 
-def _number(name: str, value: object) -> float:
+def _number(name: str, value: object, valid: Callable[[float], bool], expected: str) -> float:
+    number = _as_float(name, value)
+    if not valid(number):
+        raise ValueError(f"{name} must be finite and {expected}, got {value}")
+    return number
+
+
+def _as_float(name: str, value: object) -> float:
     if isinstance(value, torch.SymFloat | torch.SymInt):
         return value  # type: ignore[return-value]
     try:
@@ -125,13 +132,6 @@ def _number(name: str, value: object) -> float:
         raise TypeError(f"{name} must be a number or a torch.Tensor, got {value!r}") from None
     except OverflowError:
         return math.inf
-
-
-def _scalar(name: str, value: float, like: Tensor, valid: Callable[[float], bool], expected: str) -> Tensor:
-    number = _number(name, value)
-    if not valid(number):
-        raise ValueError(f"{name} must be finite and {expected}, got {value}")
-    return torch.full((), number, dtype=accumulation_dtype(like.device), device=like.device)
 
 
 def _first_invalid(tensor: Tensor, valid: Tensor) -> str:

@@ -16,7 +16,7 @@ COMMANDS = {  # name: (module, function, one line)
     "intensify": ("segma_fast.commands", "intensify", "move images away from a class (equation 11)"),
     "classify": ("segma_fast.commands", "classify", "say which class images belong to (equation 7)"),
     "evaluate": ("segma_fast.commands", "evaluate", "test error, reconstruction error and d² of a trained model"),
-    "info": ("segma_fast.cli", "info", "versions, devices, and which backends are available and why"),
+    "info": ("segma_fast.cli", "info", "versions, devices, compiled kernels, and which backends are available and why"),
 }
 
 
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def info(arguments: list[str]) -> None:
-    """segma-fast info: versions, devices, and which backends are available, and why the others are not.
+    """segma-fast info: versions, devices, compiled kernels, and which backends are available, and why others are not.
 
     examples:
       segma-fast info
@@ -70,11 +70,13 @@ def info(arguments: list[str]) -> None:
     import torch
 
     from segma_fast.dispatch import ENVIRONMENT_VARIABLE, choose_backend, describe_backends
+    from segma_fast.toolchain import describe_native
     from segma_fast.version import __version__
 
     print(f"segma_fast {__version__}, torch {torch.__version__}, Python {platform.python_version()}")
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     print(f"devices: cpu ({torch.get_num_threads()} threads){''.join(', ' + gpu for gpu in gpus)}")
+    print("\n".join(describe_native()))
     print("backends, best first:")
     for name, reason, description in describe_backends():
         print(f"  {name:<12} {'available' if reason is None else 'not available: ' + reason}")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
+from segma_fast.backends import native
+
 ENVIRONMENT_VARIABLE = "SEGMA_FAST_BACKEND"
 PRECISIONS = ("highest", "high", "medium")
 
@@ -34,6 +36,12 @@ class Backend:
 
 # Best first: "auto" takes the first that can serve the call.
 BACKENDS: tuple[Backend, ...] = (
+    Backend(
+        "native",
+        "compiled C++, value and gradients in one pass over pairs of points, O(mD) memory, CPU",
+        lambda: native.REASON,
+        lambda device, dtype, dim: None if device.type == "cpu" else f"it has no kernel for {device.type} tensors",
+    ),
     Backend("chunked", "plain torch, tile by tile, O(mD) memory, any device"),
     Backend("reference", "equation (8) as written, in plain torch with m×m matrices, any device"),
 )

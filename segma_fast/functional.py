@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -153,29 +155,28 @@ def cw_two_sample(
 
 
 def _check_pair(name: str, points: Tensor, other_name: str, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Both point sets checked and in the dtype of the computation, float32 or float64."""
+    """Both point sets checked and in one dtype: their own where they agree, float64 if either is, else float32."""
     points, other = check_points(name, points), check_points(other_name, other)
     check_same_space(name, points, other_name, other)
+    if points.dtype == other.dtype:
+        return points, other
     double = torch.float64 in (points.dtype, other.dtype)
     dtype = torch.float64 if double else torch.float32
     return points.to(dtype), other.to(dtype)
 
 
-def _weights(name: str, weights: Tensor | None, points: Tensor) -> Tensor:
-    """Weights of the points, checked, or uniform ones."""
-    if weights is None:
-        rows = points.shape[0]
-        return torch.full((rows,), 1.0 / rows, dtype=accumulation_dtype(points.device), device=points.device)
-    return check_weights(name, weights, points)
+def _weights(name: str, weights: Tensor | None, points: Tensor) -> Tensor | None:
+    """Weights of the points, checked, or None for uniform ones."""
+    return None if weights is None else check_weights(name, weights, points)
 
 
 def _distance(
     z: Tensor,
-    z_weights: Tensor,
+    z_weights: Tensor | None,
     means: Tensor,
-    weights: Tensor,
-    variances: Tensor,
-    gamma: Tensor,
+    weights: Tensor | None,
+    variances: float | Tensor,
+    gamma: float | Tensor,
     log: bool,
     backend: str,
     precision: str | None,
@@ -183,17 +184,28 @@ def _distance(
     """Weighted points against a mixture: the reference as it stands, or the energy of the signed cloud."""
     precision = choose_precision(precision)
     chosen = choose_backend(backend, z.device, z.dtype, z.shape[1])
+    dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
+    wide = accumulation_dtype(z.device) if log else dtype
+    inputs = (z, means, z_weights, weights, variances, gamma)
     if chosen == "reference":
-        scalars = (t.to(z.dtype) for t in (z_weights, weights, variances, gamma))
-        z_weights, weights, variances, gamma = scalars
         with without_autocast(z.device):
-            value = reference.cw_distance(z, z_weights, means, weights, variances, gamma)
+            value = reference.cw_distance(*_as_tensors(inputs, dtype)).to(wide)
     else:
-        x = torch.cat([z, means])
-        h = torch.cat([(2 * gamma).expand(z.shape[0]), 2 * variances + 2 * gamma])
-        w = torch.cat([z_weights, -weights])
-        value = energy(x, h, w, backend=chosen, precision=precision)
+        value = energy(*inputs, backend=chosen, precision=precision, dtype=wide)
     if not log:
-        return value.to(z.dtype)
-    own = INV_SQRT_PI * torch.rsqrt(4 * gamma.detach().to(value.dtype))  # k(a, a, 0)
-    return value.clamp_min(torch.finfo(z.dtype).eps ** 2 * own).log().to(z.dtype)
+        return value
+    width = gamma.detach().to(value.dtype) if isinstance(gamma, Tensor) else gamma
+    own = INV_SQRT_PI * (4 * width) ** -0.5  # k(a, a, 0)
+    return value.clamp_min(torch.finfo(dtype).eps ** 2 * own).log().to(dtype)
+
+
+def _as_tensors(inputs: tuple[Any, ...], dtype: torch.dtype) -> list[Tensor]:
+    """The six inputs of the distance as tensors of one dtype: (m, D), (K, D), (m,), (K,), (K,) and 0-d."""
+    z, means, *others = inputs
+    rows, components = z.shape[0], means.shape[0]
+    uniform = (1.0 / rows, 1.0 / components, None, None)
+    values = [default if value is None else value for value, default in zip(others, uniform, strict=True)]
+    wide = accumulation_dtype(z.device)
+    tensors = [v if isinstance(v, Tensor) else torch.full((), v, device=z.device, dtype=wide) for v in values]
+    shapes = ((rows,), (components,), (components,), ())
+    return [z.to(dtype), means.to(dtype), *(t.to(dtype).expand(s) for t, s in zip(tensors, shapes, strict=True))]

@@ -1,8 +1,8 @@
 """The operators that compiled code, Triton and plain torch all implement: two schemas a backend.
 
-``segma_fast::<backend>_potential`` gives the potential u of a signed cloud of points, and
-``segma_fast::<backend>_field`` the potential with its derivatives (``backends/chunked.py`` states them in full).
-They know nothing of autograd: ``segma_fast.autograd`` puts the gradient around them.
+``segma_fast::<backend>_energy`` gives the energy of the signed cloud of points ``[z, means]``, and
+``segma_fast::<backend>_gradient`` the energy with its gradient (``backends/chunked.py`` states them in full).
+They know nothing of autograd: ``segma_fast.autograd`` puts it around them.
 """
 
 from __future__ import annotations
@@ -14,15 +14,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segma_fast.backends import chunked
+from segma_fast.backends import chunked, native  # noqa: F401  native: its import registers compiled operators
 
-ARGUMENTS = "(Tensor x, Tensor h, Tensor w, SymInt start, SymInt stop, str precision)"
+ARGUMENTS = "(Tensor z, Tensor means, Tensor h, Tensor w, SymInt start, SymInt stop, str precision)"
 _library = torch.library.Library("segma_fast", "FRAGMENT")
+ENERGY: dict[str, Callable[..., Any]] = {}  # by backend
+GRADIENT: dict[str, Callable[..., Any]] = {}
 
 
 def in_transform(tensor: Tensor) -> bool:
     """Whether a transform of ``torch.func`` or vmap holds the tensor: its values and ``requires_grad`` are hidden."""
     return not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
+def are_transforms_active() -> bool:
+    """Whether the code runs inside a transform of ``torch.func`` or vmap."""
+    return torch._C._are_functorch_transforms_active()
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
@@ -39,40 +46,43 @@ def _in_full_precision(implementation: Callable[..., Any]) -> Callable[..., Any]
     backends treat every ``precision`` as ``"highest"``. ``"default"`` is torch's own setting when the operator runs.
     """
 
-    def run(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str) -> Any:
+    def run(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str) -> Any:
         chosen = torch.get_float32_matmul_precision()
-        with without_autocast(x.device):
+        with without_autocast(z.device):
             if chosen == "highest":
-                return implementation(x, h, w, start, stop)
+                return implementation(z, means, h, w, start, stop)
             try:
                 torch.set_float32_matmul_precision("highest")
-                return implementation(x, h, w, start, stop)
+                return implementation(z, means, h, w, start, stop)
             finally:
                 torch.set_float32_matmul_precision(chosen)
 
     return run
 
 
-def _fake_potential(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str) -> Tensor:
-    return w.new_empty(stop - start)
+def _fake_energy(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str) -> Tensor:
+    return h.new_empty(())
 
 
-def _fake_field(
-    x: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    rows = stop - start
-    return _fake_potential(x, h, w, start, stop, precision), x.new_empty(rows, x.shape[1]), w.new_empty(rows)
+def _fake_gradient(
+    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dx = z.new_empty(stop - start, z.shape[1], dtype=torch.promote_types(z.dtype, torch.float32))
+    return h.new_empty(()), dx, h.new_empty(stop - start), h.new_empty(stop - start)
 
 
 def declare(backend: str) -> None:
     """Define both operators of a backend, with what they return; the kernels are registered apart."""
     tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
-    _library.define(f"{backend}_potential{ARGUMENTS} -> Tensor", tags=tags)
-    _library.define(f"{backend}_field{ARGUMENTS} -> (Tensor, Tensor, Tensor)", tags=tags)
-    torch.library.register_fake(f"segma_fast::{backend}_potential", _fake_potential, lib=_library)
-    torch.library.register_fake(f"segma_fast::{backend}_field", _fake_field, lib=_library)
+    _library.define(f"{backend}_energy{ARGUMENTS} -> Tensor", tags=tags)
+    _library.define(f"{backend}_gradient{ARGUMENTS} -> (Tensor, Tensor, Tensor, Tensor)", tags=tags)
+    torch.library.register_fake(f"segma_fast::{backend}_energy", _fake_energy, lib=_library)
+    torch.library.register_fake(f"segma_fast::{backend}_gradient", _fake_gradient, lib=_library)
+    ENERGY[backend] = getattr(torch.ops.segma_fast, f"{backend}_energy").default
+    GRADIENT[backend] = getattr(torch.ops.segma_fast, f"{backend}_gradient").default
 
 
 declare("chunked")
-_library.impl("chunked_potential", _in_full_precision(chunked.potential), "CompositeExplicitAutograd")
-_library.impl("chunked_field", _in_full_precision(chunked.field), "CompositeExplicitAutograd")
+_library.impl("chunked_energy", _in_full_precision(chunked.energy), "CompositeExplicitAutograd")
+_library.impl("chunked_gradient", _in_full_precision(chunked.gradient), "CompositeExplicitAutograd")
+declare("native")

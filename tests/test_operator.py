@@ -136,25 +136,34 @@ def test_compiled_graphs_hold_no_matrix_of_pairs(optimised: str) -> None:
 
 @pytest.mark.parametrize("dim", [1, 4])
 @pytest.mark.parametrize("rows", [(0, 20), (3, 11)])
-@pytest.mark.parametrize("name", [f"{backend}_{kind}" for backend in OPTIMISED for kind in ("potential", "field")])
+def points_of_operators(m: int, components: int, dim: int) -> tuple[Tensor, ...]:
+    """z, means, widths and weights as the operators take them."""
+    x = torch.randn(m + components, dim).to(DEVICE)
+    h, w = ((torch.rand(m + components, dtype=torch.float64) + 0.1).to(DEVICE) for _ in range(2))
+    return x[:m], x[m:].clone(), h, w
+
+
+@pytest.mark.parametrize("dim", [1, 4])
+@pytest.mark.parametrize("rows", [(0, 20), (3, 11)])
+@pytest.mark.parametrize("name", [f"{backend}_{kind}" for backend in OPTIMISED for kind in ("energy", "gradient")])
 def test_operators_keep_the_rules_of_torch_library(name: str, rows: tuple[int, int], dim: int) -> None:
-    x = torch.randn(20, dim).to(DEVICE)
-    h, w = ((torch.rand(20, dtype=torch.float64) + 0.1).to(DEVICE) for _ in range(2))
-    torch.library.opcheck(getattr(torch.ops.segma_fast, name), (x, h, w, *rows, "highest"))
+    torch.library.opcheck(getattr(torch.ops.segma_fast, name), (*points_of_operators(17, 3, dim), *rows, "highest"))
 
 
-def test_rows_of_the_operators(optimised: str) -> None:
+@pytest.mark.parametrize("dim", [1, 5, 12])
+def test_rows_of_the_operators(optimised: str, dim: int) -> None:
     """A range of rows gives those rows of the whole, for the value and for the gradient."""
-    x = torch.randn(2100, 5).to(DEVICE)
-    h, w = ((torch.rand(2100, dtype=torch.float64) + 0.1).to(DEVICE) for _ in range(2))
-    field = getattr(torch.ops.segma_fast, f"{optimised}_field")
-    potential = getattr(torch.ops.segma_fast, f"{optimised}_potential")
-    whole = field(x, h, w, 0, 2100, "highest")
-    for start, stop in ((0, 1), (500, 1300), (2099, 2100)):
-        part = field(x, h, w, start, stop, "highest")
-        for piece, all_rows in zip(part, whole, strict=True):
+    points = points_of_operators(2070, 30, dim)
+    gradient = getattr(torch.ops.segma_fast, f"{optimised}_gradient")
+    energy = getattr(torch.ops.segma_fast, f"{optimised}_energy")
+    whole = gradient(*points, 0, 2100, "highest")
+    parts = []
+    for start, stop in ((0, 1), (1, 500), (500, 1300), (1300, 2099), (2099, 2100)):
+        parts.append(gradient(*points, start, stop, "highest"))
+        for piece, all_rows in zip(parts[-1][1:], whole[1:], strict=True):
             assert relative_error(piece, all_rows[start:stop]) <= 1e-5
-        assert relative_error(potential(x, h, w, start, stop, "highest"), whole[0][start:stop]) <= 1e-6
+        assert relative_error(energy(*points, start, stop, "highest"), parts[-1][0]) <= 1e-6
+    assert relative_error(sum(part[0] for part in parts), whole[0]) <= 1e-6
 
 
 def test_transforms_of_functions(backend: str) -> None:
@@ -335,8 +344,8 @@ def test_matmul_precision_is_raised_and_restored(fails: bool) -> None:
     x = torch.ones(2, 2)
     if fails:
         with pytest.raises(RuntimeError):
-            wrapped(x, x, x, 0, 2, "medium")
+            wrapped(x, x, x, x, 0, 2, "medium")
     else:
-        wrapped(x, x, x, 0, 2, "medium")
+        wrapped(x, x, x, x, 0, 2, "medium")
     assert seen == ["highest"]
     assert torch.get_float32_matmul_precision() == "medium"

@@ -32,15 +32,15 @@ class Cloud:
     divides the kernel by s. NaN and infinity in ``x`` make ``unit``, and with it every result, NaN.
     """
 
-    def __init__(self, x: Tensor, h: Tensor, w: Tensor) -> None:
-        dtype = accumulation_dtype(x.device)
-        h = h / slope(x.shape[1])
-        given, x = x, x - _centre(x)
+    def __init__(self, points: Tensor, h: Tensor, w: Tensor) -> None:
+        dtype = accumulation_dtype(points.device)
+        h = h / slope(points.shape[1])
+        x = points - _centre(points)
         norms = (x * x).sum(1, dtype=dtype)
         self.unit = torch.ones((), dtype=dtype, device=x.device)
         may_look = x.device.type == "cpu"  # elsewhere looking would stop the device
         if may_look and not norms.amax() <= RESOLVED * h.amin():
-            x = given.double()
+            x = points.double()
             x = x - x.median(0).values
             norms = (x * x).sum(1)
         if not may_look or not norms.isfinite().all():
@@ -112,36 +112,42 @@ def _add_potential(u: Tensor, w: Tensor, start: int, tile: tuple[slice, slice, b
         u[columns] += w[rows] @ exact
 
 
-def potential(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -> Tensor:
-    """``u_a = Σ_b w_b k_ab`` for the rows ``start:stop``; see :func:`field`."""
+def energy(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -> Tensor:
+    """The part of the energy that belongs to the rows ``start:stop``; see :func:`gradient`."""
+    x = _cloud_of(z, means)
     if x.shape[1] == 1:
-        return _field_on_line(x, h, w, start, stop)[0]
+        return torch.dot(w[start:stop], _potential_on_line(x, h, w, start, stop)[0])
     cloud = Cloud(x, h, w)
     u = w[start:stop] * torch.rsqrt(2 * cloud.h[start:stop])
     for tile in cloud.tiles(start, stop):
         _add_potential(u, w, start, tile, cloud)
-    return u * (INV_SQRT_PI / math.sqrt(slope(x.shape[1])) / cloud.unit)
+    return torch.dot(w[start:stop], u) * (INV_SQRT_PI / math.sqrt(slope(x.shape[1])) / cloud.unit)
 
 
-def field(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
-    """``(u, ∂u/∂x, ∂u/∂h)`` of the potential ``u_a = Σ_b w_b k(|x_a - x_b|², h_a + h_b)``.
+def gradient(
+    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Energy and gradient of the signed cloud x = [z, means], ``E = Σ_ab w_a w_b k(|x_a - x_b|², h_a + h_b)``.
 
     Args:
-        x: points, (M, D), float32 or float64.
+        z, means: the M points, (m, D) and (K, D), of one dtype.
         h, w: their widths and signed weights, (M,), float64.
-        start, stop: the rows to evaluate against all M points.
+        start, stop: the rows a of the sum to evaluate, against all M points; ``0, M`` for all of E.
 
     Returns:
-        ``u`` (n,) in float64, ``∂u/∂x`` (n, D) in the dtype of ``x`` and ``∂u/∂h`` (n,) in float64, for
-        n = stop - start; derivatives with respect to the row's own position and width.
+        The rows' part of E, 0-d float64, and the derivatives of E for these n = stop - start points: ∂E/∂x (n, D),
+        float64 for float64 points and else float32, ∂E/∂h and ∂E/∂w (n,), float64.
     """
+    x = _cloud_of(z, means)
+    weight = w[start:stop]
     if x.shape[1] == 1:
-        return _field_on_line(x, h, w, start, stop)
+        u, du_dx, du_dh = _potential_on_line(x, h, w, start, stop)
+        return torch.dot(weight, u), ((2 * weight * du_dx)[:, None]).to(x.dtype), 2 * weight * du_dh, 2 * u
     cloud = Cloud(x, h, w)
     moments = _moments(cloud)
     across = moments.mT.contiguous()  # for the mirrored tiles: a product with cube.mT would be slower
     own_root = torch.rsqrt(2 * cloud.h[start:stop])
-    u = w[start:stop] * own_root
+    u = weight * own_root
     v = u.new_zeros(stop - start, moments.shape[1])  # Σ_b w_b r³ [x_b, 1] over b ≠ a, from the tiles' rows
     v_across = u.new_zeros(moments.shape[1], stop - start)  # the same from the columns of mirrored tiles
     for tile in cloud.tiles(start, stop):
@@ -155,9 +161,16 @@ def field(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -> tuple[Tenso
     dim = x.shape[1]
     mass = v[:, dim]
     factor = INV_SQRT_PI / math.sqrt(slope(dim)) / cloud.unit
-    du_dx = (v[:, :dim] - mass[:, None] * cloud.x[start:stop]) * (factor / cloud.unit)
-    du_dh = (mass + w[start:stop] * own_root**3) * (-0.5 * factor / slope(dim) / cloud.unit / cloud.unit)
-    return u * factor, du_dx.to(x.dtype), du_dh
+    twice = 2 * weight  # each pair counts from both of its ends
+    dx = (v[:, :dim] - mass[:, None] * cloud.x[start:stop]) * (twice * factor / cloud.unit)[:, None]
+    dh = twice * (mass + weight * own_root**3) * (-0.5 * factor / slope(dim) / cloud.unit / cloud.unit)
+    return torch.dot(weight, u) * factor, dx.to(x.dtype), dh, 2 * factor * u
+
+
+def _cloud_of(z: Tensor, means: Tensor) -> Tensor:
+    """All points, (M, D), in float32 or float64."""
+    x = torch.cat([z, means])
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _moments(cloud: Cloud) -> Tensor:
@@ -167,14 +180,14 @@ def _moments(cloud: Cloud) -> Tensor:
     return torch.cat([cloud.w[:, None] * cloud.x, cloud.w[:, None], zeros], 1)
 
 
-def _field_on_line(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
-    """:func:`field` in one dimension, by differences and the exact profile, row block by row block."""
-    given, x = x.dtype, x.to(h.dtype)
+def _potential_on_line(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
+    """u, ∂u/∂x and ∂u/∂h, (n,), in one dimension, by differences and the exact profile, row block by row block."""
+    x = x[:, 0].to(h.dtype)
     parts = []
     for top in range(start, stop, TILE_ROWS) or (start,):
         rows = slice(top, min(top + TILE_ROWS, stop))
-        gap = x[rows] - x[:, 0]
+        gap = x[rows, None] - x
         k, k_t, k_h = profile(gap * gap, h[rows, None] + h, 1)
         parts.append((k @ w, 2 * (k_t * gap) @ w, k_h @ w))
     u, du_dx, du_dh = (torch.cat(part) for part in zip(*parts, strict=True))
-    return u, du_dx[:, None].to(given), du_dh
+    return u, du_dx, du_dh

@@ -37,13 +37,14 @@ def weighted_sum(left: Tensor, matrix: Tensor, right: Tensor) -> Tensor:
 
 
 def cw_distance(
-    z: Tensor, z_weights: Tensor, means: Tensor, weights: Tensor, variances: Tensor, gamma: Tensor
+    z: Tensor, means: Tensor, z_weights: Tensor, weights: Tensor, variances: Tensor, gamma: Tensor
 ) -> Tensor:
     """``d²`` of equation (8) between weighted points and a mixture of spherical Gaussians.
 
     Args:
-        z: points, (m, D), with weights ``z_weights`` (m,), 1/m each in the paper.
-        means: the components' centres, (K, D), with ``weights`` (K,) and ``variances`` (K,).
+        z: points, (m, D).
+        means, weights, variances: the components, (K, D), (K,) and (K,).
+        z_weights: of the points, (m,), 1/m each in the paper.
         gamma: the bandwidth γ, a 0-d tensor.
 
     Returns:

@@ -1,0 +1,40 @@
+// The code path for x86-64 with AVX2 and FMA.
+#include "kernel_profile.h"
+#include "pairwise_cpu.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#endif
+
+#define SEGMA_ISA 1
+#define SEGMA_BYTES 32
+namespace segma {
+namespace avx2 {
+namespace {
+#include "pairwise_simd.h"
+#include "pairwise_tiles.h"
+}
+}
+}
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+namespace segma {
+static bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+const Path avx2_path{"avx2",
+                     supported,
+                     {avx2::norms<float>, avx2::workspace<float>, avx2::run<float>},
+                     {avx2::norms<double>, avx2::workspace<double>, avx2::run<double>},
+                     avx2::line};
+}
+#endif

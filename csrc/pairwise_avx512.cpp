@@ -1,0 +1,43 @@
+// The code path for x86-64 with AVX-512.
+#include "kernel_profile.h"
+#include "pairwise_cpu.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,f16c")
+#endif
+
+#define SEGMA_ISA 2
+#define SEGMA_BYTES 64
+namespace segma {
+namespace avx512 {
+namespace {
+#include "pairwise_simd.h"
+#include "pairwise_tiles.h"
+}
+}
+}
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+namespace segma {
+static bool supported() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+}
+const Path avx512_path{"avx512",
+                     supported,
+                     {avx512::norms<float>, avx512::workspace<float>, avx512::run<float>},
+                     {avx512::norms<double>, avx512::workspace<double>, avx512::run<double>},
+                     avx512::line};
+}
+#endif

@@ -1,0 +1,332 @@
+// The operators of the native backend on the CPU: check the tensors, choose the arithmetic, run the tasks.
+#include "pairwise_cpu.h"
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <tuple>
+
+#include "centre.h"
+#include "kernel_profile.h"
+#include "tournament.h"
+
+namespace segma {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+constexpr double RESOLVED_BY_PRODUCTS = 300;         // greatest |x|^2 / (h/c) for products of float32 points
+constexpr double RESOLVED_BY_DIFFERENCES = 1e5;      // and for their differences
+constexpr int64_t SMALL_DIM = 8, MODERATE_DIM = 32;  // differences: up to the one always, to the other where needed
+
+double square_root(double x) { return std::sqrt(x); }
+
+struct Input {
+  Points points;
+  const double *h, *w;  // (M,)
+  int64_t start, stop;
+};
+
+// `dh`, `dw` and `dx` are null for the value alone.
+struct Output {
+  double energy, *dh, *dw;
+  void* dx;
+  bool dx_is_double;
+};
+
+// Points prepared for one arithmetic, and the evaluation of their tasks.
+template <class T>
+class Evaluation {
+ public:
+  Evaluation(const Kernels<T>& kernels, const Input& input)
+      : kernels_(kernels), input_(input), norms_(input.points.rows), width_(input.points.rows),
+        lift_(input.points.rows), weight_(input.points.rows) {}
+
+  // Takes the points relative to `centre` and times `scale`. Multiplying x by s and h by s^2 divides r by s.
+  void place(const std::vector<double>& centre, double scale = 1) {
+    const int64_t rows = input_.points.rows;
+    centre_.assign(centre.begin(), centre.end());
+    cloud_ = {input_.points, centre_.data(), scale, Scores::products, T(0), lift_.data(), weight_.data()};
+    std::atomic<int64_t> next{0};
+    in_parallel(double(rows) * double(input_.points.dim), [&] {
+      constexpr int64_t SHARE = 256;
+      for (int64_t begin; (begin = next.fetch_add(SHARE)) < rows;) {
+        kernels_.norms(cloud_, begin, std::min(begin + SHARE, rows), norms_.data());
+      }
+    });
+    const double factor = scale * scale / slope(input_.points.dim);
+    most_ = 0;
+    least_ = std::numeric_limits<double>::infinity();
+    for (int64_t a = 0; a < rows; ++a) {
+      width_[a] = std::max(input_.h[a] * factor, std::numeric_limits<double>::min());
+      least_ = std::min(least_, width_[a]);
+      if (!(norms_[a] <= most_)) most_ = std::isfinite(norms_[a]) ? norms_[a] : std::numeric_limits<double>::infinity();
+    }
+  }
+
+  bool finite() const { return std::isfinite(most_); }
+  bool resolved(double limit) const { return most_ <= limit * least_; }
+
+  void run(Scores scores, Output& output) {
+    lift(scores);
+    const int64_t rows = input_.points.rows, count = input_.stop - input_.start;
+    const bool whole = count == rows;
+    const int64_t block = rows >= 4096 ? 2 * BLOCK_UNIT : BLOCK_UNIT, blocks = (count + block - 1) / block;
+    const Factors scale = factors(input_.points.dim, square_root);
+    std::vector<double> energy(blocks);
+    const Results results{input_.start, energy.data(), output.dw, output.dh, output.dx, output.dx_is_double,
+                          2 * scale.pull * cloud_.scale * cloud_.scale};
+    const double pairs = double(count) * double(rows) * (whole ? 0.5 : 1.0);
+    const size_t bytes = kernels_.workspace(block, input_.points.dim);
+    std::atomic<int64_t> next{0};
+    Tournament tournament(whole ? blocks : 0);
+    in_parallel(pairs * (3.0 * double(input_.points.dim) + 30.0) * sizeof(T) / 64, [&] {
+      const Workspace workspace(bytes);
+      if (whole) {
+        play(tournament, block, results, workspace.start());
+      } else {
+        for (int64_t index; (index = next.fetch_add(1)) < blocks;) against_all(index, block, results, workspace.start());
+      }
+    });
+    add_own_terms(energy, scale, output);
+  }
+
+ private:
+  void lift(Scores scores) {
+    cloud_.scores = scores;
+    cloud_.lowest = T(2 * least_);
+    for (int64_t a = 0; a < input_.points.rows; ++a) {
+      const double norm = scores == Scores::products ? norms_[a] : 0.0;
+      lift_[a] = T(width_[a] + norm);
+      weight_[a] = T(input_.w[a]);
+      const double rounded = double(lift_[a]) - norm;  // the width that a tile sees; the point's own term takes it too
+      if (std::fabs(rounded - width_[a]) <= 1e-4 * width_[a]) width_[a] = rounded;
+    }
+  }
+
+  void play(Tournament& tournament, int64_t block, const Results& results, void* workspace) const {
+    struct Meeting {
+      Tournament& tournament;
+      Match match;
+    } meeting{tournament, {}};
+    Match& match = meeting.match;
+    const auto wait = [](void* state) {
+      const auto* meeting = static_cast<Meeting*>(state);
+      meeting->tournament.wait_for_turn(meeting->match);
+    };
+    while (tournament.take(match)) {
+      const Task task{match.first * block, std::min((match.first + 1) * block, input_.points.rows),
+                      match.second * block, std::min((match.second + 1) * block, input_.points.rows),
+                      match.first != match.second};
+      kernels_.run(cloud_, task, results, results.energy + match.first, {&meeting, wait, match.round == 0}, workspace);
+      tournament.finish(match);
+    }
+  }
+
+  void against_all(int64_t index, int64_t block, const Results& results, void* workspace) const {
+    const int64_t row = input_.start + index * block, row_end = std::min(row + block, input_.stop);
+    for (int64_t column = 0; column < input_.points.rows; column += block) {
+      const Task task{row, row_end, column, std::min(column + block, input_.points.rows), false};
+      kernels_.run(cloud_, task, results, results.energy + index, {nullptr, [](void*) {}, column == 0}, workspace);
+    }
+  }
+
+  // What each point adds with itself, and the constant factors.
+  void add_own_terms(const std::vector<double>& energy, const Factors& scale, Output& output) const {
+    const double value = scale.value * cloud_.scale, widen = -2 * scale.widen * std::pow(cloud_.scale, 3);
+    double sum = 0, own = 0;
+    for (double part : energy) sum += part;
+    for (int64_t a = input_.start; a < input_.stop; ++a) {
+      const double root = 1 / std::sqrt(2 * width_[a]), w = input_.w[a];
+      own += w * w * root;
+      if (output.dw == nullptr) continue;
+      double &dw = output.dw[a - input_.start], &dh = output.dh[a - input_.start];
+      dw = 2 * value * (dw + w * root);
+      dh = widen * (dh + w * w * (root * root * root));
+    }
+    output.energy = value * (sum + own);
+  }
+
+  const Kernels<T>& kernels_;
+  const Input& input_;
+  Cloud<T> cloud_;
+  std::vector<double> norms_, width_;
+  std::vector<T> centre_, lift_, weight_;
+  double most_ = 0, least_ = 0;
+};
+
+// The greatest coordinate in size, or infinity if one is not finite.
+double largest(const Points& points) {
+  double largest = 0;
+  for (int64_t a = 0; a < points.rows; ++a) {
+    for (int64_t d = 0; d < points.dim; ++d) {
+      const double size = std::fabs(coordinate(points, a, d));
+      if (!(size <= largest)) largest = std::isfinite(size) ? size : std::numeric_limits<double>::infinity();
+    }
+  }
+  return largest;
+}
+
+void fill_with_nan(const Input& input, Output& output) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const int64_t count = input.stop - input.start;
+  output.energy = nan;
+  if (output.dw == nullptr) return;
+  std::fill_n(output.dw, count, nan);
+  std::fill_n(output.dh, count, nan);
+  if (output.dx_is_double) {
+    std::fill_n(static_cast<double*>(output.dx), count * input.points.dim, nan);
+  } else {
+    std::fill_n(static_cast<float*>(output.dx), count * input.points.dim, static_cast<float>(nan));
+  }
+}
+
+void evaluate_in_double(const Path& path, const Input& input, const std::vector<double>& centre, Output& output) {
+  Evaluation<double> twice(path.twice, input);
+  twice.place(centre);
+  if (!twice.finite()) {
+    const double size = largest(input.points);
+    if (!std::isfinite(size)) return fill_with_nan(input, output);
+    twice.place(centre, std::exp2(std::floor(500 - std::log2(size))));
+  }
+  twice.run(input.points.dim <= SMALL_DIM ? Scores::differences : Scores::products, output);
+}
+
+// Products where they resolve the least width, differences where these do, and double where neither does.
+void evaluate(const Path& path, const Input& input, Output& output) {
+  const bool small = input.points.dim <= SMALL_DIM;
+  std::vector<double> centre = quick_centre(input.points);
+  if (input.points.kind != Kind::float64) {
+    Evaluation<float> single(path.single, input);
+    single.place(centre);
+    const double limit = small ? RESOLVED_BY_DIFFERENCES : RESOLVED_BY_PRODUCTS;
+    if (!single.resolved(limit)) {
+      centre = exact_centre(input.points);
+      single.place(centre);
+    }
+    if (single.resolved(limit)) return single.run(small ? Scores::differences : Scores::products, output);
+    if (input.points.dim <= MODERATE_DIM && single.resolved(RESOLVED_BY_DIFFERENCES)) {
+      return single.run(Scores::differences, output);
+    }
+  }
+  evaluate_in_double(path, input, centre, output);
+}
+
+// One dimension: the exact profile, in double.
+void evaluate_line(const Path& path, const Input& input, Output& output) {
+  const int64_t rows = input.points.rows, count = input.stop - input.start;
+  std::vector<double> x(rows), u(count), dx(count), dh(count);
+  for (int64_t a = 0; a < rows; ++a) x[a] = coordinate(input.points, a, 0);
+  if (!std::isfinite(largest(input.points))) return fill_with_nan(input, output);
+  const Line line{x.data(), input.h, input.w, rows};
+  std::atomic<int64_t> next{0};
+  in_parallel(double(count) * double(rows) * 16, [&] {
+    constexpr int64_t SHARE = 64;
+    for (int64_t begin; (begin = next.fetch_add(SHARE)) < count;) {
+      const int64_t end = std::min(begin + SHARE, count);
+      path.line(line, input.start + begin, input.start + end, &u[begin], &dx[begin], &dh[begin]);
+    }
+  });
+  output.energy = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const double w = input.w[input.start + i];
+    output.energy += w * u[i];
+    if (output.dw == nullptr) continue;
+    output.dw[i] = 2 * u[i];
+    output.dh[i] = 2 * w * dh[i];
+    if (output.dx_is_double) {
+      static_cast<double*>(output.dx)[i] = 2 * w * dx[i];
+    } else {
+      static_cast<float*>(output.dx)[i] = static_cast<float>(2 * w * dx[i]);
+    }
+  }
+}
+
+Kind kind_of(const Tensor& points) {
+  switch (points.scalar_type()) {
+    case ScalarType::Half: return Kind::half;
+    case ScalarType::BFloat16: return Kind::bfloat16;
+    case ScalarType::Float: return Kind::float32;
+    case ScalarType::Double: return Kind::float64;
+    default: break;
+  }
+  STD_TORCH_CHECK(false, "points must be half, bfloat16, float32 or float64");
+  return Kind::float32;
+}
+
+Input check(const Tensor& z, const Tensor& means, const Tensor& h, const Tensor& w, int64_t start, int64_t stop) {
+  STD_TORCH_CHECK(z.dim() == 2 && means.dim() == 2 && z.size(1) == means.size(1) && z.size(1) > 0,
+                  "z and means must have shapes (m, D) and (K, D)");
+  STD_TORCH_CHECK(z.scalar_type() == means.scalar_type(), "z and means must have one dtype");
+  const int64_t rows = z.size(0) + means.size(0);
+  for (const Tensor* vector : {&h, &w}) {
+    STD_TORCH_CHECK(vector->dim() == 1 && vector->size(0) == rows && vector->scalar_type() == ScalarType::Double,
+                    "h and w must be float64 vectors of ", rows, " elements, one a point");
+  }
+  for (const Tensor* tensor : {&z, &means, &h, &w}) {
+    STD_TORCH_CHECK(tensor->is_contiguous() && tensor->is_cpu(), "z, means, h and w must be contiguous CPU tensors");
+  }
+  STD_TORCH_CHECK(0 <= start && start <= stop && stop <= rows, "rows ", start, ":", stop, " are not within 0:", rows);
+  return {{z.const_data_ptr(), means.const_data_ptr(), z.size(0), rows, z.size(1), kind_of(z)},
+          static_cast<const double*>(h.const_data_ptr()), static_cast<const double*>(w.const_data_ptr()), start, stop};
+}
+
+void fill(const Input& input, Output& output) {
+  const Path& path = path_in_use();
+  double sum = 0;
+  for (int64_t a = 0; a < input.points.rows; ++a) sum += 0 * (input.h[a] + input.w[a]);
+  if (std::isnan(sum)) {
+    fill_with_nan(input, output);
+  } else if (input.points.dim == 1) {
+    evaluate_line(path, input, output);
+  } else {
+    evaluate(path, input, output);
+  }
+}
+
+// A contiguous tensor on the CPU, without the way through the dispatcher.
+Tensor make_tensor(std::initializer_list<int64_t> sizes, ScalarType type) {
+  std::vector<int64_t> strides(sizes.size(), 1);
+  for (size_t i = sizes.size(); i-- > 1;) strides[i - 1] = strides[i] * sizes.begin()[i];
+  AtenTensorHandle handle;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+      static_cast<int64_t>(sizes.size()), sizes.begin(), strides.data(),
+      type == ScalarType::Double ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32(), aoti_torch_device_type_cpu(), 0,
+      &handle));
+  return Tensor(handle);
+}
+
+Tensor native_energy(const Tensor& z, const Tensor& means, const Tensor& h, const Tensor& w, int64_t start,
+                     int64_t stop, std::string) {
+  Tensor energy = make_tensor({}, ScalarType::Double);
+  Output output{0, nullptr, nullptr, nullptr, false};
+  fill(check(z, means, h, w, start, stop), output);
+  *static_cast<double*>(energy.mutable_data_ptr()) = output.energy;
+  return energy;
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> native_gradient(const Tensor& z, const Tensor& means, const Tensor& h,
+                                                           const Tensor& w, int64_t start, int64_t stop, std::string) {
+  const Input input = check(z, means, h, w, start, stop);
+  const bool twice = input.points.kind == Kind::float64;
+  Tensor energy = make_tensor({}, ScalarType::Double);
+  Tensor dx = make_tensor({stop - start, z.size(1)}, twice ? ScalarType::Double : ScalarType::Float);
+  Tensor dh = make_tensor({stop - start}, ScalarType::Double), dw = make_tensor({stop - start}, ScalarType::Double);
+  Output output{0, static_cast<double*>(dh.mutable_data_ptr()), static_cast<double*>(dw.mutable_data_ptr()),
+                dx.mutable_data_ptr(), twice};
+  fill(input, output);
+  *static_cast<double*>(energy.mutable_data_ptr()) = output.energy;
+  return {energy, dx, dh, dw};
+}
+
+}  // namespace
+}  // namespace segma
+
+STABLE_TORCH_LIBRARY_IMPL(segma_fast, CPU, library) {
+  library.impl("native_energy", TORCH_BOX(&segma::native_energy));
+  library.impl("native_gradient", TORCH_BOX(&segma::native_gradient));
+}

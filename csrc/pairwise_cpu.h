@@ -1,0 +1,89 @@
+// What the launcher (pairwise_cpu.cpp) and the code paths (pairwise_avx2.cpp, ...) share; free of torch.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace segma {
+
+enum class Kind { half, bfloat16, float32, float64 };
+
+// The points as the caller holds them: the rows of `first`, then those of `second`.
+struct Points {
+  const void *first, *second;
+  int64_t first_rows, rows, dim;
+  Kind kind;
+};
+
+// How the scores |x_a - x_b|^2 are made: from products of centred points, or from their differences.
+enum class Scores { products, differences };
+
+// A cloud whose points are taken relative to `centre` and times `scale`, in the arithmetic of T.
+template <class T>
+struct Cloud {
+  Points points;
+  const T* centre;   // (D,)
+  double scale;      // a power of two; 1 unless squares would overflow
+  Scores scores;
+  T lowest;          // the least sum of two widths: no argument of a root is below
+  const T* lift;     // (M,) h/c, and |x|^2 added for products
+  const T* weight;   // (M,)
+};
+
+// Where results go. A block's first writer sets, the later ones add. Rows count from `first_row`.
+struct Results {
+  int64_t first_row;
+  double* energy;  // one a block of rows: sum of w_a w_b r_ab, without a = b
+  double *du, *dq;  // (n,) sums of w_b r_ab, and of w_a w_b r_ab^3; null for the value alone
+  void* dx;         // (n, D), `factor` times the sum of w_a w_b r_ab^3 (x_b - x_a), float32 or float64
+  bool dx_is_double;
+  double factor;
+};
+
+// Rows [row, row_end) against columns [column, column_end). A mirrored task also stands for the one with rows and
+// columns exchanged.
+struct Task {
+  int64_t row, row_end, column, column_end;
+  bool mirrored;
+};
+
+// Runs before a task writes, so that the writers of a block take their turns; says who is the first.
+struct Turn {
+  void* state;
+  void (*wait)(void* state);
+  bool is_first;
+};
+
+// The functions of one code path for the arithmetic of T.
+template <class T>
+struct Kernels {
+  // |x|^2 of the rows [begin, end), as the task will see the points.
+  void (*norms)(const Cloud<T>&, int64_t begin, int64_t end, double* norms);
+  size_t (*workspace)(int64_t block, int64_t dim);  // bytes, aligned to 64
+  void (*run)(const Cloud<T>&, const Task&, const Results&, double* energy, const Turn&, void* workspace);
+};
+
+// One dimension, in double: rows [begin, end) against all; du, dx and dh as the operator returns them, or null.
+struct Line {
+  const double *x, *h, *w;
+  int64_t rows;
+};
+using LineKernel = void (*)(const Line&, int64_t begin, int64_t end, double* u, double* dx, double* dh);
+
+struct Path {
+  const char* name;
+  bool (*supported)();
+  Kernels<float> single;
+  Kernels<double> twice;
+  LineKernel line;
+};
+
+extern const Path avx512_path, avx2_path, portable_path;
+
+const char* const* compiled_paths(int* count);  // best first
+const Path& path_in_use();  // the best that runs here; throws std::runtime_error for an environment variable that names none
+const char* chosen_path();
+
+constexpr int64_t BLOCK_UNIT = 96;  // blocks of points are multiples of it, and it of the register tiles
+
+}  // namespace segma

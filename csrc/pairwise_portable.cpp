@@ -1,0 +1,27 @@
+// The code path for every processor: what the compiler makes of vectors of 16 bytes (SSE2, NEON or plain code).
+#include "kernel_profile.h"
+#include "pairwise_cpu.h"
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#define SEGMA_ISA 0
+#define SEGMA_BYTES 16
+namespace segma {
+namespace portable {
+namespace {
+#include "pairwise_simd.h"
+#include "pairwise_tiles.h"
+}
+static bool supported() { return true; }
+}
+
+const Path portable_path{"portable",
+                         portable::supported,
+                         {portable::norms<float>, portable::workspace<float>, portable::run<float>},
+                         {portable::norms<double>, portable::workspace<double>, portable::run<double>},
+                         portable::line};
+}

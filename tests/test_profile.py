@@ -1,0 +1,76 @@
+"""The profile of a pair as the kernels have it, over NumPy arrays, against 50 digits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segma_fast.backends import native
+
+mpmath = pytest.importorskip("mpmath")
+pytestmark = pytest.mark.skipif(native.MODULE is None, reason=f"native code: {native.REASON}")
+
+DISTANCES = [0.0, 1e-30, 1e-12, 1e-3, 0.3, 1.0, 7.0, 1e3, 1e12, 1e30]
+WIDTHS = [1e-12, 1e-6, 1e-3, 0.1, 1.0, 3.0, 1e3, 1e6, 1e12]
+
+
+def exact(t: float, h: float, dim: int) -> tuple[Any, Any, Any, Any]:
+    """k, dk/dt and dk/dh from the definition, and the size of the two terms of dk/dh in one dimension."""
+    t, h = mpmath.mpf(t), mpmath.mpf(h)
+    if dim == 1:
+        k = mpmath.exp(-t / h) / mpmath.sqrt(mpmath.pi * h)
+        return k, -k / h, k * (t / h**2 - 1 / (2 * h)), k * (t / h**2 + 1 / (2 * h))
+    c = mpmath.mpf(4) / (2 * dim - 3)
+    k = 1 / mpmath.sqrt(mpmath.pi * (h + c * t))
+    k_h = -k / (2 * (h + c * t))
+    return k, c * k_h, k_h, -k_h
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 10, 64, 4096])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_native_profile_against_50_digits(dim: int, dtype: type[np.floating[Any]]) -> None:
+    """Within a few units of the last place; in one dimension the exponent's own rounding, t/h, comes on top."""
+    assert native.MODULE is not None
+    distances = np.array(DISTANCES, dtype)[:, None]
+    widths = np.array(WIDTHS, dtype)
+    results = native.MODULE.profile(distances, widths, dim)
+    assert all(result.dtype == dtype and result.shape == (len(DISTANCES), len(WIDTHS)) for result in results)
+    unit, least, greatest = (float(getattr(np.finfo(dtype), name)) for name in ("eps", "tiny", "max"))
+    with mpmath.workdps(50):
+        for (i, j), _ in np.ndenumerate(results[0]):
+            t, h = float(distances[i, 0]), float(widths[j])
+            *expected, terms = exact(t, h, dim)
+            tolerance = unit * (5 + (t / h if dim == 1 else 0))
+            for name, result, truth, size in zip(
+                ("k", "k_t", "k_h"), results, expected, (*map(abs, expected[:2]), terms), strict=True
+            ):
+                if size > greatest / 10:  # r^3 is formed on the way
+                    continue
+                error = abs(mpmath.mpf(float(result[i, j])) - truth)
+                # Below the least normal number 1e3 units hold: the factors underflow before their product does.
+                assert error <= tolerance * size + least * 1e3, (name, t, h, float(result[i, j]), truth)
+
+
+def test_native_profile_broadcasts_and_chooses_the_dtype() -> None:
+    assert native.MODULE is not None
+    profile = native.MODULE.profile
+    assert [float(part) for part in profile(0, 1, 2)] == pytest.approx(
+        [np.pi**-0.5, -2 * np.pi**-0.5, -0.5 * np.pi**-0.5]
+    )
+    assert profile(np.ones((3, 1)), np.ones((1, 2)), 3)[0].shape == (3, 2)
+    assert profile(np.ones((0, 1)), np.ones((1, 2)), 3)[0].shape == (0, 2)
+    single, double = np.ones(2, np.float32), np.ones(2)
+    assert profile(single, single, 3)[0].dtype == np.float32
+    assert profile(single, double, 3)[0].dtype == profile([1, 2], 1, 3)[0].dtype == np.float64
+    transposed = np.arange(6.0).reshape(2, 3).T
+    assert np.array_equal(profile(transposed, 1.0, 3)[0], profile(transposed.copy(), 1.0, 3)[0])
+
+
+def test_native_profile_names_wrong_arguments() -> None:
+    assert native.MODULE is not None
+    with pytest.raises(ValueError, match="dim=0, expected at least 1"):
+        native.MODULE.profile(1.0, 1.0, 0)
+    with pytest.raises(ValueError, match="broadcast"):
+        native.MODULE.profile([1, 2], [1, 2, 3], 2)
