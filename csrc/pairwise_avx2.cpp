@@ -31,10 +31,6 @@ namespace {
 
 namespace segma {
 static bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-const Path avx2_path{"avx2",
-                     supported,
-                     {avx2::norms<float>, avx2::workspace<float>, avx2::run<float>},
-                     {avx2::norms<double>, avx2::workspace<double>, avx2::run<double>},
-                     avx2::line};
+const Path avx2_path{"avx2", supported, avx2::kernels<float>(), avx2::kernels<double>(), avx2::line};
 }
 #endif

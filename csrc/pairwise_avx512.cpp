@@ -34,10 +34,6 @@ static bool supported() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
 }
-const Path avx512_path{"avx512",
-                     supported,
-                     {avx512::norms<float>, avx512::workspace<float>, avx512::run<float>},
-                     {avx512::norms<double>, avx512::workspace<double>, avx512::run<double>},
-                     avx512::line};
+const Path avx512_path{"avx512", supported, avx512::kernels<float>(), avx512::kernels<double>(), avx512::line};
 }
 #endif

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <string>
 #include <tuple>
 
@@ -21,6 +22,7 @@ using torch::stable::Tensor;
 
 constexpr double RESOLVED_BY_PRODUCTS = 300;         // greatest |x|^2 / (h/c) for products of float32 points
 constexpr double RESOLVED_BY_DIFFERENCES = 1e5;      // and for their differences
+constexpr size_t MOST_PACKED = size_t{48} << 20;     // bytes
 constexpr int64_t SMALL_DIM = 8, MODERATE_DIM = 32;  // differences: up to the one always, to the other where needed
 
 double square_root(double x) { return std::sqrt(x); }
@@ -31,11 +33,10 @@ struct Input {
   int64_t start, stop;
 };
 
-// `dh`, `dw` and `dx` are null for the value alone.
+// The pointers are null for the value alone.
 struct Output {
   double energy, *dh, *dw;
-  void* dx;
-  bool dx_is_double;
+  Rows dx;
 };
 
 // Points prepared for one arithmetic, and the evaluation of their tasks.
@@ -44,19 +45,22 @@ class Evaluation {
  public:
   Evaluation(const Kernels<T>& kernels, const Input& input)
       : kernels_(kernels), input_(input), norms_(input.points.rows), width_(input.points.rows),
-        lift_(input.points.rows), weight_(input.points.rows) {}
+        lift_(input.points.rows), weight_(input.points.rows) {
+    const int64_t rows = input.points.rows, dim = input.points.dim;
+    block_ = std::max<int64_t>(kernels.least_block, rows < 512 ? 48 : rows < 4096 ? 96 : 192);
+    packed_bytes_ = kernels.packed_bytes(block_, dim);
+    packs_all_ = input.stop - input.start == rows && packed_bytes_ * ((rows + block_ - 1) / block_) <= MOST_PACKED;
+    if (!packs_all_) block_ = dim <= 256 ? 384 : 192;  // the larger, the less is packed again
+    bytes_ = kernels.workspace(block_, dim, packs_all_);
+  }
 
   // Takes the points relative to `centre` and times `scale`. Multiplying x by s and h by s^2 divides r by s.
   void place(const std::vector<double>& centre, double scale = 1) {
     const int64_t rows = input_.points.rows;
     centre_.assign(centre.begin(), centre.end());
     cloud_ = {input_.points, centre_.data(), scale, Scores::products, T(0), lift_.data(), weight_.data()};
-    std::atomic<int64_t> next{0};
-    in_parallel(double(rows) * double(input_.points.dim), [&] {
-      constexpr int64_t SHARE = 256;
-      for (int64_t begin; (begin = next.fetch_add(SHARE)) < rows;) {
-        kernels_.norms(cloud_, begin, std::min(begin + SHARE, rows), norms_.data());
-      }
+    for_blocks(rows, double(rows) * double(input_.points.dim), [&](int64_t begin, int64_t end, void* workspace) {
+      kernels_.norms(cloud_, begin, end, workspace, norms_.data());
     });
     const double factor = scale * scale / slope(input_.points.dim);
     most_ = 0;
@@ -75,23 +79,24 @@ class Evaluation {
     lift(scores);
     const int64_t rows = input_.points.rows, count = input_.stop - input_.start;
     const bool whole = count == rows;
-    const int64_t block = rows >= 4096 ? 2 * BLOCK_UNIT : BLOCK_UNIT, blocks = (count + block - 1) / block;
+    const int64_t blocks = (count + block_ - 1) / block_;
     const Factors scale = factors(input_.points.dim, square_root);
     std::vector<double> energy(blocks);
-    const Results results{input_.start, energy.data(), output.dw, output.dh, output.dx, output.dx_is_double,
+    const Results results{input_.start, energy.data(), output.dw, output.dh, output.dx,
                           2 * scale.pull * cloud_.scale * cloud_.scale};
     const double pairs = double(count) * double(rows) * (whole ? 0.5 : 1.0);
-    const size_t bytes = kernels_.workspace(block, input_.points.dim);
-    std::atomic<int64_t> next{0};
-    Tournament tournament(whole ? blocks : 0);
-    in_parallel(pairs * (3.0 * double(input_.points.dim) + 30.0) * sizeof(T) / 64, [&] {
-      const Workspace workspace(bytes);
-      if (whole) {
-        play(tournament, block, results, workspace.start());
-      } else {
-        for (int64_t index; (index = next.fetch_add(1)) < blocks;) against_all(index, block, results, workspace.start());
-      }
-    });
+    const double cycles = pairs * (3.0 * double(input_.points.dim) + 30.0) * sizeof(T) / 64;
+    if (whole) {
+      pack();
+      Tournament tournament(blocks);
+      in_parallel(cycles, [&] { play(tournament, results, Memory::of_this_thread(bytes_).start()); });
+    } else {
+      std::atomic<int64_t> next{0};
+      in_parallel(cycles, [&] {
+        const Memory workspace = Memory::of_this_thread(bytes_);
+        for (int64_t index; (index = next.fetch_add(1)) < blocks;) against_all(index, results, workspace.start());
+      });
+    }
     add_own_terms(energy, scale, output);
   }
 
@@ -108,7 +113,32 @@ class Evaluation {
     }
   }
 
-  void play(Tournament& tournament, int64_t block, const Results& results, void* workspace) const {
+  // All blocks at once, where they take little memory; otherwise each task packs its own.
+  void pack() {
+    const int64_t rows = input_.points.rows, dim = input_.points.dim;
+    if (!packs_all_) return;
+    packed_.emplace(packed_bytes_ * ((rows + block_ - 1) / block_));
+    for_blocks(rows, 4.0 * double(rows) * double(dim), [&](int64_t begin, int64_t end, void* workspace) {
+      kernels_.pack(cloud_, begin, end, workspace, packed_block(begin));
+    });
+  }
+
+  void* packed_block(int64_t begin) const {
+    return packed_ ? packed_->start() + packed_bytes_ * (begin / block_) : nullptr;
+  }
+
+  template <class F>
+  void for_blocks(int64_t rows, double cycles, const F& function) const {
+    std::atomic<int64_t> next{0};
+    in_parallel(cycles, [&] {
+      const Memory workspace = Memory::of_this_thread(bytes_);
+      for (int64_t begin; (begin = next.fetch_add(block_)) < rows;) {
+        function(begin, std::min(begin + block_, rows), workspace.start());
+      }
+    });
+  }
+
+  void play(Tournament& tournament, const Results& results, void* workspace) const {
     struct Meeting {
       Tournament& tournament;
       Match match;
@@ -119,18 +149,18 @@ class Evaluation {
       meeting->tournament.wait_for_turn(meeting->match);
     };
     while (tournament.take(match)) {
-      const Task task{match.first * block, std::min((match.first + 1) * block, input_.points.rows),
-                      match.second * block, std::min((match.second + 1) * block, input_.points.rows),
-                      match.first != match.second};
+      const int64_t row = match.first * block_, column = match.second * block_, rows = input_.points.rows;
+      const Task task{row, std::min(row + block_, rows), column, std::min(column + block_, rows), row != column,
+                      packed_block(row), packed_block(column)};
       kernels_.run(cloud_, task, results, results.energy + match.first, {&meeting, wait, match.round == 0}, workspace);
       tournament.finish(match);
     }
   }
 
-  void against_all(int64_t index, int64_t block, const Results& results, void* workspace) const {
-    const int64_t row = input_.start + index * block, row_end = std::min(row + block, input_.stop);
-    for (int64_t column = 0; column < input_.points.rows; column += block) {
-      const Task task{row, row_end, column, std::min(column + block, input_.points.rows), false};
+  void against_all(int64_t index, const Results& results, void* workspace) const {
+    const int64_t row = input_.start + index * block_, row_end = std::min(row + block_, input_.stop);
+    for (int64_t column = 0; column < input_.points.rows; column += block_) {
+      const Task task{row, row_end, column, std::min(column + block_, input_.points.rows), false, nullptr, nullptr};
       kernels_.run(cloud_, task, results, results.energy + index, {nullptr, [](void*) {}, column == 0}, workspace);
     }
   }
@@ -153,6 +183,10 @@ class Evaluation {
 
   const Kernels<T>& kernels_;
   const Input& input_;
+  int64_t block_;
+  size_t bytes_, packed_bytes_;
+  bool packs_all_;
+  std::optional<Memory> packed_;
   Cloud<T> cloud_;
   std::vector<double> norms_, width_;
   std::vector<T> centre_, lift_, weight_;
@@ -171,6 +205,14 @@ double largest(const Points& points) {
   return largest;
 }
 
+void write_number(const Rows& rows, int64_t row, int64_t dim, int64_t d, double value) {
+  if (rows.is_double) {
+    rows.at<double>(row, dim)[d] = value;
+  } else {
+    rows.at<float>(row, dim)[d] = static_cast<float>(value);
+  }
+}
+
 void fill_with_nan(const Input& input, Output& output) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const int64_t count = input.stop - input.start;
@@ -178,10 +220,8 @@ void fill_with_nan(const Input& input, Output& output) {
   if (output.dw == nullptr) return;
   std::fill_n(output.dw, count, nan);
   std::fill_n(output.dh, count, nan);
-  if (output.dx_is_double) {
-    std::fill_n(static_cast<double*>(output.dx), count * input.points.dim, nan);
-  } else {
-    std::fill_n(static_cast<float*>(output.dx), count * input.points.dim, static_cast<float>(nan));
+  for (int64_t row = 0; row < count; ++row) {
+    for (int64_t d = 0; d < input.points.dim; ++d) write_number(output.dx, row, input.points.dim, d, nan);
   }
 }
 
@@ -238,11 +278,7 @@ void evaluate_line(const Path& path, const Input& input, Output& output) {
     if (output.dw == nullptr) continue;
     output.dw[i] = 2 * u[i];
     output.dh[i] = 2 * w * dh[i];
-    if (output.dx_is_double) {
-      static_cast<double*>(output.dx)[i] = 2 * w * dx[i];
-    } else {
-      static_cast<float*>(output.dx)[i] = static_cast<float>(2 * w * dx[i]);
-    }
+    write_number(output.dx, i, 1, 0, 2 * w * dx[i]);
   }
 }
 
@@ -286,6 +322,7 @@ void fill(const Input& input, Output& output) {
   } else {
     evaluate(path, input, output);
   }
+  if (input.start == 0 && input.stop == input.points.rows && output.energy < 0) output.energy = 0;  // rounding
 }
 
 // A contiguous tensor on the CPU, without the way through the dispatcher.
@@ -303,24 +340,26 @@ Tensor make_tensor(std::initializer_list<int64_t> sizes, ScalarType type) {
 Tensor native_energy(const Tensor& z, const Tensor& means, const Tensor& h, const Tensor& w, int64_t start,
                      int64_t stop, std::string) {
   Tensor energy = make_tensor({}, ScalarType::Double);
-  Output output{0, nullptr, nullptr, nullptr, false};
+  Output output{0, nullptr, nullptr, {}};
   fill(check(z, means, h, w, start, stop), output);
   *static_cast<double*>(energy.mutable_data_ptr()) = output.energy;
   return energy;
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> native_gradient(const Tensor& z, const Tensor& means, const Tensor& h,
-                                                           const Tensor& w, int64_t start, int64_t stop, std::string) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> native_gradient(const Tensor& z, const Tensor& means,
+                                                                   const Tensor& h, const Tensor& w, int64_t start,
+                                                                   int64_t stop, std::string) {
   const Input input = check(z, means, h, w, start, stop);
-  const bool twice = input.points.kind == Kind::float64;
+  const int64_t middle = std::max(start, std::min(stop, z.size(0)));
+  const ScalarType type = input.points.kind == Kind::float64 ? ScalarType::Double : ScalarType::Float;
   Tensor energy = make_tensor({}, ScalarType::Double);
-  Tensor dx = make_tensor({stop - start, z.size(1)}, twice ? ScalarType::Double : ScalarType::Float);
+  Tensor dz = make_tensor({middle - start, z.size(1)}, type), dmeans = make_tensor({stop - middle, z.size(1)}, type);
   Tensor dh = make_tensor({stop - start}, ScalarType::Double), dw = make_tensor({stop - start}, ScalarType::Double);
   Output output{0, static_cast<double*>(dh.mutable_data_ptr()), static_cast<double*>(dw.mutable_data_ptr()),
-                dx.mutable_data_ptr(), twice};
+                {dz.mutable_data_ptr(), dmeans.mutable_data_ptr(), middle - start, type == ScalarType::Double}};
   fill(input, output);
   *static_cast<double*>(energy.mutable_data_ptr()) = output.energy;
-  return {energy, dx, dh, dw};
+  return {energy, dz, dmeans, dh, dw};
 }
 
 }  // namespace

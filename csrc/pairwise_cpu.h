@@ -30,21 +30,33 @@ struct Cloud {
   const T* weight;   // (M,)
 };
 
+// Rows of results in two arrays, as the points are: `first_rows` in the first.
+struct Rows {
+  void *first, *second;
+  int64_t first_rows;
+  bool is_double;  // else float
+
+  template <class T>
+  T* at(int64_t row, int64_t dim) const {
+    return row < first_rows ? static_cast<T*>(first) + row * dim : static_cast<T*>(second) + (row - first_rows) * dim;
+  }
+};
+
 // Where results go. A block's first writer sets, the later ones add. Rows count from `first_row`.
 struct Results {
   int64_t first_row;
   double* energy;  // one a block of rows: sum of w_a w_b r_ab, without a = b
   double *du, *dq;  // (n,) sums of w_b r_ab, and of w_a w_b r_ab^3; null for the value alone
-  void* dx;         // (n, D), `factor` times the sum of w_a w_b r_ab^3 (x_b - x_a), float32 or float64
-  bool dx_is_double;
+  Rows dx;          // (n, D), `factor` times the sum of w_a w_b r_ab^3 (x_b - x_a)
   double factor;
 };
 
-// Rows [row, row_end) against columns [column, column_end). A mirrored task also stands for the one with rows and
-// columns exchanged.
+// Rows [row, row_end) against columns [column, column_end), packed already or null. A mirrored task also stands for the
+// one with rows and columns exchanged.
 struct Task {
   int64_t row, row_end, column, column_end;
   bool mirrored;
+  void *rows, *columns;
 };
 
 // Runs before a task writes, so that the writers of a block take their turns; says who is the first.
@@ -54,12 +66,15 @@ struct Turn {
   bool is_first;
 };
 
-// The functions of one code path for the arithmetic of T.
+// The functions of one code path for the arithmetic of T. A workspace is aligned to 64 bytes.
 template <class T>
 struct Kernels {
-  // |x|^2 of the rows [begin, end), as the task will see the points.
-  void (*norms)(const Cloud<T>&, int64_t begin, int64_t end, double* norms);
-  size_t (*workspace)(int64_t block, int64_t dim);  // bytes, aligned to 64
+  int64_t least_block;  // 48 or 96 points: whole register tiles
+  size_t (*workspace)(int64_t block, int64_t dim, bool packed);  // bytes, for all functions below
+  size_t (*packed_bytes)(int64_t rows, int64_t dim);             // a multiple of 64
+  // |x|^2 of the rows [begin, end), as the tasks will see the points.
+  void (*norms)(const Cloud<T>&, int64_t begin, int64_t end, void* workspace, double* norms);
+  void (*pack)(const Cloud<T>&, int64_t begin, int64_t end, void* workspace, void* packed);
   void (*run)(const Cloud<T>&, const Task&, const Results&, double* energy, const Turn&, void* workspace);
 };
 
@@ -83,7 +98,5 @@ extern const Path avx512_path, avx2_path, portable_path;
 const char* const* compiled_paths(int* count);  // best first
 const Path& path_in_use();  // the best that runs here; throws std::runtime_error for an environment variable that names none
 const char* chosen_path();
-
-constexpr int64_t BLOCK_UNIT = 96;  // blocks of points are multiples of it, and it of the register tiles
 
 }  // namespace segma

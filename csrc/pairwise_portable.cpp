@@ -19,9 +19,5 @@ namespace {
 static bool supported() { return true; }
 }
 
-const Path portable_path{"portable",
-                         portable::supported,
-                         {portable::norms<float>, portable::workspace<float>, portable::run<float>},
-                         {portable::norms<double>, portable::workspace<double>, portable::run<double>},
-                         portable::line};
+const Path portable_path{"portable", portable::supported, portable::kernels<float>(), portable::kernels<double>(), portable::line};
 }

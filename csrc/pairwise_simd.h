@@ -33,6 +33,18 @@ SEGMA_INLINE void store(T* to, Vec<T> value) {
 }
 
 template <class T>
+SEGMA_INLINE Vec<T> load_anywhere(const T* from) {
+  Vec<T> value;
+  __builtin_memcpy(&value, from, sizeof(value));
+  return value;
+}
+
+template <class T>
+SEGMA_INLINE void store_anywhere(T* to, Vec<T> value) {
+  __builtin_memcpy(to, &value, sizeof(value));
+}
+
+template <class T>
 SEGMA_INLINE Vec<T> broadcast(T value) {
   return value - Vec<T>{};  // exact, also for -0 and NaN
 }

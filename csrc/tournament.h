@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -70,7 +71,7 @@ class Tournament {
 // Runs `function` on so many of torch's threads that each has something worth waking it for.
 template <class F>
 void in_parallel(double cycles, const F& function) {
-  constexpr double WORTH_A_THREAD = 1e5;
+  constexpr double WORTH_A_THREAD = 3e4;
   const double most = torch::stable::get_num_threads();
   const auto threads = static_cast<int64_t>(std::min(most, cycles / WORTH_A_THREAD));
   if (threads <= 1) {
@@ -80,24 +81,35 @@ void in_parallel(double cycles, const F& function) {
   }
 }
 
-// Memory for a thread's tasks, kept from call to call while it is small: fresh pages cost more than the arithmetic.
-class Workspace {
+// Memory aligned to 64 bytes. What a thread needs for its tasks is kept from call to call while it is small: fresh pages
+// cost more than the arithmetic.
+class Memory {
  public:
-  explicit Workspace(size_t bytes) {
-    std::vector<char>& memory = bytes <= KEPT ? kept() : own_;
-    if (memory.size() < bytes + ALIGNMENT) memory = std::vector<char>(bytes + ALIGNMENT);
-    const auto past = reinterpret_cast<uintptr_t>(memory.data()) % ALIGNMENT;
-    start_ = memory.data() + (ALIGNMENT - past) % ALIGNMENT;
+  explicit Memory(size_t bytes) : owned_(new char[bytes + ALIGNMENT]), start_(align(owned_.get())) {}
+
+  static Memory of_this_thread(size_t bytes) {
+    thread_local std::unique_ptr<char[]> kept;
+    thread_local size_t size = 0;
+    if (bytes > MOST_KEPT) return Memory(bytes);
+    if (bytes > size) {
+      kept.reset(new char[bytes + ALIGNMENT]);
+      size = bytes;
+    }
+    return Memory(kept);
   }
-  void* start() const { return start_; }
+
+  char* start() const { return start_; }
 
  private:
-  static constexpr size_t KEPT = size_t{4} << 20, ALIGNMENT = 64;
-  static std::vector<char>& kept() {
-    thread_local std::vector<char> memory;
-    return memory;
+  static constexpr size_t MOST_KEPT = size_t{4} << 20, ALIGNMENT = 64;
+
+  explicit Memory(const std::unique_ptr<char[]>& kept) : start_(align(kept.get())) {}
+
+  static char* align(char* memory) {
+    return memory + (ALIGNMENT - reinterpret_cast<uintptr_t>(memory) % ALIGNMENT) % ALIGNMENT;
   }
-  std::vector<char> own_;
+
+  std::unique_ptr<char[]> owned_;
   char* start_;
 };
 

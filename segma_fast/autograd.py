@@ -7,8 +7,8 @@ plain differentiable torch, block of rows by block of rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch.autograd import Function
 from segma_fast.formulas import accumulation_dtype, profile
 from segma_fast.operators import ENERGY, GRADIENT, are_transforms_active, in_transform, without_autocast
 
+MOST_KEPT = 1 << 14  # rows of which the widths and uniform weights are kept from call to call
 BLOCK_ELEMENTS = 1 << 22  # pairs that the second derivative holds at once
 
 
@@ -75,6 +76,30 @@ def cloud(
     return h, torch.cat([positive, spread(-1.0 / components, components) if weights is None else -weights])
 
 
+@lru_cache(maxsize=8)
+def _kept_cloud(
+    rows: int, components: int, variances: float, gamma: float, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """:func:`cloud` of uniform weights: from step to step of a training they are the same, and six calls of torch."""
+    points = torch.empty(0, device=device)
+    return cloud(points.expand(rows, 0), points.expand(components, 0), None, None, variances, gamma)
+
+
+def _evaluate(inputs: Sequence[Any], backend: str, precision: str, dtype: torch.dtype, wanted: bool) -> Sequence[Any]:
+    """The value, and where it is wanted the gradient in z, means, widths and weights."""
+    z, means, z_weights, weights, variances, gamma = inputs
+    numbers = z_weights is weights is None and isinstance(variances, float) and isinstance(gamma, float)
+    if numbers and not torch.compiler.is_compiling() and type(z) is Tensor and z.shape[0] <= MOST_KEPT:
+        h, w = _kept_cloud(z.shape[0], means.shape[0], variances, gamma, z.device)
+    else:
+        h, w = cloud(*inputs)
+    result = (GRADIENT if wanted else ENERGY)[backend](
+        z.contiguous(), means.contiguous(), h, w, 0, h.shape[0], precision
+    )
+    value, *gradient = result if wanted else (result,)
+    return value.to(dtype), *gradient
+
+
 class _Energy(Function):
     """Value, and where it is wanted the gradient, from one call of a backend's operator."""
 
@@ -91,47 +116,17 @@ class _Energy(Function):
         dtype: torch.dtype,
         wanted: bool,
     ) -> tuple[Tensor, ...]:
-        h, w = cloud(z, means, z_weights, weights, variances, gamma)
-        z, means = z.contiguous(), means.contiguous()
-        result = (GRADIENT if wanted else ENERGY)[backend](z, means, h, w, 0, h.shape[0], precision)
-        value, *gradient = result if wanted else (result,)
-        return value.clamp_min(0).to(dtype), *gradient
+        return tuple(_evaluate((z, means, z_weights, weights, variances, gamma), backend, precision, dtype, wanted))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        gradient = output[1:]
-        ctx.mark_non_differentiable(*gradient)
+        ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
-        tensors = [t for t in inputs[:6] if isinstance(t, Tensor)]
-        ctx.numbers = [None if isinstance(t, Tensor) else (t,) for t in inputs[:6]]
-        ctx.save_for_backward(*tensors, *gradient)
+        _save(ctx, inputs[:6], output[1:])
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
-        grad_value = grad_outputs[0]
-        if grad_value is None:
-            return (None,) * 10
-        *tensors, grad_x, grad_h, grad_w = ctx.saved_tensors
-        given = iter(tensors)
-        inputs = [next(given) if number is None else number[0] for number in ctx.numbers]
-        z, means = inputs[:2]
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            h, w = cloud(*inputs)
-            grad_x, grad_h, grad_w = _apply_gradient(torch.cat([z, means]), h, w, grad_x, grad_h, grad_w)
-        rows = z.shape[0]
-        parts: tuple[Callable[[], Tensor], ...] = (
-            lambda: grad_x[:rows],
-            lambda: grad_x[rows:],
-            lambda: grad_w[:rows],
-            lambda: -grad_w[rows:],
-            lambda: 2 * grad_h[rows:],
-            lambda: 2 * grad_h.sum(),
-        )
-        gradients = [
-            (grad_value * part()).to(t.dtype) if needed else None
-            for t, part, needed in zip(inputs, parts, ctx.needs_input_grad, strict=False)
-        ]
-        return (*gradients, None, None, None, None)
+        return _gradients(ctx, grad_outputs[0])
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
@@ -143,16 +138,55 @@ class _Energy(Function):
         return stacked, (0,) * len(stacked)
 
 
-class _EagerEnergy(_Energy):
-    """The same without transforms: torch binds the arguments of a ``setup_context`` by name, which costs 60 µs."""
+class _EagerEnergy(Function):
+    """The same without transforms and tracing, at a third of the cost for small inputs."""
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
-        output = _Energy.forward(*inputs)
-        _Energy.setup_context(ctx, inputs, output)
-        return output
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor]:
+        value, *gradient = _evaluate(inputs[:6], *inputs[6:])
+        ctx.set_materialize_grads(False)
+        _save(ctx, inputs[:6], gradient)
+        return (value,)
 
-    setup_context = Function.setup_context
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
+        return _gradients(ctx, grad_outputs[0])
+
+
+def _save(ctx: Any, inputs: Sequence[Any], gradient: Sequence[Tensor]) -> None:
+    """Keep z, means and the gradient, and the other inputs as what they are: tensors, numbers or None."""
+    tensors = [t for t in inputs[2:] if isinstance(t, Tensor)]
+    ctx.others = (
+        [None if isinstance(t, Tensor) else (t,) for t in inputs[2:]] if tensors else [(t,) for t in inputs[2:]]
+    )
+    ctx.save_for_backward(inputs[0], inputs[1], *gradient, *tensors)
+
+
+def _gradients(ctx: Any, grad_value: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The saved gradient, spread over the inputs of the distance and times the gradient of the value."""
+    if grad_value is None:
+        return (None,) * 10
+    z, means, grad_z, grad_means, grad_h, grad_w, *tensors = ctx.saved_tensors
+    needed, rows = ctx.needs_input_grad, z.shape[0]
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        given = iter(tensors)
+        others = [next(given) if other is None else other[0] for other in ctx.others]
+        x, saved = torch.cat([z, means]), torch.cat([grad_z, grad_means])
+        grad_x, grad_h, grad_w = _apply_gradient(x, *cloud(z, means, *others), saved, grad_h, grad_w)
+        grad_z, grad_means = grad_x[:rows], grad_x[rows:]
+    return (
+        _in_dtype(grad_value * grad_z, z.dtype) if needed[0] else None,
+        _in_dtype(grad_value * grad_means, means.dtype) if needed[1] else None,
+        grad_value * grad_w[:rows] if needed[2] else None,
+        -grad_value * grad_w[rows:] if needed[3] else None,
+        2 * grad_value * grad_h[rows:] if needed[4] else None,
+        2 * grad_value * grad_h.sum() if needed[5] else None,
+        *(None,) * 4,
+    )
+
+
+def _in_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 class _Gradient(Function):

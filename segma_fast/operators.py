@@ -66,16 +66,18 @@ def _fake_energy(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, sto
 
 def _fake_gradient(
     z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    dx = z.new_empty(stop - start, z.shape[1], dtype=torch.promote_types(z.dtype, torch.float32))
-    return h.new_empty(()), dx, h.new_empty(stop - start), h.new_empty(stop - start)
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    rows, dtype = z.shape[0], torch.promote_types(z.dtype, torch.float32)
+    middle = torch.sym_max(start, torch.sym_min(stop, rows))
+    dz, dmeans = (z.new_empty(count, z.shape[1], dtype=dtype) for count in (middle - start, stop - middle))
+    return h.new_empty(()), dz, dmeans, h.new_empty(stop - start), h.new_empty(stop - start)
 
 
 def declare(backend: str) -> None:
     """Define both operators of a backend, with what they return; the kernels are registered apart."""
     tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
     _library.define(f"{backend}_energy{ARGUMENTS} -> Tensor", tags=tags)
-    _library.define(f"{backend}_gradient{ARGUMENTS} -> (Tensor, Tensor, Tensor, Tensor)", tags=tags)
+    _library.define(f"{backend}_gradient{ARGUMENTS} -> (Tensor, Tensor, Tensor, Tensor, Tensor)", tags=tags)
     torch.library.register_fake(f"segma_fast::{backend}_energy", _fake_energy, lib=_library)
     torch.library.register_fake(f"segma_fast::{backend}_gradient", _fake_gradient, lib=_library)
     ENERGY[backend] = getattr(torch.ops.segma_fast, f"{backend}_energy").default

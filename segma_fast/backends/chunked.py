@@ -115,18 +115,19 @@ def _add_potential(u: Tensor, w: Tensor, start: int, tile: tuple[slice, slice, b
 def energy(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -> Tensor:
     """The part of the energy that belongs to the rows ``start:stop``; see :func:`gradient`."""
     x = _cloud_of(z, means)
+    whole = start == 0 and stop == x.shape[0]
     if x.shape[1] == 1:
-        return torch.dot(w[start:stop], _potential_on_line(x, h, w, start, stop)[0])
+        return _sum(w[start:stop], _potential_on_line(x, h, w, start, stop)[0], whole)
     cloud = Cloud(x, h, w)
     u = w[start:stop] * torch.rsqrt(2 * cloud.h[start:stop])
     for tile in cloud.tiles(start, stop):
         _add_potential(u, w, start, tile, cloud)
-    return torch.dot(w[start:stop], u) * (INV_SQRT_PI / math.sqrt(slope(x.shape[1])) / cloud.unit)
+    return _sum(w[start:stop], u, whole) * (INV_SQRT_PI / math.sqrt(slope(x.shape[1])) / cloud.unit)
 
 
 def gradient(
     z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Energy and gradient of the signed cloud x = [z, means], ``E = Σ_ab w_a w_b k(|x_a - x_b|², h_a + h_b)``.
 
     Args:
@@ -135,14 +136,17 @@ def gradient(
         start, stop: the rows a of the sum to evaluate, against all M points; ``0, M`` for all of E.
 
     Returns:
-        The rows' part of E, 0-d float64, and the derivatives of E for these n = stop - start points: ∂E/∂x (n, D),
-        float64 for float64 points and else float32, ∂E/∂h and ∂E/∂w (n,), float64.
+        The rows' part of E, 0-d float64, and never below 0 for all rows; and the derivatives of E for these
+        n = stop - start points: ∂E/∂z and ∂E/∂means for as many of their rows, float64 for float64 points and else
+        float32, ∂E/∂h and ∂E/∂w (n,), float64.
     """
     x = _cloud_of(z, means)
+    whole, middle = start == 0 and stop == x.shape[0], min(max(z.shape[0] - start, 0), stop - start)
     weight = w[start:stop]
     if x.shape[1] == 1:
         u, du_dx, du_dh = _potential_on_line(x, h, w, start, stop)
-        return torch.dot(weight, u), ((2 * weight * du_dx)[:, None]).to(x.dtype), 2 * weight * du_dh, 2 * u
+        dx = ((2 * weight * du_dx)[:, None]).to(x.dtype)
+        return _sum(weight, u, whole), *_halves(dx, middle), 2 * weight * du_dh, 2 * u
     cloud = Cloud(x, h, w)
     moments = _moments(cloud)
     across = moments.mT.contiguous()  # for the mirrored tiles: a product with cube.mT would be slower
@@ -164,7 +168,18 @@ def gradient(
     twice = 2 * weight  # each pair counts from both of its ends
     dx = (v[:, :dim] - mass[:, None] * cloud.x[start:stop]) * (twice * factor / cloud.unit)[:, None]
     dh = twice * (mass + weight * own_root**3) * (-0.5 * factor / slope(dim) / cloud.unit / cloud.unit)
-    return torch.dot(weight, u) * factor, dx.to(x.dtype), dh, 2 * factor * u
+    return _sum(weight, u, whole) * factor, *_halves(dx.to(x.dtype), middle), dh, 2 * factor * u
+
+
+def _sum(weight: Tensor, u: Tensor, whole: bool) -> Tensor:
+    """``Σ w_a u_a``, which is ≥ 0 for the whole cloud: what is below is rounding."""
+    value = torch.dot(weight, u)
+    return value.clamp_min(0) if whole else value
+
+
+def _halves(dx: Tensor, middle: int) -> tuple[Tensor, Tensor]:
+    """Operators return no views of one tensor."""
+    return dx[:middle].clone(), dx[middle:].clone()
 
 
 def _cloud_of(z: Tensor, means: Tensor) -> Tensor:
