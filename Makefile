@@ -52,14 +52,16 @@ sanitize: $(READY) ## test the kernels with the address and undefined behaviour 
 	LD_PRELOAD="$(PRELOAD)" $(BIN)/python -P -c 'from segma_fast.backends import native; assert native.build_info()["sanitized"]'
 	LD_PRELOAD="$(PRELOAD)" $(BIN)/python -P -m pytest tests/test_accuracy.py tests/test_operator.py tests/test_profile.py -k native
 
-lint: $(READY) ## ruff, its formatter and mypy
+lint: $(READY) ## ruff, mypy and the formatters
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror csrc/*
 	$(BIN)/mypy
 
 format: $(READY) ## put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i csrc/*
 
 bench: export OMP_WAIT_POLICY = ACTIVE
 bench: $(READY) ## time the backends against the reference, side by side

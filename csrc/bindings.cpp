@@ -75,8 +75,7 @@ py::tuple profile_of(const py::object& t, const py::object& h, long long dim) {
   for (py::ssize_t i = 0; i < distances.size(); ++i) {
     const auto square_root = [](auto x) { return std::sqrt(x); };
     const auto exponential = [](auto x) { return std::exp(x); };
-    const auto pair_profile =
-        segma::profile<T>(distances.data()[i], widths.data()[i], dim, square_root, exponential);
+    const auto pair_profile = segma::profile<T>(distances.data()[i], widths.data()[i], dim, square_root, exponential);
     k.mutable_data()[i] = pair_profile.k;
     k_t.mutable_data()[i] = pair_profile.k_t;
     k_h.mutable_data()[i] = pair_profile.k_h;

@@ -17,10 +17,14 @@ inline double coordinate(const Points& points, int64_t row, int64_t d) {
   const int64_t index = (first ? row : row - points.first_rows) * points.dim + d;
   const void* base = first ? points.first : points.second;
   switch (points.kind) {
-    case Kind::half: return static_cast<const torch::headeronly::Half*>(base)[index];
-    case Kind::bfloat16: return static_cast<const torch::headeronly::BFloat16*>(base)[index];
-    case Kind::float32: return static_cast<const float*>(base)[index];
-    case Kind::float64: break;
+    case Kind::half:
+      return static_cast<const torch::headeronly::Half*>(base)[index];
+    case Kind::bfloat16:
+      return static_cast<const torch::headeronly::BFloat16*>(base)[index];
+    case Kind::float32:
+      return static_cast<const float*>(base)[index];
+    case Kind::float64:
+      break;
   }
   return static_cast<const double*>(base)[index];
 }

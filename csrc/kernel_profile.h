@@ -20,7 +20,9 @@ namespace segma {
 
 constexpr double INV_SQRT_PI = 0.56418958354775628695;
 
-SEGMA_HOST_DEVICE constexpr double slope(long long dim) { return 4.0 / (2.0 * static_cast<double>(dim) - 3.0); }
+SEGMA_HOST_DEVICE constexpr double slope(long long dim) {
+  return 4.0 / (2.0 * static_cast<double>(dim) - 3.0);
+}
 
 // V is a scalar or a vector of them; `pull` is -2 dk/dt and `widen` -dk/dh, all without their constant factors.
 template <class V>

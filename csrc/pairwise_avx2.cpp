@@ -19,9 +19,9 @@ namespace avx2 {
 namespace {
 #include "pairwise_simd.h"
 #include "pairwise_tiles.h"
-}
-}
-}
+}  // namespace
+}  // namespace avx2
+}  // namespace segma
 
 #if defined(__clang__)
 #pragma clang attribute pop
@@ -30,7 +30,9 @@ namespace {
 #endif
 
 namespace segma {
-static bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-const Path avx2_path{"avx2", supported, avx2::kernels<float>(), avx2::kernels<double>(), avx2::line};
+static bool supported() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
+const Path avx2_path{"avx2", supported, avx2::kernels<float>(), avx2::kernels<double>(), avx2::line};
+}  // namespace segma
 #endif

@@ -6,7 +6,8 @@
 #include <immintrin.h>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,f16c"))), \
+                             apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,f16c")
@@ -19,9 +20,9 @@ namespace avx512 {
 namespace {
 #include "pairwise_simd.h"
 #include "pairwise_tiles.h"
-}
-}
-}
+}  // namespace
+}  // namespace avx512
+}  // namespace segma
 
 #if defined(__clang__)
 #pragma clang attribute pop
@@ -31,9 +32,9 @@ namespace {
 
 namespace segma {
 static bool supported() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
 }
 const Path avx512_path{"avx512", supported, avx512::kernels<float>(), avx512::kernels<double>(), avx512::line};
-}
+}  // namespace segma
 #endif

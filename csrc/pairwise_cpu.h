@@ -22,12 +22,12 @@ enum class Scores { products, differences };
 template <class T>
 struct Cloud {
   Points points;
-  const T* centre;   // (D,)
-  double scale;      // a power of two; 1 unless squares would overflow
+  const T* centre;  // (D,)
+  double scale;     // a power of two; 1 unless squares would overflow
   Scores scores;
-  T lowest;          // the least sum of two widths: no argument of a root is below
-  const T* lift;     // (M,) h/c, and |x|^2 added for products
-  const T* weight;   // (M,)
+  T lowest;         // the least sum of two widths: no argument of a root is below
+  const T* lift;    // (M,) h/c, and |x|^2 added for products
+  const T* weight;  // (M,)
 };
 
 // Rows of results in two arrays, as the points are: `first_rows` in the first.
@@ -45,7 +45,7 @@ struct Rows {
 // Where results go. A block's first writer sets, the later ones add. Rows count from `first_row`.
 struct Results {
   int64_t first_row;
-  double* energy;  // one a block of rows: sum of w_a w_b r_ab, without a = b
+  double* energy;   // one a block of rows: sum of w_a w_b r_ab, without a = b
   double *du, *dq;  // (n,) sums of w_b r_ab, and of w_a w_b r_ab^3; null for the value alone
   Rows dx;          // (n, D), `factor` times the sum of w_a w_b r_ab^3 (x_b - x_a)
   double factor;
@@ -69,7 +69,7 @@ struct Turn {
 // The functions of one code path for the arithmetic of T. A workspace is aligned to 64 bytes.
 template <class T>
 struct Kernels {
-  int64_t least_block;  // 48 or 96 points: whole register tiles
+  int64_t least_block;                                           // 48 or 96 points: whole register tiles
   size_t (*workspace)(int64_t block, int64_t dim, bool packed);  // bytes, for all functions below
   size_t (*packed_bytes)(int64_t rows, int64_t dim);             // a multiple of 64
   // |x|^2 of the rows [begin, end), as the tasks will see the points.
@@ -96,7 +96,8 @@ struct Path {
 extern const Path avx512_path, avx2_path, portable_path;
 
 const char* const* compiled_paths(int* count);  // best first
-const Path& path_in_use();  // the best that runs here; throws std::runtime_error for an environment variable that names none
+const Path&
+path_in_use();  // the best that runs here; throws std::runtime_error for an environment variable that names none
 const char* chosen_path();
 
 }  // namespace segma

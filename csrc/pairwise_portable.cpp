@@ -15,9 +15,12 @@ namespace portable {
 namespace {
 #include "pairwise_simd.h"
 #include "pairwise_tiles.h"
+}  // namespace
+static bool supported() {
+  return true;
 }
-static bool supported() { return true; }
-}
+}  // namespace portable
 
-const Path portable_path{"portable", portable::supported, portable::kernels<float>(), portable::kernels<double>(), portable::line};
-}
+const Path portable_path{"portable", portable::supported, portable::kernels<float>(), portable::kernels<double>(),
+                         portable::line};
+}  // namespace segma

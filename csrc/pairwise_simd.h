@@ -70,23 +70,35 @@ SEGMA_INLINE Vec<T> refine(Vec<T> a, Vec<T> r) {
 }
 
 #if SEGMA_ISA == 2
-SEGMA_INLINE Vec<float> reciprocal_root(Vec<float> a) { return refine<float>(a, (Vec<float>)_mm512_maskz_rsqrt14_ps(0xffff, (__m512)a)); }
+SEGMA_INLINE Vec<float> reciprocal_root(Vec<float> a) {
+  return refine<float>(a, (Vec<float>)_mm512_maskz_rsqrt14_ps(0xffff, (__m512)a));
+}
 SEGMA_INLINE Vec<double> reciprocal_root(Vec<double> a) {
   const Vec<double> r = refine<double>(a, (Vec<double>)_mm512_maskz_rsqrt14_pd(0xff, (__m512d)a));
   return refine<double>(a, r);
 }
 #elif SEGMA_ISA == 1
-SEGMA_INLINE Vec<float> reciprocal_root(Vec<float> a) { return refine<float>(a, (Vec<float>)_mm256_rsqrt_ps((__m256)a)); }
-SEGMA_INLINE Vec<double> reciprocal_root(Vec<double> a) { return 1.0 / (Vec<double>)_mm256_sqrt_pd((__m256d)a); }
+SEGMA_INLINE Vec<float> reciprocal_root(Vec<float> a) {
+  return refine<float>(a, (Vec<float>)_mm256_rsqrt_ps((__m256)a));
+}
+SEGMA_INLINE Vec<double> reciprocal_root(Vec<double> a) {
+  return 1.0 / (Vec<double>)_mm256_sqrt_pd((__m256d)a);
+}
 #elif defined(__SSE2__) && SEGMA_BYTES == 16
-SEGMA_INLINE Vec<float> reciprocal_root(Vec<float> a) { return refine<float>(a, (Vec<float>)_mm_rsqrt_ps((__m128)a)); }
-SEGMA_INLINE Vec<double> reciprocal_root(Vec<double> a) { return 1.0 / (Vec<double>)_mm_sqrt_pd((__m128d)a); }
+SEGMA_INLINE Vec<float> reciprocal_root(Vec<float> a) {
+  return refine<float>(a, (Vec<float>)_mm_rsqrt_ps((__m128)a));
+}
+SEGMA_INLINE Vec<double> reciprocal_root(Vec<double> a) {
+  return 1.0 / (Vec<double>)_mm_sqrt_pd((__m128d)a);
+}
 #elif defined(__aarch64__) && SEGMA_BYTES == 16
 SEGMA_INLINE Vec<float> reciprocal_root(Vec<float> a) {
   const Vec<float> r = refine<float>(a, (Vec<float>)vrsqrteq_f32((float32x4_t)a));
   return refine<float>(a, r);
 }
-SEGMA_INLINE Vec<double> reciprocal_root(Vec<double> a) { return 1.0 / (Vec<double>)vsqrtq_f64((float64x2_t)a); }
+SEGMA_INLINE Vec<double> reciprocal_root(Vec<double> a) {
+  return 1.0 / (Vec<double>)vsqrtq_f64((float64x2_t)a);
+}
 #else
 template <class V>
 SEGMA_INLINE V reciprocal_root(V a) {
@@ -103,9 +115,9 @@ SEGMA_INLINE Vec<double> exponential(Vec<double> x) {
   const Vec<double> shifted = x * 1.4426950408889634074 + SHIFT, n = shifted - SHIFT;
   const Vec<double> r = (x - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10;
   Vec<double> p = broadcast(1.0 / 6227020800.0);
-  constexpr double INVERSE_FACTORIALS[] = {1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320,
-                                           1.0 / 5040,      1.0 / 720,      1.0 / 120,     1.0 / 24,     1.0 / 6,
-                                           0.5,             1.0,            1.0};
+  constexpr double INVERSE_FACTORIALS[] = {
+      1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040, 1.0 / 720,
+      1.0 / 120,       1.0 / 24,       1.0 / 6,       0.5,          1.0,         1.0};
   for (double coefficient : INVERSE_FACTORIALS) p = p * r + coefficient;
   const Vec<double> power = (Vec<double>)((Bits)p + ((Bits)shifted << 52));
   return vanishing ? Vec<double>{} : power;

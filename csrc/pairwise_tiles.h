@@ -9,15 +9,19 @@
 //
 // Sums over lanes and tiles are taken in double. At the end, in its turn, the task adds G_a - (sum of C) x_a.
 
-constexpr int64_t ROWS = SEGMA_ISA == 2 ? 12 : 6;      // rows of a register tile: 24 or 12 accumulators
-constexpr int64_t TILE_ROWS = 48, TILE_COLUMNS = 96;   // C stays in the first-level cache
-constexpr int64_t DEPTH = 256;                         // coordinates of the operands that do, too
+constexpr int64_t ROWS = SEGMA_ISA == 2 ? 12 : 6;     // rows of a register tile: 24 or 12 accumulators
+constexpr int64_t TILE_ROWS = 48, TILE_COLUMNS = 96;  // C stays in the first-level cache
+constexpr int64_t DEPTH = 256;                        // coordinates of the operands that do, too
 
 template <class T>
 constexpr int64_t PANEL = 2 * LANES<T>;
 
-SEGMA_INLINE int64_t round_up(int64_t size, int64_t unit) { return (size + unit - 1) / unit * unit; }
-SEGMA_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+SEGMA_INLINE int64_t round_up(int64_t size, int64_t unit) {
+  return (size + unit - 1) / unit * unit;
+}
+SEGMA_INLINE int64_t smaller(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
 
 template <class T>
 SEGMA_INLINE void fill_with_zeros(T* to, int64_t count) {

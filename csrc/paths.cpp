@@ -32,8 +32,8 @@ const Path& choose() {
   for (const Path* path : PATHS) {
     if ((any || std::string(path->name) == wanted) && path->supported()) return *path;
   }
-  throw std::runtime_error(std::string(VARIABLE) + "='" + wanted + "' is not a code path of this processor, expected one of " +
-                           names_that_run());
+  throw std::runtime_error(std::string(VARIABLE) + "='" + wanted +
+                           "' is not a code path of this processor, expected one of " + names_that_run());
 }
 
 }  // namespace
@@ -48,6 +48,8 @@ const char* const* compiled_paths(int* count) {
   return NAMES;
 }
 
-const char* chosen_path() { return path_in_use().name; }
+const char* chosen_path() {
+  return path_in_use().name;
+}
 
 }  // namespace segma

@@ -2,14 +2,20 @@
 // to T, and laid out for broadcasts and for vector loads.
 
 SEGMA_INLINE float from_half(uint16_t bits) {  // without branches, so that a loop of it is vectorised
-  union { uint32_t u; float f; } magnitude = {static_cast<uint32_t>(bits & 0x7fff) << 13}, result;
+  union {
+    uint32_t u;
+    float f;
+  } magnitude = {static_cast<uint32_t>(bits & 0x7fff) << 13}, result;
   magnitude.f *= 0x1p112f;
   result.u = magnitude.u | ((bits & 0x7c00) == 0x7c00 ? 0x7f800000u : 0u) | static_cast<uint32_t>(bits & 0x8000) << 16;
   return result.f;
 }
 
 SEGMA_INLINE float from_bfloat16(uint16_t bits) {
-  union { uint32_t u; float f; } result = {static_cast<uint32_t>(bits) << 16};
+  union {
+    uint32_t u;
+    float f;
+  } result = {static_cast<uint32_t>(bits) << 16};
   return result.f;
 }
 
@@ -35,7 +41,8 @@ SEGMA_INLINE void read_row(const Cloud<T>& cloud, int64_t row, T* to) {
   const void* base = first ? points.first : points.second;
   switch (points.kind) {
     case Kind::half:
-      for (int64_t d = 0; d < dim; ++d) to[d] = T(from_half(static_cast<const uint16_t*>(base)[begin + d])) - cloud.centre[d];
+      for (int64_t d = 0; d < dim; ++d)
+        to[d] = T(from_half(static_cast<const uint16_t*>(base)[begin + d])) - cloud.centre[d];
       return;
     case Kind::bfloat16:
       for (int64_t d = 0; d < dim; ++d) {
@@ -70,9 +77,9 @@ template <class T>
 struct Block {
   int64_t begin, end;
   int64_t row_size, column_size, size;  // end - begin, filled up to whole register tiles as rows, as columns, as both
-  T* x;               // [slice][row][coordinate]
+  T* x;                                 // [slice][row][coordinate]
   T *groups, *panels;  // [ROWS rows][coordinate][row] and the same for PANEL columns, these times -2 for products
-  T *lift, *weight;   // 1 and 0 for the rows that fill up
+  T *lift, *weight;    // 1 and 0 for the rows that fill up
   T* past_end;
 };
 

@@ -68,8 +68,8 @@ SEGMA_INLINE void add_product_panel(T* g, const T* c, int64_t row_step, int64_t 
 
 template <class T>
 static __attribute__((noinline)) void add_product(T* g, int64_t g_size, int64_t row, const T* c, int64_t row_step,
-                                                  int64_t step, const T* x, int64_t x_size, int64_t first, int64_t width,
-                                                  int64_t rows, int64_t depth) {
+                                                  int64_t step, const T* x, int64_t x_size, int64_t first,
+                                                  int64_t width, int64_t rows, int64_t depth) {
   int64_t d = 0;
   for (; d + PANEL<T> <= width; d += PANEL<T>) {
     add_product_panel<T, 2>(g + d * g_size + row * PANEL<T>, c, row_step, step, x + d * x_size + first * PANEL<T>, rows,

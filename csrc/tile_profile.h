@@ -68,15 +68,16 @@ SEGMA_INLINE void profile_of_tile(const Tile<T>& tile, T lowest) {
 }
 
 template <class T, bool GRADIENT, bool MIRRORED, bool PRODUCTS>
-static __attribute__((noinline)) void profile_of_tiles(const Cloud<T>& cloud, const Sums<T>& rows, const Sums<T>& columns,
-                                                       int64_t row, int64_t row_end, int64_t column, int64_t column_end,
-                                                       T* c) {
+static __attribute__((noinline)) void profile_of_tiles(const Cloud<T>& cloud, const Sums<T>& rows,
+                                                       const Sums<T>& columns, int64_t row, int64_t row_end,
+                                                       int64_t column, int64_t column_end, T* c) {
   const int64_t dim = cloud.points.dim;
   for (int64_t d = 0; d + DEPTH < dim; d += DEPTH) {  // all but the last coordinates, so that panels stay in the cache
     for (int64_t first = column; first < column_end; first += PANEL<T>) {
       for (int64_t a = row; a < row_end; a += ROWS) {
-        make_scores<T, PRODUCTS>(rows.points.groups + a * dim + d * ROWS, columns.points.panels + first * dim + d * PANEL<T>,
-                                 DEPTH, d == 0, c + (a - row) * TILE_COLUMNS + (first - column));
+        make_scores<T, PRODUCTS>(rows.points.groups + a * dim + d * ROWS,
+                                 columns.points.panels + first * dim + d * PANEL<T>, DEPTH, d == 0,
+                                 c + (a - row) * TILE_COLUMNS + (first - column));
       }
     }
   }

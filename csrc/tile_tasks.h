@@ -22,7 +22,7 @@ SEGMA_INLINE void start(const Sums<T>& sums, int64_t dim) {
 template <class T>
 static size_t workspace(int64_t block, int64_t dim, bool packed) {
   const int64_t size = round_up(block, 3 * PANEL<T>), width = round_up(dim, LANES<T>);
-  const int64_t sums = size * (width + 2 * LANES<T>) * sizeof(T) + 2 * size * sizeof(double);
+  const size_t sums = sizeof(T) * size * (width + 2 * LANES<T>)+2 * sizeof(double) * size;
   return 2 * (sums + (packed ? 0 : packed_bytes<T>(block, dim))) + (TILE_ROWS * TILE_COLUMNS + width) * sizeof(T);
 }
 
@@ -122,10 +122,10 @@ template <class T>
 static double add_all_tiles(const Cloud<T>& cloud, bool gradient, bool mirrored, const Sums<T>& rows,
                             const Sums<T>& columns, T* c) {
   using Add = double (*)(const Cloud<T>&, const Sums<T>&, const Sums<T>&, T*);
-  static constexpr Add CHOICES[8] = {
-      add_tiles<T, false, false, false>, add_tiles<T, false, false, true>, add_tiles<T, false, true, false>,
-      add_tiles<T, false, true, true>,   add_tiles<T, true, false, false>, add_tiles<T, true, false, true>,
-      add_tiles<T, true, true, false>,   add_tiles<T, true, true, true>};
+  static constexpr Add CHOICES[8] = {add_tiles<T, false, false, false>, add_tiles<T, false, false, true>,
+                                     add_tiles<T, false, true, false>,  add_tiles<T, false, true, true>,
+                                     add_tiles<T, true, false, false>,  add_tiles<T, true, false, true>,
+                                     add_tiles<T, true, true, false>,   add_tiles<T, true, true, true>};
   return CHOICES[4 * gradient + 2 * mirrored + (cloud.scores == Scores::products)](cloud, rows, columns, c);
 }
 

@@ -81,8 +81,8 @@ void in_parallel(double cycles, const F& function) {
   }
 }
 
-// Memory aligned to 64 bytes. What a thread needs for its tasks is kept from call to call while it is small: fresh pages
-// cost more than the arithmetic.
+// Memory aligned to 64 bytes. What a thread needs for its tasks is kept from call to call while it is small: fresh
+// pages cost more than the arithmetic.
 class Memory {
  public:
   explicit Memory(size_t bytes) : owned_(new char[bytes + ALIGNMENT]), start_(align(owned_.get())) {}

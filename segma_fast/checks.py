@@ -16,8 +16,14 @@ from segma_fast.formulas import accumulation_dtype
 from segma_fast.operators import in_transform
 
 
+FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
 def check_points(name: str, points: object) -> Tensor:
     """``points`` as a real floating-point (n, D) tensor with n ≥ 1 and D ≥ 1."""
+    if isinstance(points, Tensor) and points.dtype in FLOATING and points.layout == torch.strided:
+        if points.dim() == 2 and points.numel() > 0 and not points.is_nested:
+            return points  # the usual case, at little cost
     if not isinstance(points, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor of shape (n, D), got {type(points).__name__}")
     _check_floating(name, points)
@@ -30,7 +36,7 @@ def check_points(name: str, points: object) -> Tensor:
 
 def check_same_space(name: str, points: Tensor, other_name: str, other: Tensor) -> None:
     """Both point sets have the same dimension and the same device."""
-    if points.shape[1] != other.shape[1]:
+    if points.size(1) != other.size(1):
         raise ValueError(
             f"{name} and {other_name} must have the same number of columns D, got shapes "
             f"{tuple(points.shape)} and {tuple(other.shape)}"
