@@ -15,7 +15,6 @@ from torch import Tensor
 from segma_fast.formulas import accumulation_dtype
 from segma_fast.operators import in_transform
 
-
 FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
