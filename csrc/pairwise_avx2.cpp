@@ -1,5 +1,4 @@
 // The code path for x86-64 with AVX2 and FMA.
-#include "kernel_profile.h"
 #include "pairwise_cpu.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -12,6 +11,7 @@
 #pragma GCC target("avx2,fma,f16c")
 #endif
 
+#include "kernel_profile.h"  // here, so that its functions may take this path's vectors
 #define SEGMA_ISA 1
 #define SEGMA_BYTES 32
 namespace segma {

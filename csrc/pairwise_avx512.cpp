@@ -1,5 +1,4 @@
 // The code path for x86-64 with AVX-512.
-#include "kernel_profile.h"
 #include "pairwise_cpu.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -13,6 +12,7 @@
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,f16c")
 #endif
 
+#include "kernel_profile.h"  // here, so that its functions may take this path's vectors
 #define SEGMA_ISA 2
 #define SEGMA_BYTES 64
 namespace segma {
