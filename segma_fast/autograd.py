@@ -155,11 +155,8 @@ class _EagerEnergy(Function):
 
 def _save(ctx: Any, inputs: Sequence[Any], gradient: Sequence[Tensor]) -> None:
     """Keep z, means and the gradient, and the other inputs as what they are: tensors, numbers or None."""
-    tensors = [t for t in inputs[2:] if isinstance(t, Tensor)]
-    ctx.others = (
-        [None if isinstance(t, Tensor) else (t,) for t in inputs[2:]] if tensors else [(t,) for t in inputs[2:]]
-    )
-    ctx.save_for_backward(inputs[0], inputs[1], *gradient, *tensors)
+    ctx.others = [None if isinstance(t, Tensor) else (t,) for t in inputs[2:]]
+    ctx.save_for_backward(inputs[0], inputs[1], *gradient, *(t for t in inputs[2:] if isinstance(t, Tensor)))
 
 
 def _gradients(ctx: Any, grad_value: Tensor | None) -> tuple[Tensor | None, ...]:
