@@ -69,11 +69,16 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(distributions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, unpacked into a folder for PYTHONPATH."""
-    folder = tmp_path_factory.mktemp("installed")
-    with zipfile.ZipFile(next(distributions.glob("*.whl"))) as wheel:
-        wheel.extractall(folder)
-    return folder
+    """The site-packages of a new environment with the wheel; torch is borrowed, whatever else lies beside it."""
+    pytest.importorskip("pip")
+    folder = tmp_path_factory.mktemp("environment")
+    succeed(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    wheel = next(distributions.glob("*.whl"))
+    succeed(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=folder)
+    site = Path(succeed(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip())
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib"))  # .pth files there, as of editables, do not count
+    return site
 
 
 def test_installation_without_a_compiler(tmp_path: Path) -> None:
@@ -124,9 +129,17 @@ def test_sdist_and_wheel_hold_what_they_should(distributions: Path) -> None:
 
 
 @needs_compiler
-def test_wheel_from_another_folder(installed: Path, tmp_path: Path) -> None:
-    said = succeed(sys.executable, "-c", CALL, "native", cwd=tmp_path, PYTHONPATH=str(installed))
+def test_wheel_in_a_new_environment(installed: Path, tmp_path: Path) -> None:
+    (python,) = (
+        parent / name
+        for parent in installed.parents
+        for name in ("bin/python", "Scripts/python.exe")
+        if (parent / name).exists() and (parent / "pyvenv.cfg").exists()
+    )
+    said = succeed(python, "-c", CALL, "native", cwd=tmp_path)
     assert said.split() == [str(installed / "segma_fast" / "backends" / "native.py"), "None"]
+    shown = succeed(python, "-m", "segma_fast", "info", cwd=tmp_path)
+    assert "native code: built by" in shown and "auto chooses: native on cpu" in shown
 
 
 @needs_compiler
