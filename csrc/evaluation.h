@@ -64,17 +64,23 @@ class Evaluation {
       kernels_.norms(cloud_, begin, end, workspace, norms_.data());
     });
     const double factor = scale * scale / slope(input_.points.dim);
-    most_ = 0;
+    most_ = greatest_ = 0;
     least_ = std::numeric_limits<double>::infinity();
     for (int64_t a = 0; a < rows; ++a) {
       width_[a] = std::max(input_.h[a] * factor, std::numeric_limits<double>::min());
       least_ = std::min(least_, width_[a]);
+      greatest_ = std::max(greatest_, width_[a]);
       if (!(norms_[a] <= most_)) most_ = std::isfinite(norms_[a]) ? norms_[a] : std::numeric_limits<double>::infinity();
     }
   }
 
   bool finite() const { return std::isfinite(most_); }
-  bool resolved(double limit) const { return most_ <= limit * least_; }
+
+  // Whether T holds the widths and the cubes of their roots, and its points' errors are small against the least width.
+  bool resolved(double limit) const {
+    const bool held = sizeof(T) == sizeof(double) || (least_ > 1e-20 && greatest_ < 1e30);
+    return held && most_ <= limit * least_;
+  }
 
   void run(Scores scores, Output& output) {
     lift(scores);
@@ -109,6 +115,7 @@ class Evaluation {
       const double norm = scores == Scores::products ? norms_[a] : 0.0;
       lift_[a] = T(width_[a] + norm);
       weight_[a] = T(input_.w[a]);
+      if (sizeof(T) == sizeof(double)) continue;
       const double rounded = double(lift_[a]) - norm;  // the width that a tile sees; the point's own term takes it too
       if (std::fabs(rounded - width_[a]) <= 1e-4 * width_[a]) width_[a] = rounded;
     }
@@ -196,7 +203,7 @@ class Evaluation {
   Cloud<T> cloud_;
   std::vector<double> norms_, width_;
   std::vector<T> centre_, lift_, weight_;
-  double most_ = 0, least_ = 0;
+  double most_ = 0, least_ = 0, greatest_ = 0;  // of the squared norms; of the widths
 };
 
 }  // namespace segma

@@ -20,6 +20,7 @@ using torch::stable::Tensor;
 
 constexpr double RESOLVED_BY_PRODUCTS = 300;         // greatest |x|^2 / (h/c) for products of float32 points
 constexpr double RESOLVED_BY_DIFFERENCES = 1e5;      // and for their differences
+constexpr double RESOLVED_BY_DOUBLE = 1e8;           // for products of double points
 constexpr int64_t SMALL_DIM = 8, MODERATE_DIM = 32;  // differences: up to the one always, to the other where needed
 
 // The greatest coordinate in size, or infinity if one is not finite.
@@ -62,7 +63,8 @@ void evaluate_in_double(const Path& path, const Input& input, const std::vector<
     if (!std::isfinite(size)) return fill_with_nan(input, output);
     twice.place(centre, std::exp2(std::floor(500 - std::log2(size))));
   }
-  twice.run(input.points.dim <= SMALL_DIM ? Scores::differences : Scores::products, output);
+  const bool products = input.points.dim > SMALL_DIM && twice.resolved(RESOLVED_BY_DOUBLE);
+  twice.run(products ? Scores::products : Scores::differences, output);
 }
 
 // Products where they resolve the least width, differences where these do, and double where neither does.
@@ -152,7 +154,9 @@ void fill(const Input& input, Output& output) {
   const Path& path = path_in_use();
   double sum = 0;
   for (int64_t a = 0; a < input.points.rows; ++a) sum += 0 * (input.h[a] + input.w[a]);
-  if (std::isnan(sum)) {
+  if (input.points.rows == 0) {
+    output.energy = 0;
+  } else if (std::isnan(sum)) {
     fill_with_nan(input, output);
   } else if (input.points.dim == 1) {
     evaluate_line(path, input, output);

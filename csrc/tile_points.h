@@ -21,7 +21,7 @@ SEGMA_INLINE float from_bfloat16(uint16_t bits) {
 
 template <class T, class From>
 SEGMA_INLINE void centre_row(const From* from, const T* centre, double scale, int64_t dim, T* to) {
-  for (int64_t d = 0; d < dim; ++d) to[d] = T((double(from[d]) - double(centre[d])) * scale);
+  for (int64_t d = 0; d < dim; ++d) to[d] = T(double(from[d]) * scale - double(centre[d]) * scale);
 }
 
 SEGMA_INLINE void centre_row(const float* from, const float* centre, double, int64_t dim, float* to) {
@@ -32,7 +32,7 @@ SEGMA_INLINE void centre_row(const float* from, const float* centre, double, int
   for (; d < dim; ++d) to[d] = from[d] - centre[d];
 }
 
-// Row `row` of the cloud, centred and scaled; float is never scaled.
+// Row `row` of the cloud, centred, and scaled where its kind can be so large.
 template <class T>
 SEGMA_INLINE void read_row(const Cloud<T>& cloud, int64_t row, T* to) {
   const Points& points = cloud.points;
@@ -46,7 +46,7 @@ SEGMA_INLINE void read_row(const Cloud<T>& cloud, int64_t row, T* to) {
       return;
     case Kind::bfloat16:
       for (int64_t d = 0; d < dim; ++d) {
-        to[d] = (T(from_bfloat16(static_cast<const uint16_t*>(base)[begin + d])) - cloud.centre[d]) * T(cloud.scale);
+        to[d] = T(from_bfloat16(static_cast<const uint16_t*>(base)[begin + d])) - cloud.centre[d];
       }
       return;
     case Kind::float32:

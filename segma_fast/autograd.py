@@ -91,6 +91,8 @@ def _evaluate(inputs: Sequence[Any], backend: str, precision: str, dtype: torch.
     numbers = z_weights is weights is None and isinstance(variances, float) and isinstance(gamma, float)
     if numbers and not torch.compiler.is_compiling() and type(z) is Tensor and z.shape[0] <= MOST_KEPT:
         h, w = _kept_cloud(z.shape[0], means.shape[0], variances, gamma, z.device)
+        if type(h) is not Tensor:  # made under a mode, such as FakeTensorMode, and of no use outside
+            _kept_cloud.cache_clear()
     else:
         h, w = cloud(*inputs)
     result = (GRADIENT if wanted else ENERGY)[backend](
