@@ -11,6 +11,7 @@ import sysconfig
 import tarfile
 import zipfile
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,14 @@ def succeed(*command: str | Path, cwd: Path, **environment: str) -> str:
     return result.stdout + result.stderr
 
 
+def skip_without(package: str) -> None:
+    """Unlike ``importorskip`` this looks for no module: to look for pip's turns setuptools' distutils off."""
+    try:
+        version(package)
+    except PackageNotFoundError:
+        pytest.skip(f"needs {package}")
+
+
 def copy_sources(folder: Path, leave_out: Iterable[str] = ()) -> Path:
     """The sources without what builds left among them."""
     left = ("*.so", "*.pyd", "_build_note.txt", "__pycache__", *leave_out)
@@ -61,7 +70,7 @@ def copy_sources(folder: Path, leave_out: Iterable[str] = ()) -> Path:
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the sdist and the wheel that was built from it."""
-    pytest.importorskip("build")
+    skip_without("build")
     sources = copy_sources(tmp_path_factory.mktemp("sources"))
     succeed(sys.executable, "-m", "build", "--no-isolation", cwd=sources, SEGMA_FAST_REQUIRE_NATIVE="1")
     return sources / "dist"
@@ -70,7 +79,7 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def installed(distributions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site-packages of a new environment with the wheel; torch is borrowed, whatever else lies beside it."""
-    pytest.importorskip("pip")
+    skip_without("pip")
     folder = tmp_path_factory.mktemp("environment")
     succeed(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
@@ -82,7 +91,7 @@ def installed(distributions: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_installation_without_a_compiler(tmp_path: Path) -> None:
-    pytest.importorskip("pip")
+    skip_without("pip")
     sources = copy_sources(tmp_path / "sources")
     bare = {**NO_COMPILER, "PATH": str(tmp_path)}
     pip = (sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--no-index")
