@@ -7,6 +7,8 @@ OLDEST_VENV ?= .venv-oldest
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 OLDEST_READY := $(OLDEST_VENV)/.installed
+BENCH_READY := $(VENV)/.bench-installed
+BENCH_JSON ?= benchmarks/results/cpu-$(shell date +%F).json
 SANITIZED := build/sanitized
 
 # Idle OpenMP threads sleep instead of spinning: on a machine that does anything else, spinning costs more than all the work.
@@ -64,8 +66,16 @@ format: $(READY) ## put the code into shape
 	$(BIN)/clang-format -i csrc/*
 
 bench: export OMP_WAIT_POLICY = ACTIVE
-bench: $(READY) ## time the backends against the reference, side by side
-	$(BIN)/python -m pytest benchmarks --benchmark-group-by=param:rows,param:dim --benchmark-columns=median,iqr,rounds
+bench: $(BENCH_READY) ## time the backends and their peers side by side, about ten quiet minutes; leaves BENCH_JSON
+	mkdir -p build $(dir $(BENCH_JSON))
+	$(BIN)/python -m pytest benchmarks -rs --benchmark-quiet --benchmark-json=build/bench.json
+	mv build/bench.json $(BENCH_JSON)
+	$(BIN)/python benchmarks/table.py $(BENCH_JSON)
+
+$(BENCH_READY): $(READY)
+	$(BIN)/python -m pip install --quiet $$($(BIN)/python -c 'import tomllib; \
+		print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"])')
+	touch $@
 
 figures: train ## train, and copy the pictures into docs/images
 	mkdir -p docs/images

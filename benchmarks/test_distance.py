@@ -1,60 +1,45 @@
-"""Time of the distance, value and all gradients, for every backend that is available here, side by side.
+"""Time of the distance, value and all gradients: our backends and their peers on the same input, side by side.
 
-``make bench`` prints the table. The result of each backend is checked against float64 before it is timed.
+``make bench`` runs this and prints the tables. The contenders of a shape take turns, and each is checked against
+float64 before it is timed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 
 import pytest
-import torch
+from contenders import CONTENDERS
+from interleave import REPLAY, report
 
-from segma_fast import cw_distance_reference, fast_cw_distance, silverman_gamma
-from segma_fast.dispatch import describe_backends
-
-COMPONENTS = 10
-AVAILABLE = [name for name, reason, _ in describe_backends() if reason is None]
-LARGEST_REFERENCE = 8192  # its matrices would not fit into a laptop beyond
-
-
-def problem(rows: int, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes drawn from the mixture, as they are late in a training."""
-    generator = torch.Generator().manual_seed(rows + dim)
-    means = 2 * torch.randn(COMPONENTS, dim, generator=generator)
-    chosen = torch.randint(COMPONENTS, (rows,), generator=generator)
-    return means[chosen] + torch.randn(rows, dim, generator=generator), means
-
-
-def step(z: torch.Tensor, means: torch.Tensor, backend: str) -> Callable[[], tuple[torch.Tensor, ...]]:
-    z, means = z.clone().requires_grad_(), means.clone().requires_grad_()
-    gamma = silverman_gamma(len(z), len(means))
-
-    def run() -> tuple[torch.Tensor, ...]:
-        value = fast_cw_distance(z, means, gamma=gamma, backend=backend)
-        return value.detach(), *torch.autograd.grad(value, (z, means))
-
-    return run
+ROWS = (128, 256, 1024, 4096, 8192, 16384)
+DIMS = (10, 32, 64)
+SHAPES = [
+    *((rows, dim, 10) for dim in DIMS for rows in ROWS),
+    *((rows, dim, 10) for dim in (256, 1024, 4096) for rows in (128, 2048)),
+    *((rows, dim, 1) for dim in (10, 64) for rows in (1024, 4096)),
+]
+CASES = [
+    (rows, dim, components, name)
+    for rows, dim, components in SHAPES
+    for name, contender in CONTENDERS.items()
+    if components in contender.components and rows <= contender.largest_rows and dim <= contender.largest_dim
+]
 
 
-@pytest.mark.parametrize("backend", AVAILABLE)
-@pytest.mark.parametrize("dim", [10, 32, 64, 256])
-@pytest.mark.parametrize("rows", [128, 1024, 4096, 16384])
-def test_forward_and_backward(benchmark, rows: int, dim: int, backend: str) -> None:
-    if backend == "reference" and rows > LARGEST_REFERENCE:
-        pytest.skip(f"the reference would need {12 * rows * rows >> 30} GiB")
-    z, means = problem(rows, dim)
-    run = step(z, means, backend)
-    value, grad_z, _ = run()
-    if rows <= LARGEST_REFERENCE:
-        truth, true_grad = exact(z, means)
-        assert abs(value.item() - truth.item()) <= 2e-4 * truth.item()
-        assert (grad_z - true_grad).norm() <= 1e-3 * true_grad.norm()
-    benchmark.extra_info |= {"threads": torch.get_num_threads(), "torch": torch.__version__}
-    benchmark.pedantic(run, rounds=5 if rows > 1024 else 25, warmup_rounds=1)
-
-
-def exact(z: torch.Tensor, means: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    z = z.double().requires_grad_()
-    value = cw_distance_reference(z, means.double())
-    return value.detach(), torch.autograd.grad(value, z)[0]
+@pytest.mark.benchmark(timer=REPLAY)
+@pytest.mark.parametrize(("rows", "dim", "components", "contender"), CASES)
+def test_value_and_gradients(
+    benchmark: Any, measured: Callable[..., Any], rows: int, dim: int, components: int, contender: str
+) -> None:
+    if CONTENDERS[contender].missing:
+        pytest.skip(f"{contender}: {CONTENDERS[contender].missing}")
+    result = measured((rows, dim, components))[contender]
+    if isinstance(result, Exception):
+        raise result
+    timing, accuracy, rate = result
+    report(
+        benchmark, timing.rounds, first_call_s=timing.first_call_s, errors=asdict(accuracy), sgemm_gflops=round(rate, 1)
+    )

@@ -1,0 +1,89 @@
+"""The helpers of ``benchmarks/``: the truth, the turns, and the verdict on the goals. Nothing is timed here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from segma_fast import cw_distance_reference
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def helper(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Imports a module of the folder by name."""
+    monkeypatch.syspath_prepend(FOLDER)
+
+    def load(name: str) -> ModuleType:
+        return __import__(name)
+
+    yield load
+    for name, module in list(sys.modules.items()):
+        if Path(getattr(module, "__file__", None) or "/").parent == FOLDER:
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("components", [1, 10])
+def test_truth_in_blocks_is_the_reference(helper: Any, components: int) -> None:
+    problems = helper("problems")
+    problem = problems.make_problem(300, 10, components)
+    z, means = problem.z.detach().double().requires_grad_(), problem.means.detach().double().requires_grad_()
+    value = cw_distance_reference(z, means, gamma=problem.gamma)
+    expected = problems.truth(300, 10, components)
+    found = problems.errors((value.detach(), *torch.autograd.grad(value, (z, means))), expected)
+    assert max(found.value, found.grad_z, found.grad_means) < 1e-10
+
+
+def test_functions_take_turns_and_are_replayed(helper: Any) -> None:
+    interleave = helper("interleave")
+    order: list[str] = []
+    functions = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
+    timings = interleave.interleave(functions, {"a": 1.0, "b": 2.0}, lambda: order.append("|"), seconds=0)
+    assert "".join(order[-(order[::-1].index("|", 1)) - 1 :]) == "|aabb|"  # one untimed call, one timed
+    assert order.count("|") == 4
+    assert [len(t.rounds) for t in timings.values()] == [5, 5]
+    interleave.REPLAY.load([3.0, 4.0])
+    readings = [interleave.REPLAY() for _ in range(4)]
+    assert (readings[1] - readings[0], readings[3] - readings[2]) == (3.0, 4.0)
+
+
+def entry(contender: str, rows: int, milliseconds: float) -> dict[str, Any]:
+    seconds = milliseconds / 1e3
+    stats = {"median": seconds, "p20": seconds, "p80": seconds}
+    params = {"rows": rows, "dim": 32, "components": 10, "contender": contender}
+    return {"params": params, "stats": stats, "extra_info": {"sgemm_gflops": 100.0}}
+
+
+def test_table_says_met_and_missed(tmp_path: Path) -> None:
+    times = [entry("native", 1024, 1), entry("reference", 1024, 25), entry("compiled", 1024, 5)]
+    more = [entry("native", 8192, 100), entry("chunked", 8192, 90)]
+    memory = {"params": {"rows": 4096, "dim": 64}, "stats": {"median": 1.0}, "extra_info": {"extra_mb": 65.0}}
+    machine = {"cpu": "C", "flags": [], "threads": 2, "cores": 2, "torch": "2", "native": {}, "peers": {}}
+    content = {
+        "machine_info": machine | {"load_average_at_start": [0, 0, 0], "keops_flags": ""},
+        "datetime": "2026-01-02T03:04:05",
+        "benchmarks": [*times, *more, memory],
+    }
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(content))
+    command = [sys.executable, str(FOLDER / "table.py"), str(path)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    lines = [line for line in shown.splitlines() if line.startswith("|")]
+
+    def line(start: str) -> str:
+        return next(line for line in lines if line.startswith(start))
+
+    assert "25.00× at m = 1024, D = 32 | met" in line("| eager reference, m = 1024")
+    assert "5.00× at m = 1024, D = 32; below at 1 of 1 shapes | **missed**" in line("| torch.compile")
+    assert "0.90×" in line("| chunked, every D") and "missed" in line("| chunked, every D")
+    assert "not measured" in line("| pykeops")
+    assert "0.86×" in line("| 4m²D/time against torch's sgemm, m = 8192, D = 32")
+    assert "65.0 MB at m = 4096 | **missed**" in line("| memory")
