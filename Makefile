@@ -15,10 +15,10 @@ SANITIZED := build/sanitized
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-oldest sanitize lint format bench figures wheel clean
+.PHONY: help install train test test-oldest sanitize lint format bench bench-readme figures wheel clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(READY) ## make .venv, install torch and the package with all that the other targets need, build the kernels
 
@@ -71,6 +71,9 @@ bench: $(BENCH_READY) ## time the backends and their peers side by side, about t
 	$(BIN)/python -m pytest benchmarks -rs --benchmark-quiet --benchmark-json=build/bench.json
 	mv build/bench.json $(BENCH_JSON)
 	$(BIN)/python benchmarks/table.py $(BENCH_JSON)
+
+bench-readme: $(READY) ## put the newest result of make bench into the README
+	$(BIN)/python benchmarks/table.py $$(ls benchmarks/results/cpu-*.json | tail -1) README.md
 
 $(BENCH_READY): $(READY)
 	$(BIN)/python -m pip install --quiet $$($(BIN)/python -c 'import tomllib; \

@@ -1,4 +1,7 @@
-"""``python benchmarks/table.py RESULT.json`` prints the run as Markdown: times, goals, overhead, memory."""
+"""``python benchmarks/table.py RESULT.json`` prints the run as Markdown: times, goals, overhead, memory.
+
+With a second argument, a Markdown file, the tables are put there between the two lines that hold ``MARKS``.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from statistics import median
 
 from goals import verdicts
 from results import PEERS, Results
+
+MARKS = ("<!-- benchmark -->", "<!-- end of benchmark -->")
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -78,21 +83,28 @@ def machine(results: Results) -> str:
     )
 
 
-def main(path: Path) -> None:
+def report(path: Path) -> str:
     results = Results.read(path)
-    print(machine(results))
     parts = {
         "Time": (results.times, times),
         "Goals": (results.times, goals),
         "A call at m = 128, in µs": (results.overhead, overhead),
         "Memory of native beyond inputs and gradients, D = 64": (results.memory, memory),
     }
-    for title, (measured, show) in parts.items():
-        if measured:
-            print(f"\n### {title}\n\n{show(results)}")
+    shown = [f"### {title}\n\n{show(results)}" for title, (measured, show) in parts.items() if measured]
+    return "\n\n".join([machine(results), *shown])
+
+
+def put_into(document: Path, text: str) -> None:
+    before, _, rest = document.read_text(encoding="utf-8").partition(MARKS[0])
+    _, mark, after = rest.partition(MARKS[1])
+    if not mark:
+        sys.exit(f"{document} has no lines {MARKS[0]} and {MARKS[1]}")
+    document.write_text(f"{before}{MARKS[0]}\n\n{text}\n\n{mark}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python benchmarks/table.py RESULT.json")
-    main(Path(sys.argv[1]))
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: python benchmarks/table.py RESULT.json [DOCUMENT.md]")
+    text = report(Path(sys.argv[1]))
+    put_into(Path(sys.argv[2]), text) if len(sys.argv) == 3 else print(text)

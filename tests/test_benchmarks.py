@@ -87,3 +87,8 @@ def test_table_says_met_and_missed(tmp_path: Path) -> None:
     assert "not measured" in line("| pykeops")
     assert "0.86×" in line("| 4m²D/time against torch's sgemm, m = 8192, D = 32")
     assert "65.0 MB at m = 4096 | **missed**" in line("| memory")
+
+
+def test_readme_holds_the_newest_result(helper: Any) -> None:
+    newest = max((FOLDER / "results").glob("cpu-*.json"), key=lambda path: path.name)
+    assert helper("table").report(newest) in (FOLDER.parent / "README.md").read_text(encoding="utf-8")
