@@ -90,7 +90,7 @@ class Evaluation {
     const Factors scale = factors(input_.points.dim, square_root);
     std::vector<double> energy(blocks);
     const Results results{input_.start, energy.data(), output.dw,
-                          output.dh,    output.dx,     2 * scale.pull * cloud_.scale * cloud_.scale};
+                          output.dh,    output.dx,     2 * scale.value * cloud_.scale * cloud_.scale};
     const double pairs = double(count) * double(rows) * (whole ? 0.5 : 1.0);
     const double cycles = pairs * (3.0 * double(input_.points.dim) + 30.0) * sizeof(T) / 64;
     if (whole) {

@@ -35,15 +35,15 @@ SEGMA_HOST_DEVICE inline Radial<V> radial(V root) {
   return {root, root * root * root};
 }
 
-// The constant factors: k = value * Radial::value, dk/dt = -pull / 2 * Radial::pull, dk/dh = -widen * Radial::pull.
+// The constant factors: k = value * Radial::value, dk/dt = -value / 2 * Radial::pull, dk/dh = -widen * Radial::pull.
 struct Factors {
-  double value, pull, widen;
+  double value, widen;
 };
 
 template <class Sqrt>
 SEGMA_HOST_DEVICE inline Factors factors(long long dim, Sqrt square_root) {
   const double value = INV_SQRT_PI / square_root(slope(dim));
-  return {value, value, 0.5 * value / slope(dim)};
+  return {value, 0.5 * value / slope(dim)};
 }
 
 template <class V>
@@ -66,7 +66,7 @@ SEGMA_HOST_DEVICE inline Profile<T> profile(T t, T h, long long dim, Sqrt square
   }
   const Radial<T> pair = radial<T>(T(1) / square_root(h / T(slope(dim)) + t));
   const Factors scale = factors(dim, square_root);
-  return {T(scale.value) * pair.value, T(-0.5 * scale.pull) * pair.pull, T(-scale.widen) * pair.pull};
+  return {T(scale.value) * pair.value, T(-0.5 * scale.value) * pair.pull, T(-scale.widen) * pair.pull};
 }
 
 }  // namespace segma

@@ -91,8 +91,10 @@ void evaluate(const Path& path, const Input& input, Output& output) {
 void evaluate_line(const Path& path, const Input& input, Output& output) {
   const int64_t rows = input.points.rows, count = input.stop - input.start;
   std::vector<double> x(rows), u(count), dx(count), dh(count);
-  for (int64_t a = 0; a < rows; ++a) x[a] = coordinate(input.points, a, 0);
-  if (!std::isfinite(largest(input.points))) return fill_with_nan(input, output);
+  for (int64_t a = 0; a < rows; ++a) {
+    x[a] = coordinate(input.points, a, 0);
+    if (!std::isfinite(x[a])) return fill_with_nan(input, output);
+  }
   const Line line{x.data(), input.h, input.w, rows};
   std::atomic<int64_t> next{0};
   in_parallel(double(count) * double(rows) * 16, [&] {

@@ -78,7 +78,7 @@ struct Kernels {
   void (*run)(const Cloud<T>&, const Task&, const Results&, double* energy, const Turn&, void* workspace);
 };
 
-// One dimension, in double: rows [begin, end) against all; du, dx and dh as the operator returns them, or null.
+// One dimension, in double: rows [begin, end) against all; u and its derivatives.
 struct Line {
   const double *x, *h, *w;
   int64_t rows;

@@ -36,7 +36,7 @@ static void line(const Line& points, int64_t begin, int64_t end, double* u, doub
       }
     }
     u[a - begin] = total(sums.u);
-    if (dx != nullptr) dx[a - begin] = total(sums.dx);
-    if (dh != nullptr) dh[a - begin] = total(sums.dh);
+    dx[a - begin] = total(sums.dx);
+    dh[a - begin] = total(sums.dh);
   }
 }

@@ -57,16 +57,16 @@ def energy(
 
 
 def cloud(
-    z: Tensor,
-    means: Tensor,
+    rows: int,
+    components: int,
+    device: torch.device,
     z_weights: Tensor | None,
     weights: Tensor | None,
     variances: float | Tensor,
     gamma: float | Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Widths ``h = 2v + 2γ`` (v = 0 for a code) and weights ``w`` (-p_k for a mean) of all points, (M,), float64."""
-    options: dict[str, Any] = {"dtype": accumulation_dtype(z.device), "device": z.device}
-    rows, components = z.shape[0], means.shape[0]
+    options: dict[str, Any] = {"dtype": accumulation_dtype(device), "device": device}
 
     def spread(value: float | Tensor, size: int) -> Tensor:
         return value.expand(size) if isinstance(value, Tensor) else torch.full((size,), value, **options)
@@ -76,25 +76,21 @@ def cloud(
     return h, torch.cat([positive, spread(-1.0 / components, components) if weights is None else -weights])
 
 
-@lru_cache(maxsize=8)
-def _kept_cloud(
-    rows: int, components: int, variances: float, gamma: float, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """:func:`cloud` of uniform weights: from step to step of a training they are the same, and six calls of torch."""
-    points = torch.empty(0, device=device)
-    return cloud(points.expand(rows, 0), points.expand(components, 0), None, None, variances, gamma)
+# From step to step of a training, widths and uniform weights are the same, and six calls of torch.
+_kept_cloud = lru_cache(maxsize=8)(cloud)
 
 
 def _evaluate(inputs: Sequence[Any], backend: str, precision: str, dtype: torch.dtype, wanted: bool) -> Sequence[Any]:
     """The value, and where it is wanted the gradient in z, means, widths and weights."""
     z, means, z_weights, weights, variances, gamma = inputs
+    described = (z.shape[0], means.shape[0], z.device, *inputs[2:])
     numbers = z_weights is weights is None and isinstance(variances, float) and isinstance(gamma, float)
     if numbers and not torch.compiler.is_compiling() and type(z) is Tensor and z.shape[0] <= MOST_KEPT:
-        h, w = _kept_cloud(z.shape[0], means.shape[0], variances, gamma, z.device)
+        h, w = _kept_cloud(*described)
         if type(h) is not Tensor:  # made under a mode, such as FakeTensorMode, and of no use outside
             _kept_cloud.cache_clear()
     else:
-        h, w = cloud(*inputs)
+        h, w = cloud(*described)
     result = (GRADIENT if wanted else ENERGY)[backend](
         z.contiguous(), means.contiguous(), h, w, 0, h.shape[0], precision
     )
@@ -171,7 +167,9 @@ def _gradients(ctx: Any, grad_value: Tensor | None) -> tuple[Tensor | None, ...]
         given = iter(tensors)
         others = [next(given) if other is None else other[0] for other in ctx.others]
         x, saved = torch.cat([z, means]), torch.cat([grad_z, grad_means])
-        grad_x, grad_h, grad_w = _apply_gradient(x, *cloud(z, means, *others), saved, grad_h, grad_w)
+        grad_x, grad_h, grad_w = _apply_gradient(
+            x, *cloud(rows, means.shape[0], z.device, *others), saved, grad_h, grad_w
+        )
         grad_z, grad_means = grad_x[:rows], grad_x[rows:]
     return (
         _in_dtype(grad_value * grad_z, z.dtype) if needed[0] else None,

@@ -15,14 +15,9 @@ from torch import Tensor
 from segma_fast.formulas import accumulation_dtype
 from segma_fast.operators import in_transform
 
-FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-
 
 def check_points(name: str, points: object) -> Tensor:
     """``points`` as a real floating-point (n, D) tensor with n ≥ 1 and D ≥ 1."""
-    if isinstance(points, Tensor) and points.dtype in FLOATING and points.layout == torch.strided:
-        if points.dim() == 2 and points.numel() > 0 and not points.is_nested:
-            return points  # the usual case, at little cost
     if not isinstance(points, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor of shape (n, D), got {type(points).__name__}")
     _check_floating(name, points)

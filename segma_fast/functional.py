@@ -73,7 +73,7 @@ def fast_cw_distance(
     if gamma is None:
         gamma = silverman_gamma(z.shape[0], means.shape[0])
     checked = (_weights("weights", weights, means), check_variances(variances, means), check_gamma(gamma, "z", z))
-    return _distance(z, _weights("z_weights", None, z), means, *checked, log, backend, precision)
+    return _distance(z, None, means, *checked, log, backend, precision)
 
 
 def cw_distance_reference(
