@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 
 import torch
 
@@ -26,12 +28,33 @@ class Backend:
         description: one line for ``segma-fast info``.
         missing: gives the reason why it cannot be used in this process, or None.
         unsuitable: gives the reason why it cannot serve points of this device, dtype and dimension, or None.
+        on_request: whether ``"auto"`` leaves it out on this device.
     """
 
     name: str
     description: str
     missing: Callable[[], str | None] = lambda: None
     unsuitable: Callable[[torch.device, torch.dtype, int], str | None] = lambda device, dtype, dim: None
+    on_request: Callable[[torch.device], bool] = lambda device: False
+
+
+def _interpreting() -> bool:
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
+
+
+@cache
+def _without_triton() -> str | None:
+    return None if find_spec("triton") else "Triton is not installed: pip install triton"
+
+
+def _no_triton_for(device: torch.device, dtype: torch.dtype, dim: int) -> str | None:
+    if device.type == "cpu":
+        return None if _interpreting() else "it runs on a GPU (TRITON_INTERPRET=1 interprets it on the CPU, to test it)"
+    if device.type not in ("cuda", "xpu"):
+        return f"it has no kernel for {device.type} tensors"
+    if device.type == "cuda" and torch.version.cuda and torch.cuda.get_device_capability(device) < (8, 0):
+        return "it needs a GPU of compute capability 8.0 or later"
+    return None
 
 
 # Best first: "auto" takes the first that can serve the call.
@@ -41,6 +64,13 @@ BACKENDS: tuple[Backend, ...] = (
         "compiled C++, value and gradients in one pass over pairs of points, O(mD) memory, CPU",
         lambda: native.REASON,
         lambda device, dtype, dim: None if device.type == "cpu" else f"it has no kernel for {device.type} tensors",
+    ),
+    Backend(
+        "triton",
+        "Triton kernels, value and gradients in one pass over pairs of points, O(mD) memory, GPU",
+        _without_triton,
+        _no_triton_for,
+        lambda device: device.type == "cpu",
     ),
     Backend("chunked", "plain torch, tile by tile, O(mD) memory, any device"),
     Backend("reference", "equation (8) as written, in plain torch with m×m matrices, any device"),
@@ -70,7 +100,7 @@ def choose_backend(requested: str, device: torch.device, dtype: torch.dtype, dim
     for backend in BACKENDS:
         if requested in ("auto", backend.name):
             reason = backend.missing() or backend.unsuitable(device, dtype, dim)
-            if reason is None:
+            if reason is None and not (requested == "auto" and backend.on_request(device)):
                 return backend.name
             if requested == backend.name:
                 raise ValueError(f"{source}={requested!r} is not available: {reason}. {_overview()}")

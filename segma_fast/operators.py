@@ -60,6 +60,17 @@ def _in_full_precision(implementation: Callable[..., Any]) -> Callable[..., Any]
     return run
 
 
+def _by_triton(name: str) -> Callable[..., Any]:
+    """A function of the Triton backend, which is imported with its first call."""
+
+    def run(*arguments: Any) -> Any:
+        from segma_fast.backends import triton_launch
+
+        return getattr(triton_launch, name)(*arguments)
+
+    return run
+
+
 def _fake_energy(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str) -> Tensor:
     return h.new_empty(())
 
@@ -88,3 +99,6 @@ declare("chunked")
 _library.impl("chunked_energy", _in_full_precision(chunked.energy), "CompositeExplicitAutograd")
 _library.impl("chunked_gradient", _in_full_precision(chunked.gradient), "CompositeExplicitAutograd")
 declare("native")
+declare("triton")
+_library.impl("triton_energy", _by_triton("energy"), "CompositeExplicitAutograd")
+_library.impl("triton_gradient", _by_triton("gradient"), "CompositeExplicitAutograd")

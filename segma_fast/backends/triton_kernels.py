@@ -1,0 +1,145 @@
+"""The primitive as Triton kernels: value and gradient of the signed cloud in one pass over pairs, on any GPU.
+
+Two launches. ``prepare`` (``triton_points.py``) centres and rounds the points; in ``pairs`` every program holds a
+block of rows and runs over its share of the sources (``triton_pairs.py``). Where there are too few rows for the
+machine, several programs share a block of rows: each writes its sums to the workspace, and the last to arrive, told by
+an integer counter, adds them in their order. So no sum depends on who was first, and the same input gives the same
+bits.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from segma_fast.backends.triton_differences import FEW, by_differences, by_many_differences
+from segma_fast.backends.triton_points import inverse_slope, judge, regions, tile
+from segma_fast.backends.triton_products import by_products
+
+INV_SQRT_PI = tl.constexpr(0.5641895835477563)
+
+
+@triton.jit
+def _arrive(counter):
+    """How many programs came here before this one; what they wrote before can be read."""
+    tl.debug_barrier()
+    before = tl.atomic_add(counter, 1, sem="acq_rel", scope="gpu")
+    tl.debug_barrier()
+    return before
+
+
+@triton.jit(
+    do_not_specialize=["m", "total", "start", "stop", "middle", "padded", "offset", "length", "share", "splits"]
+)
+def pairs(
+    z, means, h, w, halves, singles, doubles, tickets, u_sums, q_sums, forces, dz, dmeans, dh, dw, energy,
+    m, total, start, stop, middle, padded, offset, length, share, splits,
+    DIM: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
+    SPAN: tl.constexpr, SLICE: tl.constexpr, PRODUCTS: tl.constexpr, DIFFERENCES: tl.constexpr, LOW: tl.constexpr,
+    LOW_WEIGHTS: tl.constexpr, GRADIENT: tl.constexpr, SPLIT: tl.constexpr, WHOLE: tl.constexpr, FIRST: tl.constexpr,
+    LAST: tl.constexpr, REAL: tl.constexpr,
+):  # fmt: skip
+    """Rows ``start:stop`` against the sources ``offset:offset + length``, of which a program takes ``share``.
+
+    The grid is (blocks of rows, splits of the sources). ``u_sums`` and ``q_sums`` (splits, rows) and ``forces`` (splits,
+    rows, D) hold what was found; without ``SPLIT`` the forces are kept in the results. ``FIRST`` and ``LAST`` tell
+    whether earlier launches left sums there, and whether later ones will add to them.
+    """
+    block = tl.program_id(0)
+    split = tl.program_id(1)
+    rows = tl.arange(0, ROWS)
+    codes = tl.cdiv(middle - start, ROWS)  # blocks of codes; those of means come after them
+    if block < codes:
+        top = start + block * ROWS
+        count = tl.minimum(middle - top, ROWS)
+        points = z + top.to(tl.int64) * DIM
+        results = dz + (top - start).to(tl.int64) * DIM
+    else:
+        top = middle + (block - codes) * ROWS
+        count = tl.minimum(stop - top, ROWS)
+        points = means + (top - m).to(tl.int64) * DIM
+        results = dmeans + (top - middle).to(tl.int64) * DIM
+    mine = rows < count
+    stride = (stop - start).to(tl.int64)  # from split to split
+    local = top - start
+    out = results
+    if SPLIT:
+        out = forces + (split * stride + local) * DIM
+    first = offset + split * share
+    last = tl.minimum(first + share, offset + length)
+    keep = not FIRST
+
+    fits = False
+    if PRODUCTS:
+        numbers, field, head, blocks = regions(singles, padded, BLOCK, WIDTH)
+        fits, scale = judge(numbers, blocks, total)
+    u_mine = u_sums + stride * split + local
+    q_mine = q_sums + stride * split + local
+    if fits:
+        if PRODUCTS:
+            by_products(
+                points, out, u_mine, q_mine, halves, singles, top, count, padded, offset, length, first, last, scale,
+                keep, DIM, WIDTH, ROWS, COLUMNS, BLOCK, SPAN, LOW, LOW_WEIGHTS, GRADIENT,
+            )  # fmt: skip
+    elif DIFFERENCES:
+        by_differences(
+            singles, out, u_mine, q_mine, top, count, padded, first, last, keep,
+            DIM, ROWS, COLUMNS, SPAN, GRADIENT, REAL,
+        )  # fmt: skip
+    else:
+        for row in range(0, count, FEW):
+            by_many_differences(
+                points + row * DIM, out + row * DIM, u_mine + row, q_mine + row, z, means, h, w, top + row, count - row,
+                m, total, first, last, keep, DIM, GRADIENT, REAL,
+            )  # fmt: skip
+
+    finish = LAST
+    tl.debug_barrier()
+    if SPLIT:
+        finish = _arrive(tickets + block) == splits - 1
+    if finish:
+        u = tl.zeros([ROWS], tl.float64)
+        q = tl.zeros([ROWS], tl.float64)
+        for other in range(0, splits):
+            place = stride * other + local + rows
+            u += tl.load(u_sums + place, mask=mine, other=0.0, cache_modifier=".cg")
+            q += tl.load(q_sums + place, mask=mine, other=0.0, cache_modifier=".cg")
+        tl.debug_barrier()  # the results may take the place of the sums
+        weight = tl.load(w + top + rows, mask=mine, other=0.0).to(REAL).to(tl.float64)
+        own = (tl.load(h + top + rows, mask=mine, other=1.0) * inverse_slope(DIM)).to(REAL).to(tl.float64)
+        unit = tl.full((), 1.0, tl.float64)
+        if PRODUCTS:
+            if fits:
+                own = tl.load(doubles + top + rows, mask=mine, other=1.0)
+                unit = tl.load(head + WIDTH).to(tl.float64)
+        root = 1.0 / tl.sqrt(2.0 * own)
+        u += weight * root
+        factor = tl.sqrt(tl.full((), inverse_slope(DIM), tl.float64)) * INV_SQRT_PI / unit
+        part = tl.sum(tl.where(mine, weight * u, 0.0), 0) * factor
+        if GRADIENT:
+            tl.store(dw + local + rows, 2.0 * factor * u, mask=mine)
+            widen = factor * inverse_slope(DIM) / (unit * unit) * weight * (q + weight * root * root * root)
+            tl.store(dh + local + rows, -widen, mask=mine)
+            pull = 2.0 * factor / unit * weight
+            for begin in range(0, DIM, SLICE):
+                columns = begin + tl.arange(0, SLICE)
+                mask = mine[:, None] & (columns < DIM)[None, :]
+                force = tl.zeros([ROWS, SLICE], tl.float64)
+                if SPLIT:
+                    for other in range(0, splits):
+                        found = forces + (stride * other + local) * DIM + tile(rows, columns, DIM)
+                        force += tl.load(found, mask=mask, other=0.0, cache_modifier=".cg").to(tl.float64)
+                else:
+                    force += tl.load(results + tile(rows, columns, DIM), mask=mask, other=0.0).to(tl.float64)
+                tl.store(results + tile(rows, columns, DIM), (force * pull[:, None]).to(REAL), mask=mask)
+        programs = tl.num_programs(0)
+        parts = doubles + padded
+        tl.store(parts + block, part)
+        if _arrive(tickets + programs) == programs - 1:
+            lanes = tl.arange(0, 256)
+            found = tl.zeros([256], tl.float64)
+            for begin in range(0, programs, 256):
+                here = begin + lanes
+                found += tl.load(parts + here, mask=here < programs, other=0.0, cache_modifier=".cg")
+            value = tl.sum(found, 0)
+            tl.store(energy, tl.where(value < 0.0, 0.0, value) if WHOLE else value)

@@ -1,0 +1,118 @@
+"""A block of rows against a range of sources, by matrix products of what ``prepare`` rounded to fp16.
+
+It adds, for every row a, ``Σ_b w_b r`` and ``Σ_b w_b r³`` over the sources b ≠ a to ``u_sums`` and ``q_sums``
+(float64) and ``Σ_b w_b r³ (x_b - x_a)`` to ``forces``; without ``keep`` it overwrites them. All three begin with the
+first row.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from segma_fast.backends.triton_points import add_sums, far_scale, regions, split, tile
+
+
+@triton.jit
+def _rounded(points, head, rows, count, DIM: tl.constexpr, WIDTH: tl.constexpr, LOW: tl.constexpr):
+    """Coordinates of rows as ``prepare`` rounds them: both halves, and their sum."""
+    columns = tl.arange(0, WIDTH)
+    inside = (rows < count)[:, None] & (columns < DIM)[None, :]
+    x = tl.load(points + tile(rows, columns, DIM), mask=inside, other=0.0).to(tl.float32)
+    x = (x - tl.load(head + columns)[None, :]) * (1.0 / tl.load(head + WIDTH))
+    return split(tl.where(inside, x, 0.0), LOW)
+
+
+@triton.jit
+def _row_scale(lifted, far):
+    """``α_a``, so that ``α_a s_b ≈ r³`` where a or b is a usual point."""
+    return far_scale(lifted, far) / far_scale(far, far)
+
+
+@triton.jit
+def _far_field(alpha, x_rows, singles, padded, first, last, BLOCK: tl.constexpr, WIDTH: tl.constexpr):
+    """``Σ_b α_a σ_b`` and ``Σ_b α_a σ_b (x_b - x_a)`` over a span of sources, from the sums of its blocks."""
+    numbers, field, head, blocks = regions(singles, padded, BLOCK, WIDTH)
+    columns = tl.arange(0, WIDTH)
+    some = tl.arange(0, 16)
+    pull = tl.zeros([WIDTH], tl.float64)
+    mass = tl.full((), 0.0, tl.float64)
+    end = tl.cdiv(last, BLOCK)
+    for block in range(first // BLOCK, end, 16):
+        here = block + some
+        place = here.to(tl.int64)[:, None] * WIDTH + columns[None, :]
+        pull += tl.sum(tl.load(field + place, mask=(here < end)[:, None], other=0.0).to(tl.float64), 0)
+        mass += tl.sum(tl.load(numbers + 3 * blocks + here, mask=here < end, other=0.0).to(tl.float64), 0)
+    force = pull.to(tl.float32)[None, :] - mass.to(tl.float32) * x_rows
+    return alpha.to(tl.float64) * mass, alpha[:, None] * force
+
+
+@triton.jit
+def by_products(
+    points, forces, u_sums, q_sums, halves, singles, top, count, padded, offset, length, first, last, scale, keep,
+    DIM: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
+    SPAN: tl.constexpr, LOW: tl.constexpr, LOW_WEIGHTS: tl.constexpr, GRADIENT: tl.constexpr,
+):  # fmt: skip
+    """By matrix products of fp16 coordinates; ``halves`` holds ``length`` sources from ``offset`` on."""
+    columns = tl.arange(0, WIDTH)
+    head = regions(singles, padded, BLOCK, WIDTH)[2]
+    far = tl.load(head + WIDTH + 1)
+    rows = tl.arange(0, ROWS)
+    high_rows, low_rows, x_rows = _rounded(points, head, rows, count, DIM, WIDTH, LOW)
+    lifted_rows = tl.load(singles + top + rows, mask=rows < count, other=1.0)
+    small = 1.0 / scale
+    alpha = _row_scale(lifted_rows, far)
+    u = tl.zeros([ROWS], tl.float64)
+    q = tl.zeros([ROWS], tl.float64)
+    for begin in tl.range(first, last, SPAN, disable_licm=True):
+        end = tl.minimum(begin + SPAN, last)
+        acc = tl.zeros([ROWS, WIDTH], tl.float32)
+        p = tl.zeros([ROWS], tl.float32)
+        q_span = tl.zeros([ROWS], tl.float32)
+        for column in range(begin, end, COLUMNS):
+            sources = column + tl.arange(0, COLUMNS)
+            place = halves + (sources - offset).to(tl.int64)[:, None] * WIDTH + columns[None, :]
+            high = tl.load(place)
+            scores = tl.zeros([ROWS, COLUMNS], tl.float32)
+            if LOW:  # the small products first
+                low = tl.load(place + length.to(tl.int64) * WIDTH)
+                scores = tl.dot(low_rows, tl.trans(high), scores)
+                scores = tl.dot(high_rows, tl.trans(low), scores)
+            scores = tl.dot(high_rows, tl.trans(high), scores)
+            lifted = tl.load(singles + sources)
+            weight = tl.load(singles + padded + sources) * small
+            r = tl.rsqrt((lifted_rows[:, None] + lifted[None, :]) - 2.0 * scores)
+            if (column < top + ROWS) & (top < column + COLUMNS):
+                r = tl.where((top + rows)[:, None] == sources[None, :], 0.0, r)
+            weighted = r * weight[None, :]
+            u += tl.sum(weighted, 1).to(tl.float64)
+            if GRADIENT:
+                sigma = tl.load(singles + 2 * padded + sources) * small
+                rest = weighted * (r * r) - alpha[:, None] * sigma[None, :]
+                rounded = rest.to(tl.float16)
+                acc = tl.dot(rounded, high, acc)
+                held = rounded.to(tl.float32)
+                if LOW_WEIGHTS:
+                    remainder = (rest - held).to(tl.float16)
+                    acc = tl.dot(remainder, high, acc)
+                    if LOW:
+                        acc = tl.dot(rounded, low, acc)
+                    held += remainder.to(tl.float32)
+                p += tl.sum(held, 1)
+                q_span += tl.sum(rest, 1)
+        if GRADIENT:
+            # rows are read again, behind a zero that the compiler does not know: held in the loop, they cost registers
+            again = rows + tl.load(head + WIDTH + 2).to(tl.int32)
+            x_rows = _rounded(points, head, again, count, DIM, WIDTH, LOW)[2]
+            inside = again < count
+            alpha_again = _row_scale(tl.load(singles + top + again, mask=inside, other=1.0), far)
+            mass, force = _far_field(alpha_again, x_rows, singles, padded, begin, end, BLOCK, WIDTH)
+            q += scale.to(tl.float64) * q_span.to(tl.float64) + mass
+            force += scale * (acc - p[:, None] * x_rows)
+            place = forces + tile(again, columns, DIM)
+            mask = inside[:, None] & (columns < DIM)[None, :]
+            if (begin > first) | keep:
+                tl.debug_barrier()
+                force += tl.load(place, mask=mask, other=0.0)
+            tl.store(place, force, mask=mask)
+    add_sums(u_sums, q_sums, rows, rows < count, u * scale.to(tl.float64), q, keep)
