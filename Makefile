@@ -9,13 +9,14 @@ READY := $(VENV)/.installed
 OLDEST_READY := $(OLDEST_VENV)/.installed
 BENCH_READY := $(VENV)/.bench-installed
 BENCH_JSON ?= benchmarks/results/cpu-$(shell date +%F).json
+GPU_SECONDS ?= 465
 SANITIZED := build/sanitized
 
 # Idle OpenMP threads sleep instead of spinning: on a machine that does anything else, spinning costs more than all the work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-oldest sanitize lint format bench bench-readme figures wheel clean
+.PHONY: help install train test test-oldest sanitize lint format bench bench-readme gpu figures wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +75,22 @@ bench: $(BENCH_READY) ## time the backends and their peers side by side, about t
 
 bench-readme: $(READY) ## put the newest result of make bench into the README
 	$(BIN)/python benchmarks/table.py $$(ls benchmarks/results/cpu-*.json | tail -1) README.md
+
+# With the Python that is given and what it has, because torch for a GPU is large and of many kinds. What is to be kept goes
+# into OUT. Each step has a share of GPU_SECONDS, and the benchmark runs whatever the tests said.
+gpu: RESULTS = $(if $(OUT),$(OUT),benchmarks/results)
+gpu: export PYTHONPATH := $(CURDIR)
+gpu: ## on a machine with a GPU, without an environment: build in place, test, time; leaves OUT; 8 minutes at most
+	@mkdir -p "$(RESULTS)"
+	@begin=$$(date +%s); failed=; left() { echo $$(( $(GPU_SECONDS) - $$(date +%s) + begin )); }; \
+	step() { echo "== $$*"; test "$$1" -gt 0 && timeout -k 10 -s INT "$$@" || failed="$$failed; not done: $$*"; }; \
+	step 120 $(PYTHON) setup.py --quiet build_ext --inplace; \
+	step 180 $(PYTHON) -m pytest tests/test_gpu.py tests/test_gpu_tools.py -rs --durations=5; \
+	share=$$(( $$(left) - 100 )); test $$share -le 220 || share=220; \
+	step $$share $(PYTHON) benchmarks/gpu.py --out "$(RESULTS)" --seconds $$(( share - 40 )); \
+	many=$$($(PYTHON) -c 'import xdist' 2>/dev/null && echo '-n 12'); \
+	step $$(left) $(PYTHON) -m pytest tests/test_accuracy.py tests/test_operator.py -k "triton or chunked" -rs $$many; \
+	cat "$$(ls "$(RESULTS)"/gpu-*.md | tail -1)"; echo "$$(left) s of $(GPU_SECONDS) were left$$failed"; test -z "$$failed"
 
 $(BENCH_READY): $(READY)
 	$(BIN)/python -m pip install --quiet $$($(BIN)/python -c 'import tomllib; \

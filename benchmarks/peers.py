@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,17 +20,19 @@ from segma_fast.formulas import INV_SQRT_PI, slope
 KEOPS_FLAGS = os.environ.get("BENCH_KEOPS_FLAGS", "-march=native -ffast-math").strip()
 
 
-def compiled(problem: Problem) -> Run:
+def compiled(problem: Problem, mode: str = "max-autotune-no-cudagraphs", reset: bool = True) -> Run:
     """The plain tensor function of the reference backend, without argument checks, in one graph for fixed shapes.
 
-    ``max-autotune-no-cudagraphs`` had the lowest or nearly the lowest time at each size tried; the default mode,
-    ``dynamic=True``, the C++ wrapper and recomputation instead of saving were within the noise of it or slower.
+    On a CPU ``max-autotune-no-cudagraphs`` had the lowest or nearly the lowest time at each size tried; the default
+    mode, ``dynamic=True``, the C++ wrapper and recomputation instead of saving were within the noise of it or slower.
     """
-    torch._dynamo.reset()  # or the limit on recompilations would leave later shapes to the eager function
+    if reset:
+        torch._dynamo.reset()  # or the limit on recompilations would leave later shapes to the eager function
     rows, components = len(problem.z), len(problem.means)
-    z_weights, weights = torch.full((rows,), 1 / rows), torch.full((components,), 1 / components)
-    constants = (z_weights, weights, torch.ones(components), torch.tensor(problem.gamma))
-    function = torch.compile(reference.cw_distance, fullgraph=True, dynamic=False, mode="max-autotune-no-cudagraphs")
+    new = partial(torch.full, device=problem.z.device)
+    z_weights, weights = new((rows,), 1 / rows), new((components,), 1 / components)
+    constants = (z_weights, weights, new((components,), 1.0), new((), problem.gamma))
+    function = torch.compile(reference.cw_distance, fullgraph=True, dynamic=False, mode=mode)
     return with_gradients(lambda: function(problem.z, problem.means, *constants), problem.z, problem.means)
 
 
@@ -37,7 +40,7 @@ def cw_torch(problem: Problem) -> Run:
     """cw_normality of cw-torch: the same γ, the same factor 1/(2√π), the gradient in the codes only."""
     from cw_torch.metric import cw_normality as peer
 
-    gamma = torch.tensor(problem.gamma)
+    gamma = torch.tensor(problem.gamma, device=problem.z.device)
     return with_gradients(lambda: peer(problem.z, gamma), problem.z)
 
 
@@ -64,8 +67,9 @@ def pykeops(problem: Problem) -> Run:
     package.set_verbose(False)
     (rows, dim), components = problem.z.shape, len(problem.means)
     c, gamma = slope(dim), problem.gamma
-    h = torch.cat([torch.full((rows, 1), 2 * gamma / c), torch.full((components, 1), (2 + 2 * gamma) / c)])
-    w = torch.cat([torch.full((rows, 1), 1 / rows), torch.full((components, 1), -1 / components)])
+    new = partial(torch.full, device=problem.z.device)
+    h = torch.cat([new((rows, 1), 2 * gamma / c), new((components, 1), (2 + 2 * gamma) / c)])
+    w = torch.cat([new((rows, 1), 1 / rows), new((components, 1), -1 / components)])
     width, weight = LazyTensor(h[:, None]) + LazyTensor(h[None]), LazyTensor(w[None])
     outer, factor = w[:, 0].double(), INV_SQRT_PI / math.sqrt(c)
 

@@ -33,7 +33,7 @@ class Bare(torch.autograd.Function):
 
 def operator(problem: Problem) -> Run:
     z, means = problem.z.detach(), problem.means.detach()
-    h, w = cloud(z, means, None, None, 1.0, problem.gamma)
+    h, w = cloud(len(z), len(means), z.device, None, None, 1.0, problem.gamma)
     function = torch.ops.segma_fast.native_gradient.default
     return lambda: function(z, means, h, w, 0, len(h), "default")
 

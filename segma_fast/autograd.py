@@ -76,8 +76,17 @@ def cloud(
     return h, torch.cat([positive, spread(-1.0 / components, components) if weights is None else -weights])
 
 
-# From step to step of a training, widths and uniform weights are the same, and six calls of torch.
-_kept_cloud = lru_cache(maxsize=8)(cloud)
+@lru_cache(maxsize=8)
+def _kept_cloud(stream: int, *described: Any) -> tuple[Tensor, Tensor]:
+    """:func:`cloud`: from step to step of a training, the same, and six calls of torch. Each stream has its own."""
+    return cloud(*described)
+
+
+def _stream(device: torch.device) -> int | None:
+    """A number for the queue that the device's work goes to; None while it is recorded, when nothing may be kept."""
+    if device.type != "cuda":
+        return 0
+    return None if torch.cuda.is_current_stream_capturing() else torch.cuda.current_stream(device).cuda_stream
 
 
 def _evaluate(inputs: Sequence[Any], backend: str, precision: str, dtype: torch.dtype, wanted: bool) -> Sequence[Any]:
@@ -85,8 +94,10 @@ def _evaluate(inputs: Sequence[Any], backend: str, precision: str, dtype: torch.
     z, means, z_weights, weights, variances, gamma = inputs
     described = (z.shape[0], means.shape[0], z.device, *inputs[2:])
     numbers = z_weights is weights is None and isinstance(variances, float) and isinstance(gamma, float)
-    if numbers and not torch.compiler.is_compiling() and type(z) is Tensor and z.shape[0] <= MOST_KEPT:
-        h, w = _kept_cloud(*described)
+    may_keep = numbers and not torch.compiler.is_compiling() and type(z) is Tensor and z.shape[0] <= MOST_KEPT
+    stream = _stream(z.device) if may_keep else None
+    if stream is not None:
+        h, w = _kept_cloud(stream, *described)
         if type(h) is not Tensor:  # made under a mode, such as FakeTensorMode, and of no use outside
             _kept_cloud.cache_clear()
     else:
@@ -148,7 +159,7 @@ class _EagerEnergy(Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
-        return _gradients(ctx, grad_outputs[0])
+        return _gradients(ctx, grad_outputs[0], once=not torch._C._autograd._get_current_graph_task_keep_graph())
 
 
 def _save(ctx: Any, inputs: Sequence[Any], gradient: Sequence[Tensor]) -> None:
@@ -157,12 +168,16 @@ def _save(ctx: Any, inputs: Sequence[Any], gradient: Sequence[Tensor]) -> None:
     ctx.save_for_backward(inputs[0], inputs[1], *gradient, *(t for t in inputs[2:] if isinstance(t, Tensor)))
 
 
-def _gradients(ctx: Any, grad_value: Tensor | None) -> tuple[Tensor | None, ...]:
-    """The saved gradient, spread over the inputs of the distance and times the gradient of the value."""
+def _gradients(ctx: Any, grad_value: Tensor | None, once: bool = False) -> tuple[Tensor | None, ...]:
+    """The saved gradient, spread over the inputs of the distance and times the gradient of the value.
+
+    With ``once``, when nobody asks again, it is scaled where it lies.
+    """
     if grad_value is None:
         return (None,) * 10
     z, means, grad_z, grad_means, grad_h, grad_w, *tensors = ctx.saved_tensors
     needed, rows = ctx.needs_input_grad, z.shape[0]
+    times: Callable[[Tensor, Tensor], Tensor] = torch.mul
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         given = iter(tensors)
         others = [next(given) if other is None else other[0] for other in ctx.others]
@@ -171,9 +186,11 @@ def _gradients(ctx: Any, grad_value: Tensor | None) -> tuple[Tensor | None, ...]
             x, *cloud(rows, means.shape[0], z.device, *others), saved, grad_h, grad_w
         )
         grad_z, grad_means = grad_x[:rows], grad_x[rows:]
+    elif once:
+        times = Tensor.mul_
     return (
-        _in_dtype(grad_value * grad_z, z.dtype) if needed[0] else None,
-        _in_dtype(grad_value * grad_means, means.dtype) if needed[1] else None,
+        _in_dtype(times(grad_z, grad_value), z.dtype) if needed[0] else None,
+        _in_dtype(times(grad_means, grad_value), means.dtype) if needed[1] else None,
         grad_value * grad_w[:rows] if needed[2] else None,
         -grad_value * grad_w[rows:] if needed[3] else None,
         2 * grad_value * grad_h[rows:] if needed[4] else None,

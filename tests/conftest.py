@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's: Triton's interpreter multiplies thousands of small tiles
 
 import pytest
 import torch
-from cases import BACKENDS, OPTIMISED
+
+if not torch.cuda.is_available():  # before Triton is imported: kernels that were not compiled stay interpreted
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+from cases import BACKENDS, DEVICE, OPTIMISED
 
 from segma_fast.dispatch import ENVIRONMENT_VARIABLE
 
@@ -33,3 +40,10 @@ def usual_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_float32_matmul_precision("highest")
     yield
     torch.set_float32_matmul_precision("highest")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many cases the Triton kernels were tested in: where Triton is not installed, none."""
+    ran = sum("triton" in report.nodeid for report in terminalreporter.getreports("passed") if report.when == "call")
+    how = f"on {DEVICE.type}" if DEVICE.type != "cpu" else "in Triton's interpreter"
+    terminalreporter.write_line(f"Triton kernels: {ran} cases passed {how}")

@@ -63,7 +63,8 @@ def test_lower_precision_near_the_optimum(optimised: str, precision: str, m: int
     value, gradients = evaluate(
         fast_cw_distance, near_optimum(m, components, dim), backend=optimised, precision=precision
     )
-    assert relative_error(value, expected) <= 2e-5 * max(1, kappa / 2000)
+    tolerance = 1e-4 if precision == "medium" else 2e-5  # medium may round the points: another d² by as much
+    assert relative_error(value, expected) <= tolerance * max(1, kappa / 2000)
     for gradient, exact in zip(gradients, expected_gradients, strict=True):
         assert relative_error(gradient, exact) <= GRADIENT_TOLERANCE[precision]
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from segma_fast import cw_distance_reference
+from segma_fast.backends import native
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -53,6 +54,16 @@ def test_functions_take_turns_and_are_replayed(helper: Any) -> None:
     interleave.REPLAY.load([3.0, 4.0])
     readings = [interleave.REPLAY() for _ in range(4)]
     assert (readings[1] - readings[0], readings[3] - readings[2]) == (3.0, 4.0)
+
+
+@pytest.mark.skipif(native.REASON is not None, reason=f"native: {native.REASON}")
+def test_parts_of_a_small_call(helper: Any) -> None:
+    """The operator alone gives the value and gradients of the whole call."""
+    overhead, problem = helper("test_overhead"), helper("problems").make_problem(40, 10, 3)
+    value, grad_z, grad_means = helper("contenders").backend("native")(problem)()
+    found = overhead.operator(problem)()
+    assert torch.allclose(found[0].float(), value) and torch.allclose(found[1], grad_z)
+    assert all(map(torch.equal, overhead.bare(problem)(), (value, grad_z, grad_means)))
 
 
 def entry(contender: str, rows: int, milliseconds: float) -> dict[str, Any]:

@@ -1,12 +1,15 @@
 """Shapes of the blocks that a program of the Triton kernels works on, by arithmetic, width and architecture.
 
-Nothing is tuned when a user calls: the table holds what compiles without register spills on each architecture.
-``SEGMA_FAST_TRITON_BLOCKS=rows,columns,warps,stages`` overrides it.
+Nothing is tuned when a user calls: the tables hold the largest tiles that compile without register spills. Matrix
+products of Hopper take 64 rows for every four warps; elsewhere rows beyond 16 for every warp share what is loaded.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
+
+SHAPE = "SEGMA_FAST_TRITON_BLOCKS"  # rows,columns,warps,stages for all matrix products
 
 
 @dataclass(frozen=True)
@@ -18,16 +21,100 @@ class Blocks:
     warps: int
     stages: int
 
+    @property
+    def valid(self) -> bool:
+        return all(
+            least <= number <= most and (power or number & (number - 1) == 0)
+            for number, least, most, power in (
+                (self.rows, 16, 256, False),
+                (self.columns, 16, 256, False),
+                (self.warps, 1, 16, False),
+                (self.stages, 1, 8, True),
+            )
+        )
+
+
+# By the major compute capability (8: only 8.0; 0: all others, within 99 KB of shared memory) and the width: blocks for
+# a gradient with weights in two halves (not beyond 128), for one with weights in fp16, and for the value alone.
+PRODUCTS: dict[int, dict[int, tuple[Blocks | None, Blocks, Blocks]]] = {
+    9: {
+        16: (Blocks(128, 64, 8, 3), Blocks(128, 128, 8, 3), Blocks(128, 128, 8, 3)),
+        32: (Blocks(128, 64, 8, 3), Blocks(128, 128, 8, 3), Blocks(128, 128, 8, 3)),
+        64: (Blocks(128, 64, 8, 3), Blocks(128, 128, 8, 3), Blocks(128, 128, 8, 3)),
+        128: (Blocks(128, 64, 8, 2), Blocks(128, 64, 8, 2), Blocks(128, 128, 8, 2)),
+        256: (None, Blocks(64, 64, 8, 2), Blocks(64, 64, 4, 2)),
+    },
+    10: {
+        16: (Blocks(128, 64, 8, 3), Blocks(128, 64, 8, 3), Blocks(128, 64, 8, 3)),
+        32: (Blocks(128, 64, 8, 3), Blocks(128, 64, 8, 3), Blocks(128, 64, 8, 3)),
+        64: (Blocks(128, 64, 8, 3), Blocks(128, 64, 8, 3), Blocks(128, 64, 8, 3)),
+        128: (Blocks(128, 32, 8, 2), Blocks(128, 64, 8, 2), Blocks(128, 64, 8, 2)),
+        256: (None, Blocks(64, 32, 8, 2), Blocks(64, 32, 8, 2)),
+    },
+    0: {
+        16: (Blocks(128, 64, 8, 2), Blocks(128, 64, 8, 2), Blocks(128, 128, 8, 2)),
+        32: (Blocks(128, 64, 8, 2), Blocks(128, 64, 8, 2), Blocks(128, 64, 8, 2)),
+        64: (Blocks(128, 32, 8, 2), Blocks(128, 64, 8, 2), Blocks(128, 64, 8, 2)),
+        128: (Blocks(32, 32, 4, 2), Blocks(32, 32, 4, 2), Blocks(128, 32, 8, 2)),
+        256: (None, Blocks(32, 64, 8, 1), Blocks(32, 64, 8, 1)),
+    },
+}
+PRODUCTS[8] = {**PRODUCTS[0], 128: (Blocks(32, 32, 4, 2), Blocks(128, 32, 8, 2), Blocks(128, 32, 8, 2))}
+
 
 def choose_blocks(
     kind: str, width: int, low: bool, low_weights: bool, gradient: bool, capability: tuple[int, int]
 ) -> Blocks:
+    """Blocks of "products" of a width, or of "differences" in so many dimensions.
+
+    Args:
+        kind: "products", "differences" or, for float64 and more than 8 dimensions, "many".
+        width: coordinates that a program holds.
+        low: whether coordinates, and ``low_weights`` whether weights, are two halves.
+        gradient: whether there is more than the value to find.
+        capability: CUDA's compute capability, (0, 0) for other devices.
+    """
+    if kind == "many":
+        return Blocks(16, 64, 2, 1)
     if kind == "differences":
         return Blocks(16, 128 if width <= 3 else 64, 4, 1)
-    return {
-        16: Blocks(128, 64, 8, 3),
-        32: Blocks(128, 64, 8, 3),
-        64: Blocks(128, 64, 8, 3),
-        128: Blocks(64, 64, 8, 2),
-        256: Blocks(64, 32, 8, 2),
-    }[width]
+    roomy = capability[0] >= 9 or capability == (8, 0)
+    table = PRODUCTS.get(capability[0] if roomy else 0, PRODUCTS[0])
+    chosen = table[width][0 if gradient and low_weights else 1 if gradient else 2]
+    if chosen is None:
+        raise ValueError(f"width {width} with weights in two halves does not fit into a program")
+    return chosen
+
+
+def chosen_blocks() -> Blocks | None:
+    """The blocks that the environment variable demands for matrix products, if it is set."""
+    text = os.environ.get(SHAPE)
+    if not text:
+        return None
+    blocks = None
+    try:
+        blocks = Blocks(*map(int, text.split(",")))
+    except (TypeError, ValueError):
+        pass
+    if blocks is None or not blocks.valid:
+        raise ValueError(
+            f"{SHAPE}={text!r}: expected rows,columns,warps,stages such as 128,64,8,3: rows and columns from 16 to 256 "
+            "and warps from 1 to 16, all powers of two, and stages from 1 to 8"
+        )
+    return blocks
+
+
+def candidates(width: int, low: bool, low_weights: bool, gradient: bool, capability: tuple[int, int]) -> list[Blocks]:
+    """At most eight blocks of products that are worth timing, the table's first; some may not fit into a program."""
+    first = choose_blocks("products", width, low, low_weights, gradient, capability)
+    rows, columns, warps, stages = first.rows, first.columns, first.warps, first.stages
+    others = [
+        replace(first, stages=stages + 1),
+        replace(first, columns=columns // 2),
+        replace(first, columns=2 * columns),
+        Blocks(rows // 2, columns, warps // 2, stages),
+        Blocks(rows // 2, columns // 2, warps // 2, stages + 1),
+        replace(first, rows=rows // 2),
+        replace(first, stages=stages - 1),
+    ]
+    return list(dict.fromkeys([first, *(blocks for blocks in others if blocks.valid)]))[:8]

@@ -59,7 +59,7 @@ def by_differences(
         u_span = tl.zeros([ROWS], REAL)
         q_span = tl.zeros([ROWS], REAL)
         force_span = ()
-        for d in tl.static_range(DIM):
+        for _ in tl.static_range(DIM):
             force_span = force_span + (tl.zeros([ROWS], REAL),)
         for column in range(begin, tl.minimum(begin + SPAN, last), COLUMNS):
             sources = column + tl.arange(0, COLUMNS)

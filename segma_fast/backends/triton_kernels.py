@@ -17,6 +17,8 @@ from segma_fast.backends.triton_points import inverse_slope, judge, regions, til
 from segma_fast.backends.triton_products import by_products
 
 INV_SQRT_PI = tl.constexpr(0.5641895835477563)
+# whose values make no other kernel
+SIZES = ["m", "total", "start", "stop", "middle", "padded", "offset", "length", "share", "splits"]
 
 
 @triton.jit
@@ -28,22 +30,21 @@ def _arrive(counter):
     return before
 
 
-@triton.jit(
-    do_not_specialize=["m", "total", "start", "stop", "middle", "padded", "offset", "length", "share", "splits"]
-)
+@triton.jit(do_not_specialize=SIZES)
 def pairs(
     z, means, h, w, halves, singles, doubles, tickets, u_sums, q_sums, forces, dz, dmeans, dh, dw, energy,
     m, total, start, stop, middle, padded, offset, length, share, splits,
     DIM: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
-    SPAN: tl.constexpr, SLICE: tl.constexpr, PRODUCTS: tl.constexpr, DIFFERENCES: tl.constexpr, LOW: tl.constexpr,
-    LOW_WEIGHTS: tl.constexpr, GRADIENT: tl.constexpr, SPLIT: tl.constexpr, WHOLE: tl.constexpr, FIRST: tl.constexpr,
+    SPAN: tl.constexpr, SLICE: tl.constexpr, PRODUCTS: tl.constexpr, PANELS: tl.constexpr, DIFFERENCES: tl.constexpr,
+    LOW: tl.constexpr, LOW_WEIGHTS: tl.constexpr, GRADIENT: tl.constexpr, SPLIT: tl.constexpr, WHOLE: tl.constexpr, FIRST: tl.constexpr,
     LAST: tl.constexpr, REAL: tl.constexpr,
 ):  # fmt: skip
-    """Rows ``start:stop`` against the sources ``offset:offset + length``, of which a program takes ``share``.
+    """Rows ``start:stop`` against the sources ``offset:offset + length``, ``share`` a program.
 
-    The grid is (blocks of rows, splits of the sources). ``u_sums`` and ``q_sums`` (splits, rows) and ``forces`` (splits,
-    rows, D) hold what was found; without ``SPLIT`` the forces are kept in the results. ``FIRST`` and ``LAST`` tell
-    whether earlier launches left sums there, and whether later ones will add to them.
+    The grid is (blocks of rows, splits of the sources). ``u_sums`` and ``q_sums`` (splits, rows) and ``forces``
+    (splits, rows, D) hold what was found; without ``SPLIT`` the forces are kept in the results. ``FIRST`` and ``LAST``
+    tell whether earlier launches left sums there, and whether later ones will add to them. With ``PANELS`` matrix
+    products have left all sums there, unless fp16 cannot hold the cloud.
     """
     block = tl.program_id(0)
     split = tl.program_id(1)
@@ -76,10 +77,10 @@ def pairs(
     u_mine = u_sums + stride * split + local
     q_mine = q_sums + stride * split + local
     if fits:
-        if PRODUCTS:
+        if PRODUCTS and not PANELS:
             by_products(
                 points, out, u_mine, q_mine, halves, singles, top, count, padded, offset, length, first, last, scale,
-                keep, DIM, WIDTH, ROWS, COLUMNS, BLOCK, SPAN, LOW, LOW_WEIGHTS, GRADIENT,
+                keep, DIM, WIDTH, ROWS, COLUMNS, BLOCK, SPAN, SLICE, LOW, LOW_WEIGHTS, GRADIENT,
             )  # fmt: skip
     elif DIFFERENCES:
         by_differences(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from segma_fast.backends.triton_points import add_sums, far_scale, regions, split, tile
+from segma_fast.backends.triton_points import add_sums, regions, row_scale, split, tile
 
 
 @triton.jit
@@ -24,34 +24,41 @@ def _rounded(points, head, rows, count, DIM: tl.constexpr, WIDTH: tl.constexpr, 
 
 
 @triton.jit
-def _row_scale(lifted, far):
-    """``α_a``, so that ``α_a s_b ≈ r³`` where a or b is a usual point."""
-    return far_scale(lifted, far) / far_scale(far, far)
-
-
-@triton.jit
-def _far_field(alpha, x_rows, singles, padded, first, last, BLOCK: tl.constexpr, WIDTH: tl.constexpr):
-    """``Σ_b α_a σ_b`` and ``Σ_b α_a σ_b (x_b - x_a)`` over a span of sources, from the sums of its blocks."""
+def _far_field(
+    forces, rows, p, alpha, points, singles, count, padded, first, last,
+    DIM: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, SLICE: tl.constexpr, LOW: tl.constexpr,
+):  # fmt: skip
+    """Add ``Σ_b α_a σ_b (x_b - x_a) - p_a x_a`` over a span of sources to the forces; ``Σ_b σ_b``."""
     numbers, field, head, blocks = regions(singles, padded, BLOCK, WIDTH)
-    columns = tl.arange(0, WIDTH)
     some = tl.arange(0, 16)
-    pull = tl.zeros([WIDTH], tl.float64)
     mass = tl.full((), 0.0, tl.float64)
     end = tl.cdiv(last, BLOCK)
     for block in range(first // BLOCK, end, 16):
         here = block + some
-        place = here.to(tl.int64)[:, None] * WIDTH + columns[None, :]
-        pull += tl.sum(tl.load(field + place, mask=(here < end)[:, None], other=0.0).to(tl.float64), 0)
         mass += tl.sum(tl.load(numbers + 3 * blocks + here, mask=here < end, other=0.0).to(tl.float64), 0)
-    force = pull.to(tl.float32)[None, :] - mass.to(tl.float32) * x_rows
-    return alpha.to(tl.float64) * mass, alpha[:, None] * force
+    unit = 1.0 / tl.load(head + WIDTH)
+    for begin in range(0, DIM, SLICE):
+        columns = begin + tl.arange(0, SLICE)
+        pull = tl.zeros([SLICE], tl.float64)
+        for block in range(first // BLOCK, end, 16):
+            here = block + some
+            place = here.to(tl.int64)[:, None] * WIDTH + columns[None, :]
+            pull += tl.sum(tl.load(field + place, mask=(here < end)[:, None], other=0.0).to(tl.float64), 0)
+        inside = (rows < count)[:, None] & (columns < DIM)[None, :]
+        place = tile(rows, columns, DIM)
+        x = tl.load(points + place, mask=inside, other=0.0).to(tl.float32)
+        x = split((x - tl.load(head + columns)[None, :]) * unit, LOW)[2]
+        force = tl.load(forces + place, mask=inside, other=0.0)
+        force += alpha[:, None] * (pull.to(tl.float32)[None, :] - mass.to(tl.float32) * x) - p[:, None] * x
+        tl.store(forces + place, force, mask=inside)
+    return mass
 
 
 @triton.jit
 def by_products(
     points, forces, u_sums, q_sums, halves, singles, top, count, padded, offset, length, first, last, scale, keep,
     DIM: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
-    SPAN: tl.constexpr, LOW: tl.constexpr, LOW_WEIGHTS: tl.constexpr, GRADIENT: tl.constexpr,
+    SPAN: tl.constexpr, SLICE: tl.constexpr, LOW: tl.constexpr, LOW_WEIGHTS: tl.constexpr, GRADIENT: tl.constexpr,
 ):  # fmt: skip
     """By matrix products of fp16 coordinates; ``halves`` holds ``length`` sources from ``offset`` on."""
     columns = tl.arange(0, WIDTH)
@@ -61,12 +68,11 @@ def by_products(
     high_rows, low_rows, x_rows = _rounded(points, head, rows, count, DIM, WIDTH, LOW)
     lifted_rows = tl.load(singles + top + rows, mask=rows < count, other=1.0)
     small = 1.0 / scale
-    alpha = _row_scale(lifted_rows, far)
-    u = tl.zeros([ROWS], tl.float64)
-    q = tl.zeros([ROWS], tl.float64)
+    alpha = row_scale(lifted_rows, far)
     for begin in tl.range(first, last, SPAN, disable_licm=True):
         end = tl.minimum(begin + SPAN, last)
         acc = tl.zeros([ROWS, WIDTH], tl.float32)
+        u = tl.zeros([ROWS], tl.float64)
         p = tl.zeros([ROWS], tl.float32)
         q_span = tl.zeros([ROWS], tl.float32)
         for column in range(begin, end, COLUMNS):
@@ -100,19 +106,25 @@ def by_products(
                     held += remainder.to(tl.float32)
                 p += tl.sum(held, 1)
                 q_span += tl.sum(rest, 1)
+        # What follows is computed anew, from rows behind a zero that the compiler does not know, and the forces go
+        # through memory, a few columns at once: whatever else is held in registers while the loop runs.
+        again = rows + tl.load(head + WIDTH + 2).to(tl.int32)
+        inside = again < count
+        more = (begin > first) | keep
+        q = scale.to(tl.float64) * q_span.to(tl.float64)
         if GRADIENT:
-            # rows are read again, behind a zero that the compiler does not know: held in the loop, they cost registers
-            again = rows + tl.load(head + WIDTH + 2).to(tl.int32)
-            x_rows = _rounded(points, head, again, count, DIM, WIDTH, LOW)[2]
-            inside = again < count
-            alpha_again = _row_scale(tl.load(singles + top + again, mask=inside, other=1.0), far)
-            mass, force = _far_field(alpha_again, x_rows, singles, padded, begin, end, BLOCK, WIDTH)
-            q += scale.to(tl.float64) * q_span.to(tl.float64) + mass
-            force += scale * (acc - p[:, None] * x_rows)
             place = forces + tile(again, columns, DIM)
             mask = inside[:, None] & (columns < DIM)[None, :]
-            if (begin > first) | keep:
-                tl.debug_barrier()
+            force = scale * acc
+            if more:
                 force += tl.load(place, mask=mask, other=0.0)
             tl.store(place, force, mask=mask)
-    add_sums(u_sums, q_sums, rows, rows < count, u * scale.to(tl.float64), q, keep)
+            tl.debug_barrier()
+            alpha_again = row_scale(tl.load(singles + top + again, mask=inside, other=1.0), far)
+            mass = _far_field(
+                forces, again, scale * p, alpha_again, points, singles, count, padded, begin, end,
+                DIM, WIDTH, BLOCK, SLICE, LOW,
+            )  # fmt: skip
+            q += alpha_again.to(tl.float64) * mass
+            tl.debug_barrier()
+        add_sums(u_sums, q_sums, again, inside, u * scale.to(tl.float64), q, more)

@@ -1,0 +1,82 @@
+"""A peer: value and gradient tile by tile in plain torch, the pointwise work of a tile compiled into a few kernels.
+
+It is what one would write without a kernel of one's own. The points are padded with weightless ones to equal tiles, so
+that two graphs of fixed shape serve all of them; a tile off the diagonal stands for both orders of its pairs; all that
+autograd would have to save is gone, because the gradient is written by hand.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from problems import Problem, Run
+from torch import Tensor
+
+from segma_fast.formulas import INV_SQRT_PI, slope
+
+LARGEST_TILE = 8192
+UNIT = 128  # a tile's side is a multiple of it
+COMPILE: dict[str, Any] = {"mode": "default"}
+
+Part = tuple[Tensor, Tensor, Tensor, Tensor]  # a tile's points, their |x|² + h/c, weights (float64), and w [x, 1]
+
+
+def across(rows: Part, columns: Part) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``Σ w r`` and ``Σ w r³ [x, 1]`` for the rows and for the columns of a tile off the diagonal."""
+    r = torch.rsqrt(rows[1][:, None] + columns[1] - 2 * (rows[0] @ columns[0].mT))
+    cube, exact = r * r * r, r.double()
+    return (
+        (exact * columns[2]).sum(1),
+        (exact * rows[2][:, None]).sum(0),
+        cube @ columns[3],
+        cube.mT @ rows[3],
+    )
+
+
+def within(part: Part) -> tuple[Tensor, Tensor]:
+    """The same for a tile on the diagonal, without the pairs of a point with itself."""
+    r = torch.rsqrt(part[1][:, None] + part[1] - 2 * (part[0] @ part[0].mT))
+    index = torch.arange(len(r), device=r.device)
+    r = torch.where(index[:, None] == index, 0.0, r)
+    return (r.double() * part[2]).sum(1), (r * r * r) @ part[3]
+
+
+def compiled_tiles(problem: Problem) -> Run:
+    (rows, dim), components, gamma = problem.z.shape, len(problem.means), problem.gamma
+    total = rows + components
+    blocks = -(-total // LARGEST_TILE)
+    tile = -(-total // (blocks * UNIT)) * UNIT
+    padded, device = blocks * tile, problem.z.device
+    h = torch.full((padded,), 2 * gamma, dtype=torch.float64, device=device)
+    h[rows:total] += 2
+    h /= slope(dim)
+    w = torch.zeros(padded, dtype=torch.float64, device=device)
+    w[:rows], w[rows:total] = 1 / rows, -1 / components
+    single = w.float()[:, None]
+    off_diagonal = torch.compile(across, fullgraph=True, dynamic=False, **COMPILE)
+    on_diagonal = torch.compile(within, fullgraph=True, dynamic=False, **COMPILE)
+    factor = INV_SQRT_PI / math.sqrt(slope(dim))
+
+    @torch.no_grad()
+    def run() -> tuple[Tensor, ...]:
+        x = torch.cat([problem.z, problem.means, problem.z.new_zeros(padded - total, dim)])
+        x[:total] -= problem.means.mean(0)
+        lifted = (h + (x * x).sum(1, dtype=torch.float64)).float()
+        moments = single * torch.cat([x, torch.ones_like(single)], 1)
+        parts = list(zip(*(t.split(tile) for t in (x, lifted, w, moments)), strict=True))
+        u, v = w * torch.rsqrt(2 * h), torch.zeros_like(moments)
+        us, vs = u.split(tile), v.split(tile)
+        for i, part in enumerate(parts):
+            for j in range(i + 1, blocks):
+                found = off_diagonal(part, parts[j])
+                for sums, more in zip((us[i], us[j], vs[i], vs[j]), found, strict=True):
+                    sums += more
+            for sums, more in zip((us[i], vs[i]), on_diagonal(part), strict=True):
+                sums += more
+        value = factor * torch.dot(w, u)
+        gradient = (2 * factor) * single[:total] * (v[:total, :dim] - v[:total, dim:] * x[:total])
+        return value, gradient[:rows], gradient[rows:]
+
+    return run

@@ -1,0 +1,129 @@
+"""More dimensions than a program can hold: matrix products of torch, panel by panel, and Triton kernels around them.
+
+A panel is a block of rows against a block of sources. Its scores come from one product of fp16 coordinates, in which
+both halves of every number lie side by side; ``weigh`` turns them into rounded weights; a second product sums the
+sources, and ``add_forces`` adds that to the results. The arithmetic is that of ``triton_products.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segma_fast.backends.triton_panel_kernels import add_forces, prepare_panel, weigh
+from segma_fast.backends.triton_prepare import HEADROOM, coarseness
+
+ROWS, SOURCES = 2048, 24_000_000  # rows of a panel at most, and bytes of prepared sources
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What one program takes."""
+
+    block: int  # points that it prepares
+    strip: int  # rows that it weighs
+    rows: int  # rows that it finishes
+    part: int  # coordinates or sources that it holds at once
+
+
+def sizes_for(device: torch.device) -> Sizes:
+    """Small, to have many programs; large where they are interpreted, one after another."""
+    return Sizes(128, 128, 128, 512) if device.type == "cpu" else Sizes(16, 8, 16, 128)
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """``left @ right`` of fp16 matrices, summed and returned in float32."""
+    if left.device.type == "cuda":
+        return torch.mm(left, right, out_dtype=torch.float32)
+    return left.float() @ right.float()
+
+
+def set_head(head: Tensor, z: Tensor, means: Tensor, h: Tensor, coarse: bool) -> None:
+    """Centre, unit and usual size, as ``prepare`` finds them, and a zero."""
+    dim, step = z.shape[1], max(1, h.shape[0] // 256)
+    sample = torch.cat([z[::step], means[::step]]).float()
+    widths = torch.cat([h[: z.shape[0] : step], h[z.shape[0] :: step]])
+    centre = sample.median(0).values
+    size = (widths * ((2 * dim - 3) / 4) + (sample - centre).double().square().sum(1)).median()
+    exponent = (torch.frexp(size).exponent - 1).div(2, rounding_mode="floor") - HEADROOM.value
+    unit = torch.ldexp(torch.ones_like(size), exponent.clamp(-100, 100))
+    if coarse:
+        step = (unit * coarseness.fn(dim)).float()
+        centre = (centre / step).round() * step
+    head[:dim] = centre
+    head[dim : dim + 3] = torch.stack([unit, size / unit**2, torch.zeros_like(size)])
+
+
+def fill(
+    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, singles: Tensor, doubles: Tensor,
+    u_sums: Tensor, q_sums: Tensor, dz: Tensor, dmeans: Tensor, padded: int, plan: Any, gradient: bool,
+) -> None:  # fmt: skip
+    """Leave the sums of the rows ``start:stop`` in ``u_sums``, ``q_sums``, ``dz`` and ``dmeans``."""
+    m, dim = z.shape
+    total, low, low_weights = h.shape[0], plan.low, plan.options["LOW_WEIGHTS"]
+    pitch = -(-dim // 16) * 16
+    wide = (4 if low else 1) * pitch
+    block, sizes = plan.block, sizes_for(z.device)
+    blocks = padded // block
+    numbers, field = singles[3 * padded :], singles[3 * padded + 4 * blocks :]
+    set_head(field[blocks * dim :], z, means, h, plan.coarse)
+    options: dict[str, Any] = {
+        "DIM": dim,
+        "PITCH": pitch,
+        "BLOCK": block,
+        "PART": sizes.part,
+        "LOW": low,
+        "LIMIT": plan.limit,
+    }
+    cloud, vectors = (z, means, h, w), (singles, doubles, m, total, padded)
+    prepare_panel[(blocks,)](*cloud, singles, *vectors, 0, DESCRIBE=True, **options)
+
+    def rounded(first: int, last: int) -> Tensor:
+        count = -(-(last - first) // block)
+        halves = torch.empty(count * block, wide, dtype=torch.float16, device=z.device)
+        prepare_panel[(count,)](*cloud, halves, *vectors, first, DESCRIBE=False, **options)
+        return halves[: last - first]
+
+    chunk = max(256, SOURCES // (2 * wide) // 256 * 256)
+    tall = min(ROWS, max(256, ROWS * 1024 // pitch // 256 * 256))
+    middle = min(max(m, start), stop)
+    parts = [(z, dz, start, middle, 0), (means, dmeans, middle, stop, m)]
+    for first in range(0, total, chunk):
+        last = min(first + chunk, total)
+        sources = rounded(first, last)
+        high, low_part = (sources[:, pitch : pitch + dim], sources[:, :dim]) if low else (sources[:, :dim], None)
+        b = slice(first // block, -(-last // block))
+        pull = torch.empty(dim + 1, dtype=torch.float32, device=z.device)
+        pull[:dim] = field[: blocks * dim].view(blocks, dim)[b].sum(0, dtype=torch.float64)
+        pull[dim] = numbers[3 * blocks : 4 * blocks][b].sum(dtype=torch.float64)
+        for points, out, begin, end, shift in parts:
+            for top in range(begin, end, tall):
+                bottom = min(top + tall, end)
+                count = bottom - top
+                first_row = top // block * block
+                left = rounded(first_row, bottom)[top - first_row :]
+                scores = product(left[:, : 3 * pitch], sources[:, pitch:].mT) if low else product(left, sources.mT)
+                weights = torch.empty_like(scores, dtype=torch.float16) if gradient else scores
+                more = torch.empty_like(weights) if gradient and low_weights else weights
+                p = torch.empty(count, dtype=torch.float32, device=z.device)
+                sums = (u_sums[top - start :], q_sums[top - start :], p)
+                weigh[(-(-count // sizes.strip),)](
+                    scores, weights, more, singles, *sums, total, padded, top, count, first, last - first,
+                    DIM=dim, BLOCK=block, ROWS=sizes.strip, COLUMNS=sizes.part, LOW_WEIGHTS=low_weights,
+                    GRADIENT=gradient, KEEP=first > 0,
+                )  # fmt: skip
+                if not gradient:
+                    continue
+                products = product(weights, high)
+                if low_weights:
+                    products += product(more, high)
+                    if low_part is not None:
+                        products += product(weights, low_part)
+                add_forces[(-(-count // sizes.rows), -(-dim // sizes.part))](
+                    points[top - shift :], products, out[top - begin :], singles, p, pull, total, padded, top, count,
+                    first, last - first, DIM=dim, BLOCK=block, ROWS=sizes.rows, PART=sizes.part, LOW=low,
+                    KEEP=first > 0,
+                )  # fmt: skip

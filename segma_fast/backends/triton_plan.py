@@ -1,0 +1,144 @@
+"""Which arithmetic serves a call of the Triton backend, and how its work is divided among programs and launches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from segma_fast.backends import triton_panels
+from segma_fast.backends.triton_blocks import Blocks, choose_blocks
+
+FEW_DIMENSIONS = 8  # up to which differences of coordinates cost little
+# dimensions that a program can hold: with weights in two halves, more would not fit into the registers of any GPU
+WIDEST = {"highest": 128, "high": 256, "medium": 256}
+HALVES = 36_000_000  # bytes of rounded sources in memory at once; what is more is done by launches one after another
+SPLIT_FORCES = 16_000_000  # bytes of forces that splits of the sources may leave to be added
+MOST_SPLITS = 32
+SPAN = 4096  # sources of which sums stay in float32
+RESOLVED = {"highest": 2048.0, "high": 8192.0, "medium": 8192.0}  # greatest c|x|²/h that fp16 products may see
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Which arithmetic serves a kind of call."""
+
+    dim: int
+    width: int  # coordinates that a program holds, a power of two
+    block: int  # points that one program prepares
+    real: torch.dtype  # of the gradient in points
+    products: bool  # matrix products of fp16 coordinates
+    panels: bool  # which torch makes
+    differences: bool  # of few coordinates; without either, of many
+    low: bool  # coordinates in two halves
+    coarse: bool  # few bits for the centre
+    limit: float  # greatest c|x|²/h of products
+    blocks: Blocks
+    options: dict[str, Any]  # of the kernel ``pairs``
+
+    def singles(self, padded: int, prepared: int) -> int:
+        """Numbers in the float32 workspace for as many points in as many blocks."""
+        if self.products:
+            return 3 * padded + prepared * (4 + self.width) + self.width + 3
+        return (self.dim + 2) * padded + self.blocks.rows if self.differences else 0
+
+
+@lru_cache(maxsize=256)
+def make_plan(
+    dim: int, dtype: torch.dtype, precision: str, gradient: bool, device: torch.device, blocks: Blocks | None = None
+) -> Plan:
+    """How points of this dimension and dtype are served, with ``blocks`` or those of the table."""
+    single = dtype != torch.float64
+    products, panels = single and dim > FEW_DIMENSIONS, single and dim > WIDEST[precision]
+    differences = single and dim <= FEW_DIMENSIONS
+    low = products and dtype == torch.float32 and precision != "medium"
+    low_weights = products and precision == "highest"
+    width, block = triton.next_power_of_2(max(16, dim)), 64
+    if panels:
+        sizes = triton_panels.sizes_for(device)
+        width, block, blocks = dim, sizes.block, Blocks(sizes.rows, 16, 4, 1)
+    elif products:
+        block = min(64, 4096 // width)
+        blocks = blocks or choose_blocks("products", width, low, low_weights, gradient, capability(device))
+    else:
+        kind = "differences" if differences else "many"
+        blocks = choose_blocks(kind, dim, low, low_weights, gradient, capability(device))
+    options = {
+        "DIM": dim, "WIDTH": width, "ROWS": blocks.rows, "COLUMNS": blocks.columns, "BLOCK": block, "SPAN": SPAN,
+        "SLICE": min(512 if device.type == "cpu" else 32, triton.next_power_of_2(max(16, dim))), "PRODUCTS": products,
+        "PANELS": panels, "DIFFERENCES": differences, "LOW": low, "LOW_WEIGHTS": low_weights, "GRADIENT": gradient,
+        "REAL": tl.float32 if single else tl.float64, "num_warps": blocks.warps, "num_stages": blocks.stages,
+    }  # fmt: skip
+    coarse, real = dtype.itemsize == 2, torch.float32 if single else torch.float64
+    return Plan(
+        dim, width, block, real, products, panels, differences, low, coarse, RESOLVED[precision], blocks, options
+    )
+
+
+@lru_cache(maxsize=64)
+def capability(device: torch.device) -> tuple[int, int]:
+    """CUDA's compute capability; (0, 0) for other devices, and Hopper's where programs are interpreted."""
+    if device.type == "cpu":
+        return (9, 0)
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" and torch.version.cuda else (0, 0)
+
+
+@lru_cache(maxsize=64)
+def multiprocessors(device: torch.device) -> int:
+    """How many programs run at the same time, about."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).multi_processor_count)
+    return 4 if device.type == "cpu" else 64
+
+
+def choose_splits(programs: int, units: int, most: int, at_once: int) -> int:
+    """Among how many programs the sources of one block of rows are divided.
+
+    Args:
+        programs: blocks of rows.
+        units: the parts that sources can be divided into.
+        most: limit by memory.
+        at_once: programs that the machine runs at the same time.
+    """
+    best, shortest = 1, float("inf")
+    for splits in range(1, min(units, most, MOST_SPLITS) + 1):
+        waves = -(-programs * splits // at_once)
+        time = waves * (-(-units // splits) + 0.5)  # half a unit for the beginning and the end of a program
+        if time < 0.95 * shortest:
+            best, shortest = splits, time
+    return best
+
+
+@dataclass(frozen=True)
+class Division:
+    """How the rows ``start:stop`` and all sources of a cloud are divided among programs and launches."""
+
+    middle: int  # rows before it are codes, from it on means
+    programs: int  # blocks of rows
+    padded: int  # sources, with those that fill the last tile
+    sources: int  # of one launch
+    splits: int  # programs that share a block of rows
+    share: int  # sources of each
+
+
+@lru_cache(maxsize=256)
+def divide(plan: Plan, codes: int, total: int, start: int, stop: int, device: torch.device) -> Division:
+    """Large parts, but enough of them for the machine, within the memory that is allowed."""
+    unit = max(plan.blocks.columns, plan.block)
+    padded = sources = -(-total // unit) * unit
+    middle = min(max(codes, start), stop)
+    programs = sum(-(-count // plan.blocks.rows) for count in (middle - start, stop - middle))
+    if plan.panels:
+        return Division(middle, programs, padded, padded, 1, padded)
+    if plan.products:
+        sources = min(padded, max(1, HALVES // ((4 if plan.low else 2) * plan.width * SPAN)) * SPAN)
+    if sources < padded:
+        return Division(middle, programs, padded, sources, 1, sources)
+    bytes_per_split = (stop - start) * plan.dim * plan.real.itemsize if plan.options["GRADIENT"] else 1
+    splits = choose_splits(programs, padded // unit, SPLIT_FORCES // bytes_per_split, multiprocessors(device))
+    share = -(-padded // unit // splits) * unit
+    return Division(middle, programs, padded, padded, -(-padded // share), share)

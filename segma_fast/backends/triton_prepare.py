@@ -1,0 +1,175 @@
+"""The first launch: points as the second one reads them.
+
+``prepare`` centres points, divides them by a power of two and rounds them once, to one fp16 number or to a sum of two;
+all that follows is taken from what was rounded. It also says how the kernel looks from afar, ``r³ ≈ α_a s_b``, so that
+what remains for the product with fp16 weights is small, and whether fp16 can hold it at all. ``lay_out`` serves the
+kernels that take differences.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from segma_fast.backends.triton_points import far_scale, inverse_slope, load_points, regions, row_pointers, split
+
+SAMPLE = tl.constexpr(16)  # points from which the unit of length is taken
+HEADROOM = tl.constexpr(5)  # a point at a usual distance from the centre is about 2^5 units away from it
+LARGEST = tl.constexpr(3.6e9)  # squared distance from the centre that fp16 coordinates reach, (6e4)²
+
+
+@triton.jit
+def _sampled(i, total, count):
+    """Row of the i-th of ``count`` points spread over the cloud."""
+    return ((i * total.to(tl.int64)) // count).to(tl.int32)
+
+
+@triton.jit
+def _middle(a, b, c, d):
+    """Halfway between the two middle ones of four."""
+    lower = tl.maximum(tl.minimum(a, b), tl.minimum(c, d))
+    upper = tl.minimum(tl.maximum(a, b), tl.maximum(c, d))
+    return 0.5 * lower + 0.5 * upper
+
+
+@triton.jit
+def _centre(z, means, total, m, columns, dim: tl.constexpr, GROUPS: tl.constexpr):
+    """A point in the middle of the cloud that a few points far away do not move, coordinate by coordinate.
+
+    The middle of each of ``GROUPS`` groups of four points, and the mean of these without the least and the greatest.
+    """
+    group = 4 * tl.arange(0, GROUPS)
+    points = ()
+    for i in tl.static_range(4):
+        rows = _sampled(group + i, total, 4 * GROUPS)
+        points = points + (load_points(z, means, rows, total, m, columns, dim).to(tl.float32),)
+    middles = _middle(points[0], points[1], points[2], points[3])
+    least = tl.min(middles, 0)
+    most = tl.max(middles, 0)
+    inner = (middles > least[None, :]) & (middles < most[None, :])
+    count = tl.sum(inner.to(tl.float32), 0)
+    mean = tl.sum(tl.where(inner, middles, 0.0), 0) / tl.maximum(count, 1.0)
+    return tl.where(count > 0.0, mean, 0.5 * least + 0.5 * most)
+
+
+@triton.jit
+def _usual_size(z, means, h, centre, total, m, columns, dim: tl.constexpr):
+    """``h/c + |x - centre|²`` of the median of the sample."""
+    order = tl.arange(0, SAMPLE)
+    rows = _sampled(order, total, SAMPLE)
+    x = load_points(z, means, rows, total, m, columns, dim).to(tl.float32) - centre[None, :]
+    x = tl.where(columns[None, :] < dim, x, 0.0).to(tl.float64)
+    size = tl.load(h + rows) * inverse_slope(dim) + tl.sum(x * x, 1)
+    before = (size[None, :] < size[:, None]) | ((size[None, :] == size[:, None]) & (order[None, :] < order[:, None]))
+    return tl.sum(tl.where(tl.sum(before.to(tl.int32), 1) == SAMPLE // 2, size, 0.0), 0)
+
+
+@triton.jit
+def _unit(size):
+    """The power of two in which a length of ``size^(1/2)`` is about 2^HEADROOM, as float32."""
+    exponent = ((size.to(tl.int64, bitcast=True) >> 52) & 2047).to(tl.int32) - 1023
+    exponent = tl.minimum(tl.maximum((exponent >> 1) - HEADROOM, -100), 100)
+    return ((exponent + 127) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.constexpr_function
+def coarseness(dim):
+    """Units in a step of the centre of fp16 and bfloat16 points, a power of two: about a usual coordinate.
+
+    So coarse a centre leaves nearly all differences from it exact in fp16: it has few bits, and it is 0 unless the
+    cloud is far off.
+    """
+    return 2.0 ** (HEADROOM.value + 2 - (dim.bit_length() - 1) // 2)
+
+
+@triton.jit
+def _clear(tickets, counters):
+    for first in range(0, counters, 256):
+        places = first + tl.arange(0, 256)
+        tl.store(tickets + places, tl.zeros([256], tl.int32), mask=places < counters)
+
+
+@triton.jit(do_not_specialize=["m", "total", "padded", "counters"])
+def lay_out(
+    z, means, h, w, flat, tickets, m, total, padded, counters, DIM: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Coordinate by coordinate, then h/c (D = 1: h) and weights: (D + 2, padded), for one block of points."""
+    block = tl.program_id(0)
+    if block == 0:
+        _clear(tickets, counters)
+    rows = block * BLOCK + tl.arange(0, BLOCK)
+    inside = rows < total
+    start = row_pointers(z, means, rows, m, DIM)
+    place = flat + rows
+    real = flat.dtype.element_ty
+    for d in tl.static_range(DIM):
+        tl.store(place, tl.load(start + d, mask=inside, other=0.0).to(real))
+        place += padded.to(tl.int64)
+    tl.store(place, (tl.load(h + rows, mask=inside, other=1.0) * inverse_slope(DIM)).to(real))
+    tl.store(place + padded.to(tl.int64), tl.load(w + rows, mask=inside, other=0.0).to(real))
+
+
+@triton.jit
+def describe(
+    rows, norm, h, w, square, far, singles, doubles, numbers, block, blocks, total, padded, DIM: tl.constexpr,
+    LIMIT: tl.constexpr,
+):  # fmt: skip
+    """Store what pairs need of points besides coordinates, and what decides whether fp16 fits; gives ``w_b s_b``."""
+    inside = rows < total
+    width = tl.load(h + rows, mask=inside, other=1.0) * inverse_slope(DIM) / square  # h/c
+    lifted = (width + norm).to(tl.float32)
+    seen = lifted.to(tl.float64) - norm  # the width that all pairs of this point see; k_aa takes the same
+    tl.store(doubles + rows, tl.where(tl.abs(seen - width) <= 1e-4 * width, seen, width))
+    weight = tl.load(w + rows, mask=inside, other=0.0).to(tl.float32)
+    sigma = weight * far_scale(lifted, far)
+    tl.store(singles + rows, lifted)
+    tl.store(singles + padded + rows, weight)
+    tl.store(singles + 2 * padded + rows, sigma)
+    near = tl.rsqrt(width.to(tl.float32))
+    misfit = tl.where(norm <= LIMIT * width, 0.0, 1.0) + tl.where(norm <= LARGEST, 0.0, 2.0)
+    tl.store(numbers + block, tl.max(tl.abs(weight) * near * near * near, 0))
+    tl.store(numbers + blocks + block, tl.sum(tl.abs(sigma), 0))
+    tl.store(numbers + 2 * blocks + block, tl.sum(tl.where(inside, misfit, 0.0), 0))
+    tl.store(numbers + 3 * blocks + block, tl.sum(sigma.to(tl.float64), 0).to(tl.float32))
+    return sigma
+
+
+@triton.jit(do_not_specialize=["m", "total", "padded", "first", "last", "counters"])
+def prepare(
+    z, means, h, w, halves, singles, doubles, tickets, m, total, padded, first, last, counters,
+    DIM: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, LOW: tl.constexpr, COARSE: tl.constexpr,
+    LIMIT: tl.constexpr,
+):  # fmt: skip
+    """Fill the workspace for one block of points; the fp16 coordinates only of the points ``first:last``."""
+    columns = tl.arange(0, WIDTH)
+    block = tl.program_id(0)
+    centre = tl.where(columns < DIM, _centre(z, means, total, m, columns, DIM, BLOCK), 0.0)
+    size = _usual_size(z, means, h, centre, total, m, columns, DIM)
+    unit = _unit(size)
+    if COARSE:
+        step = unit * coarseness(DIM)
+        centre = tl.floor(centre / step + 0.5) * step
+    square = unit.to(tl.float64) * unit.to(tl.float64)
+    far = (size / square).to(tl.float32)
+    numbers, field, head, blocks = regions(singles, padded, BLOCK, WIDTH)
+    if block == 0:
+        tl.store(head + columns, centre)
+        tl.store(head + WIDTH, unit)
+        tl.store(head + WIDTH + 1, far)
+        tl.store(head + WIDTH + 2, 0.0)
+        _clear(tickets, counters)
+
+    rows = block * BLOCK + tl.arange(0, BLOCK)
+    x = load_points(z, means, rows, total, m, columns, DIM).to(tl.float32)
+    x = tl.where((rows < total)[:, None] & (columns < DIM)[None, :], (x - centre[None, :]) * (1.0 / unit), 0.0)
+    high, low, x = split(x, LOW)
+    if (block * BLOCK >= first) & (block * BLOCK < last):
+        place = (rows - first).to(tl.int64)[:, None] * WIDTH + columns[None, :]
+        tl.store(halves + place, high)
+        if LOW:
+            tl.store(halves + (last - first).to(tl.int64) * WIDTH + place, low)
+    exact = x.to(tl.float64)
+    norm = tl.sum(exact * exact, 1)
+    sigma = describe(rows, norm, h, w, square, far, singles, doubles, numbers, block, blocks, total, padded, DIM, LIMIT)
+    pull = tl.sum(exact * sigma.to(tl.float64)[:, None], 0)
+    tl.store(field + block.to(tl.int64) * WIDTH + columns, pull.to(tl.float32))

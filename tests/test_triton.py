@@ -1,0 +1,203 @@
+"""The traps of the Triton kernels: ranges of fp16, divisions of the work, and what decides between arithmetics."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+import torch
+from cases import BACKENDS, DEVICE, evaluate, near_optimum, relative_error, truth
+from torch import Tensor
+
+from segma_fast import cw_two_sample, dispatch, fast_cw_distance
+
+if "triton" not in BACKENDS:
+    pytest.skip("Triton is not installed, or serves nothing here", allow_module_level=True)
+
+from segma_fast.backends import triton_launch, triton_panels, triton_plan  # noqa: E402
+from segma_fast.backends.triton_blocks import Blocks  # noqa: E402
+
+PRECISIONS = ("highest", "high", "medium")
+
+
+@pytest.fixture
+def fresh_plans() -> Iterator[None]:
+    """Plans made in a test see its settings, and no other test sees them."""
+    caches = (triton_plan.make_plan, triton_plan.divide)
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+def check(
+    points: tuple[Tensor, ...], tolerance: float, gradient: float, precision: str = "highest", **options: float
+) -> None:
+    expected, expected_gradients = truth(points, **options)
+    value, gradients = evaluate(fast_cw_distance, points, backend="triton", precision=precision, **options)
+    assert relative_error(value, expected) <= tolerance
+    for found, exact in zip(gradients, expected_gradients, strict=True):
+        assert relative_error(found, exact) <= gradient
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("dim", [20, 300])
+def test_clusters_that_products_do_not_resolve(dim: int, precision: str) -> None:
+    """Two clusters 1e4 apart: every pair within one is lost in float32 products, and differences find it."""
+    z, means = near_optimum(60, 4, dim)
+    check((torch.cat([z, z + 1e4]), torch.cat([means, means + 1e4])), 1e-5, 1e-5, precision)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("dim", [20, 300])
+def test_weights_that_fp16_does_not_hold(dim: int, precision: str) -> None:
+    """Points in pairs 1e-4 apart and γ = 1e-9: their weights are 1e9 times those of the others."""
+    z, means = near_optimum(40, 3, dim)
+    check((torch.cat([z, z + 1e-4]), means), 1e-5, 1e-5, precision, gamma=1e-9)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("size", [1e3, 1e8, 1e20])
+def test_one_code_that_ran_away_from_products(precision: str, size: float) -> None:
+    z, means = near_optimum(200, 4, 24)
+    z[7] = size
+    points = (z, means)
+    expected, expected_gradients = truth(points)
+    value, gradients = evaluate(fast_cw_distance, points, backend="triton", precision=precision)
+    assert relative_error(value, expected) <= 2e-5
+    assert relative_error(gradients[0], expected_gradients[0]) <= 1e-3
+    assert relative_error(gradients[1], expected_gradients[1]) <= 1e-3
+
+
+@pytest.mark.parametrize("scale", [1e-18, 1e-6, 1e6, 1e15])
+def test_any_unit_of_length(scale: float) -> None:
+    z, means = (scale * points for points in near_optimum(100, 3, 24))
+    check((z, means), 1e-5, 1e-5, gamma=0.3 * scale**2, variances=scale**2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dim, offset", [(5, 20.0), (24, 0.0), (24, 20.0), (300, 20.0)])
+def test_half_precision_points_are_exact(dtype: torch.dtype, dim: int, offset: float) -> None:
+    """One product each, and as close to float64 as float32 points, also far from the origin."""
+    points = tuple(tensor.to(dtype) for tensor in near_optimum(300, 4, dim, offset))
+    expected, expected_gradients = truth(points)
+    value, gradients = evaluate(
+        fast_cw_distance, [p.float() for p in points], backend="triton", precision="highest", gamma=None
+    )
+    narrow = fast_cw_distance(*points, backend="triton", precision="highest")
+    assert relative_error(narrow, expected) <= 2e-5
+    _, narrow_gradients = evaluate(fast_cw_distance, points, backend="triton", precision="highest")
+    for found, exact in zip(narrow_gradients, expected_gradients, strict=True):
+        assert relative_error(found, exact) <= (2e-3 if dtype == torch.float16 else 1e-2)  # rounding of the result
+    for found, exact in zip(gradients, expected_gradients, strict=True):
+        assert relative_error(found, exact) <= 2e-5
+
+
+@pytest.mark.parametrize("dim", [3, 24, 300])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_finite_gives_nan(dim: int, bad: float) -> None:
+    for dtype in (torch.float32, torch.float64) if dim < 100 else (torch.float32,):
+        z, means = (points.to(dtype) for points in near_optimum(40, 3, dim))
+        z[3, 1] = bad
+        assert fast_cw_distance(z, means, backend="triton").isnan()
+
+
+@pytest.mark.parametrize("dim", [3, 20, 70])
+def test_divisions_of_the_work_agree(dim: int, monkeypatch: pytest.MonkeyPatch, fresh_plans: None) -> None:
+    """One program a block of rows or several, one span of sources or several, one launch or several."""
+    points = near_optimum(700, 10, dim)
+    expected, expected_gradients = truth(points)
+    seen = set()
+    for processors, span, halves in ((1, 4096, 1 << 30), (64, 4096, 1 << 30), (1, 256, 1 << 30), (1, 256, 1)):
+        triton_plan.make_plan.cache_clear()
+        triton_plan.divide.cache_clear()
+        monkeypatch.setattr(triton_plan, "multiprocessors", lambda device, count=processors: count)
+        monkeypatch.setattr(triton_plan, "SPAN", span)
+        monkeypatch.setattr(triton_plan, "HALVES", halves)
+        plan = triton_plan.make_plan(dim, torch.float32, "highest", True, DEVICE)
+        work = triton_plan.divide(plan, 700, 710, 0, 710, DEVICE)
+        seen.add((work.splits > 1, work.sources < work.padded))
+        first = evaluate(fast_cw_distance, points, backend="triton", precision="highest")
+        again = evaluate(fast_cw_distance, points, backend="triton", precision="highest")
+        assert torch.equal(first[0], again[0]) and all(map(torch.equal, first[1], again[1]))
+        assert relative_error(first[0], expected) <= 2e-5
+        for found, exact in zip(first[1], expected_gradients, strict=True):
+            assert relative_error(found, exact) <= 2e-5
+        plain = fast_cw_distance(*points, backend="triton", precision="highest")
+        assert relative_error(plain, expected) <= 2e-5
+    assert seen == {(False, False), (True, False)} | ({(False, True)} if dim > 8 else set())
+
+
+def test_panels_agree(monkeypatch: pytest.MonkeyPatch, fresh_plans: None) -> None:
+    points = near_optimum(700, 10, 260)
+    monkeypatch.setattr(triton_panels, "SOURCES", 1)
+    monkeypatch.setattr(triton_panels, "ROWS", 256)
+    check(points, 2e-5, 2e-5)
+
+
+@pytest.mark.parametrize("dim", [70, 300])
+def test_ranges_of_rows(dim: int) -> None:
+    z, means = near_optimum(300, 8, dim)
+    h, w = (torch.rand(308, dtype=torch.float64, device=DEVICE) + 0.1 for _ in range(2))
+    value, *whole = triton_launch.gradient(z, means, h, w, 0, 308, "highest")
+    parts = []
+    for start, stop in ((0, 130), (130, 130), (130, 303), (303, 308)):
+        part, dz, dmeans, dh, dw = triton_launch.gradient(z, means, h, w, start, stop, "highest")
+        parts.append(part)
+        for piece, all_rows in ((torch.cat([dz, dmeans]), torch.cat(whole[:2])), (dh, whole[2]), (dw, whole[3])):
+            assert torch.allclose(piece, all_rows[start:stop], rtol=1e-4, atol=1e-6 * all_rows.abs().max().item())
+    assert relative_error(sum(parts), value) <= 1e-6
+
+
+def test_two_large_samples_that_coincide() -> None:
+    x, _ = near_optimum(300, 3, 24)
+    value, gradients = evaluate(cw_two_sample, (x, x.clone()), backend="triton", precision="highest")
+    assert abs(value.item()) <= 2e-6
+    assert all(gradient.norm() <= 1e-6 for gradient in gradients)
+
+
+def test_tuning_times_blocks_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    tried = [Blocks(32, 16, 4, 1), Blocks(16, 32, 4, 1)]
+    monkeypatch.setattr(triton_launch, "candidates", lambda *arguments: tried)
+    monkeypatch.setattr(triton_launch, "_tuned", {})
+    monkeypatch.setenv(triton_launch.TUNE, "1")
+    points = near_optimum(20, 3, 12)
+    expected = truth(points)[0]
+    with caplog.at_level(logging.INFO, logger="segma_fast"):
+        for _ in range(2):
+            assert relative_error(fast_cw_distance(*points, backend="triton"), expected) <= 1e-5
+    assert len(caplog.records) == 1 and "ms with Blocks(rows=" in caplog.text
+    assert list(triton_launch._tuned.values())[0] in tried
+
+
+def test_blocks_from_the_environment_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = near_optimum(50, 3, 12)
+    usual = fast_cw_distance(*points, backend="triton")
+    monkeypatch.setenv("SEGMA_FAST_TRITON_BLOCKS", "16,16,4,1")
+    assert relative_error(fast_cw_distance(*points, backend="triton"), usual) <= 1e-5
+    monkeypatch.setenv("SEGMA_FAST_TRITON_BLOCKS", "3,16,4,1")
+    with pytest.raises(ValueError, match="expected rows,columns,warps,stages"):
+        fast_cw_distance(*points, backend="triton")
+
+
+@pytest.mark.parametrize("programs, units, most, at_once", [(1, 1, 9, 132), (5, 40, 0, 132), (500, 64, 9, 132)])
+def test_one_program_where_more_do_not_help(programs: int, units: int, most: int, at_once: int) -> None:
+    assert triton_plan.choose_splits(programs, units, most, at_once) == 1
+
+
+def test_few_rows_fill_the_machine() -> None:
+    for programs, units in ((1, 64), (3, 32), (33, 64), (65, 128)):
+        splits = triton_plan.choose_splits(programs, units, 100, 132)
+        assert splits > 1 and programs * splits <= 132
+
+
+@pytest.mark.skipif(DEVICE.type != "cpu", reason="about CPU tensors")
+def test_the_cpu_is_served_on_request_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    assert dispatch.choose_backend("auto", cpu, torch.float32, 10) != "triton"
+    assert dispatch.choose_backend("triton", cpu, torch.float32, 10) == "triton"
+    monkeypatch.delenv("TRITON_INTERPRET")
+    with pytest.raises(ValueError, match="TRITON_INTERPRET=1"):
+        dispatch.choose_backend("triton", cpu, torch.float32, 10)
