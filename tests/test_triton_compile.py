@@ -33,7 +33,7 @@ WIDTHS = (16, 32, 64, 128, 256)
 COLUMNS = {
     "low weights": [("float32", "highest", True), ("float16", "highest", True)],
     "gradient": [("float32", "high", True), ("float32", "medium", True)],
-    "value": [("float32", "highest", False), ("float32", "medium", False)],
+    "value": [("float32", "high", False), ("float32", "medium", False)],
 }
 ABSURD = Job("pairs", 90, 64, shape=(256, 256, 4, 2))
 

@@ -12,9 +12,6 @@ import triton.language as tl
 
 from segma_fast.backends.triton_points import add_sums, inverse_slope, row_pointers
 
-FEW = tl.constexpr(16)  # rows and columns of a tile of many differences
-MANY = tl.constexpr(128)
-
 
 @triton.jit
 def _profile(t, h, DIM: tl.constexpr):
@@ -101,9 +98,12 @@ def by_differences(
 @triton.jit
 def by_many_differences(
     points, forces, u_sums, q_sums, z, means, h, w, top, count, m, total, first, last, keep,
-    DIM: tl.constexpr, GRADIENT: tl.constexpr, REAL: tl.constexpr,
+    DIM: tl.constexpr, FEW: tl.constexpr, MANY: tl.constexpr, GRADIENT: tl.constexpr, REAL: tl.constexpr,
 ):  # fmt: skip
-    """By differences of any number of coordinates, ``FEW`` rows at once: slow, for float64 and for what fp16 cannot."""
+    """By differences of any number of coordinates, ``FEW`` rows and ``MANY`` sources at once.
+
+    Slow, for float64 and for what fp16 cannot hold.
+    """
     rows = tl.arange(0, FEW)
     inside = rows < count
     row_start = points + rows * DIM

@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from segma_fast.backends.triton_differences import FEW, by_differences, by_many_differences
+from segma_fast.backends.triton_differences import by_differences, by_many_differences
 from segma_fast.backends.triton_points import inverse_slope, judge, regions, tile
 from segma_fast.backends.triton_products import by_products
 
@@ -34,10 +34,11 @@ def _arrive(counter):
 def pairs(
     z, means, h, w, halves, singles, doubles, tickets, u_sums, q_sums, forces, dz, dmeans, dh, dw, energy,
     m, total, start, stop, middle, padded, offset, length, share, splits,
-    DIM: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
-    SPAN: tl.constexpr, SLICE: tl.constexpr, PRODUCTS: tl.constexpr, PANELS: tl.constexpr, DIFFERENCES: tl.constexpr,
-    LOW: tl.constexpr, LOW_WEIGHTS: tl.constexpr, GRADIENT: tl.constexpr, SPLIT: tl.constexpr, WHOLE: tl.constexpr, FIRST: tl.constexpr,
-    LAST: tl.constexpr, REAL: tl.constexpr,
+    DIM: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FEW: tl.constexpr,
+    MANY: tl.constexpr, BLOCK: tl.constexpr, SPAN: tl.constexpr, SLICE: tl.constexpr, PRODUCTS: tl.constexpr,
+    PANELS: tl.constexpr, DIFFERENCES: tl.constexpr, LOW: tl.constexpr, LOW_WEIGHTS: tl.constexpr,
+    GRADIENT: tl.constexpr, SPLIT: tl.constexpr, WHOLE: tl.constexpr, FIRST: tl.constexpr, LAST: tl.constexpr,
+    REAL: tl.constexpr,
 ):  # fmt: skip
     """Rows ``start:stop`` against the sources ``offset:offset + length``, ``share`` a program.
 
@@ -91,7 +92,7 @@ def pairs(
         for row in range(0, count, FEW):
             by_many_differences(
                 points + row * DIM, out + row * DIM, u_mine + row, q_mine + row, z, means, h, w, top + row, count - row,
-                m, total, first, last, keep, DIM, GRADIENT, REAL,
+                m, total, first, last, keep, DIM, FEW, MANY, GRADIENT, REAL,
             )  # fmt: skip
 
     finish = LAST

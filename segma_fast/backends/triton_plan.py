@@ -58,6 +58,7 @@ def make_plan(
     low = products and dtype == torch.float32 and precision != "medium"
     low_weights = products and precision == "highest"
     width, block = triton.next_power_of_2(max(16, dim)), 64
+    interpreted = device.type == "cpu"  # operation by operation: the larger a tile, the fewer of them
     if panels:
         sizes = triton_panels.sizes_for(device)
         width, block, blocks = dim, sizes.block, Blocks(sizes.rows, 16, 4, 1)
@@ -67,9 +68,11 @@ def make_plan(
     else:
         kind = "differences" if differences else "many"
         blocks = choose_blocks(kind, dim, low, low_weights, gradient, capability(device))
+        blocks = blocks if not interpreted else Blocks(128, 512, 1, 1)
     options = {
         "DIM": dim, "WIDTH": width, "ROWS": blocks.rows, "COLUMNS": blocks.columns, "BLOCK": block, "SPAN": SPAN,
-        "SLICE": min(512 if device.type == "cpu" else 32, triton.next_power_of_2(max(16, dim))), "PRODUCTS": products,
+        "SLICE": min(512 if interpreted else 32, triton.next_power_of_2(max(16, dim))),
+        "FEW": 128 if interpreted else 16, "MANY": 512 if interpreted else 128, "PRODUCTS": products,
         "PANELS": panels, "DIFFERENCES": differences, "LOW": low, "LOW_WEIGHTS": low_weights, "GRADIENT": gradient,
         "REAL": tl.float32 if single else tl.float64, "num_warps": blocks.warps, "num_stages": blocks.stages,
     }  # fmt: skip
