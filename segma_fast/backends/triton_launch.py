@@ -101,7 +101,9 @@ def evaluate(
     if count == 0:
         return value.zero_(), dz, dmeans, dh, dw
     split = work.splits > 1
-    u_sums, q_sums = (dw, dh) if gradient and not split else new(torch.float64, 2, work.splits * count)
+    u_sums, q_sums = dw, dh
+    if split or not gradient:
+        u_sums, q_sums = (new(torch.float64, work.splits * count) for _ in range(2))
     forces = new(plan.real, work.splits * count * dim if gradient and split else 0)
     prepared = -(-work.padded // plan.block)
     tickets = new(torch.int32, work.programs + 1)

@@ -57,7 +57,10 @@ def prepare_panel(
             tl.store(field + block.to(tl.int64) * DIM + columns, pull.to(tl.float32), mask=columns < DIM)
 
 
-@triton.jit(do_not_specialize=["total", "padded", "top", "count", "first", "length"])
+@triton.jit(
+    do_not_specialize=["total", "padded", "top", "count", "first", "length"],
+    do_not_specialize_on_alignment=["u_sums", "q_sums"],
+)
 def weigh(
     scores, weights, low_weights, singles, u_sums, q_sums, p_sums, total, padded, top, count, first, length,
     DIM: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LOW_WEIGHTS: tl.constexpr,
@@ -110,7 +113,10 @@ def weigh(
     add_sums(u_sums, q_sums, local, inside, u * scale.to(tl.float64), q, KEEP)
 
 
-@triton.jit(do_not_specialize=["total", "padded", "top", "count", "first", "length"])
+@triton.jit(
+    do_not_specialize=["total", "padded", "top", "count", "first", "length"],
+    do_not_specialize_on_alignment=["points", "out"],
+)
 def add_forces(
     points, products, out, singles, p_sums, pull, total, padded, top, count, first, length,
     DIM: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, PART: tl.constexpr, LOW: tl.constexpr,

@@ -38,7 +38,7 @@ def product(left: Tensor, right: Tensor) -> Tensor:
     """``left @ right`` of fp16 matrices, summed and returned in float32."""
     if left.device.type == "cuda":
         return torch.mm(left, right, out_dtype=torch.float32)
-    return left.float() @ right.float()
+    return (left.double() @ right.double()).float()  # in float32, torch's settings could round them further
 
 
 def set_head(head: Tensor, z: Tensor, means: Tensor, h: Tensor, coarse: bool) -> None:

@@ -52,7 +52,8 @@ def make_plan(
     dim: int, dtype: torch.dtype, precision: str, gradient: bool, device: torch.device, blocks: Blocks | None = None
 ) -> Plan:
     """How points of this dimension and dtype are served, with ``blocks`` or those of the table."""
-    single = dtype != torch.float64
+    # in one dimension all codes share one factor h^(-1/2), whose rounding would not average out
+    single = dtype != torch.float64 and dim > 1
     products, panels = single and dim > FEW_DIMENSIONS, single and dim > WIDEST[precision]
     differences = single and dim <= FEW_DIMENSIONS
     low = products and dtype == torch.float32 and precision != "medium"
@@ -76,7 +77,7 @@ def make_plan(
         "PANELS": panels, "DIFFERENCES": differences, "LOW": low, "LOW_WEIGHTS": low_weights, "GRADIENT": gradient,
         "REAL": tl.float32 if single else tl.float64, "num_warps": blocks.warps, "num_stages": blocks.stages,
     }  # fmt: skip
-    coarse, real = dtype.itemsize == 2, torch.float32 if single else torch.float64
+    coarse, real = dtype.itemsize == 2, torch.float64 if dtype == torch.float64 else torch.float32
     return Plan(
         dim, width, block, real, products, panels, differences, low, coarse, RESOLVED[precision], blocks, options
     )

@@ -83,7 +83,7 @@ def regions(singles, padded, BLOCK: tl.constexpr, WIDTH: tl.constexpr):
 
 @triton.jit
 def judge(numbers, blocks, total):
-    """Whether fp16 products can hold the cloud, and the size of the weights that are rounded to fp16."""
+    """Whether fp16 products can hold the cloud, and the size of the weights that are rounded to fp16, a power of two."""
     lanes = tl.arange(0, 256)
     heaviest = tl.zeros([256], tl.float32)
     size = tl.zeros([256], tl.float32)
@@ -96,4 +96,5 @@ def judge(numbers, blocks, total):
     most = tl.max(heaviest, 0)
     usual = tl.sum(size, 0) / total.to(tl.float32)
     fits = (tl.sum(misfits, 0) < 2.0) & (most <= usual * SPREAD)
-    return fits, tl.maximum(most / HEAVIEST, usual)
+    exponent = (tl.maximum(most / HEAVIEST, usual).to(tl.int32, bitcast=True) >> 23) + 1
+    return fits, (tl.minimum(exponent, 254) << 23).to(tl.float32, bitcast=True)
