@@ -159,7 +159,7 @@ class _EagerEnergy(Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
-        return _gradients(ctx, grad_outputs[0], once=not torch._C._autograd._get_current_graph_task_keep_graph())
+        return _gradients(ctx, grad_outputs[0])
 
 
 def _save(ctx: Any, inputs: Sequence[Any], gradient: Sequence[Tensor]) -> None:
@@ -168,16 +168,12 @@ def _save(ctx: Any, inputs: Sequence[Any], gradient: Sequence[Tensor]) -> None:
     ctx.save_for_backward(inputs[0], inputs[1], *gradient, *(t for t in inputs[2:] if isinstance(t, Tensor)))
 
 
-def _gradients(ctx: Any, grad_value: Tensor | None, once: bool = False) -> tuple[Tensor | None, ...]:
-    """The saved gradient, spread over the inputs of the distance and times the gradient of the value.
-
-    With ``once``, when nobody asks again, it is scaled where it lies.
-    """
+def _gradients(ctx: Any, grad_value: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The saved gradient, spread over the inputs of the distance and times the gradient of the value."""
     if grad_value is None:
         return (None,) * 10
     z, means, grad_z, grad_means, grad_h, grad_w, *tensors = ctx.saved_tensors
     needed, rows = ctx.needs_input_grad, z.shape[0]
-    times: Callable[[Tensor, Tensor], Tensor] = torch.mul
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         given = iter(tensors)
         others = [next(given) if other is None else other[0] for other in ctx.others]
@@ -186,11 +182,9 @@ def _gradients(ctx: Any, grad_value: Tensor | None, once: bool = False) -> tuple
             x, *cloud(rows, means.shape[0], z.device, *others), saved, grad_h, grad_w
         )
         grad_z, grad_means = grad_x[:rows], grad_x[rows:]
-    elif once:
-        times = Tensor.mul_
     return (
-        _in_dtype(times(grad_z, grad_value), z.dtype) if needed[0] else None,
-        _in_dtype(times(grad_means, grad_value), means.dtype) if needed[1] else None,
+        _in_dtype(grad_value * grad_z, z.dtype) if needed[0] else None,
+        _in_dtype(grad_value * grad_means, means.dtype) if needed[1] else None,
         grad_value * grad_w[:rows] if needed[2] else None,
         -grad_value * grad_w[rows:] if needed[3] else None,
         2 * grad_value * grad_h[rows:] if needed[4] else None,

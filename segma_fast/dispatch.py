@@ -38,18 +38,27 @@ class Backend:
     on_request: Callable[[torch.device], bool] = lambda device: False
 
 
-def _interpreting() -> bool:
-    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
+def is_set(variable: str) -> bool:
+    """Whether an environment variable says yes."""
+    return os.environ.get(variable, "0").lower() in ("1", "true", "on", "yes", "y")
 
 
 @cache
 def _without_triton() -> str | None:
-    return None if find_spec("triton") else "Triton is not installed: pip install triton"
+    try:
+        found = find_spec("triton") is not None
+    except ImportError:
+        found = False
+    return None if found else "Triton is not installed: pip install triton"
 
 
 def _no_triton_for(device: torch.device, dtype: torch.dtype, dim: int) -> str | None:
     if device.type == "cpu":
-        return None if _interpreting() else "it runs on a GPU (TRITON_INTERPRET=1 interprets it on the CPU, to test it)"
+        return (
+            None
+            if is_set("TRITON_INTERPRET")
+            else "it runs on a GPU (TRITON_INTERPRET=1 interprets it on the CPU, to test it)"
+        )
     if device.type not in ("cuda", "xpu"):
         return f"it has no kernel for {device.type} tensors"
     if device.type == "cuda" and torch.version.cuda and torch.cuda.get_device_capability(device) < (8, 0):

@@ -56,9 +56,9 @@ def fast_cw_distance(
         backend: a backend's name (``segma-fast info`` lists them) or ``"auto"``; the environment variable
             ``SEGMA_FAST_BACKEND`` sets what ``"auto"`` means.
         precision: ``"highest"``, ``"high"`` or ``"medium"``; default ``torch.get_float32_matmul_precision()``, which
-            is ``"highest"`` unless you set it. Only ``triton`` computes at less: ``"high"`` rounds weights, ``"medium"``
-            also the points to fp16, so that gradients near the optimum are off by 1e-3 and 1e-2 where components overlap
-            (and by more for clusters far apart).
+            is ``"highest"`` unless you set it. Only ``triton`` computes at less: ``"high"`` rounds weights and
+            ``"medium"`` also the points to fp16, so that gradients near the optimum are off by 1e-3 and 1e-2 where
+            components overlap (and by more for clusters far apart).
 
     Returns:
         A 0-d tensor: float64 if ``z`` or ``means`` is float64, else float32. NaN if ``z`` or ``means`` holds NaN

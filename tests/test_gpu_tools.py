@@ -91,7 +91,8 @@ def test_memory_of_a_call(m: int) -> None:
     _, *found = gradients(z, means)
     torch.cuda.synchronize()
     kept = sum(t.numel() * t.element_size() for t in found)
-    extra = torch.cuda.max_memory_allocated() - before - kept
+    # the gradient that forward saved is still there when backward has made its multiple of it
+    extra = torch.cuda.max_memory_allocated() - before - 2 * kept
     assert extra <= MOST, f"{extra / 1e6:.1f} MB"
 
 

@@ -225,6 +225,17 @@ def test_gradient_from_an_outer_level(backend: str) -> None:
     assert torch.allclose(torch.func.grad(scaled)(z), evaluate(cw_to(means), [z])[1][0], rtol=1e-4)
 
 
+def test_batched_gradients(backend: str) -> None:
+    """The backward pass under vmap, of a graph that is not kept."""
+    z, means = near_optimum(30, 3, 20)
+    z.requires_grad_()
+    factors = torch.tensor([1.0, 2.0], device=DEVICE)
+    value = fast_cw_distance(z, means, backend=backend)
+    (found,) = torch.autograd.grad(value, z, factors, is_grads_batched=True)
+    (expected,) = torch.autograd.grad(fast_cw_distance(z, means, backend=backend), z)
+    assert torch.allclose(found, factors[:, None, None] * expected, rtol=1e-5, atol=1e-9)
+
+
 def test_autocast_changes_nothing(backend: str) -> None:
     points = near_optimum(40, 3, 16)
     expected, expected_gradients = evaluate(fast_cw_distance, points, backend=backend)

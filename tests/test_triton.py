@@ -72,9 +72,10 @@ def test_one_code_that_ran_away_from_products(precision: str, size: float) -> No
     assert relative_error(gradients[1], expected_gradients[1]) <= 1e-3
 
 
-@pytest.mark.parametrize("scale", [1e-18, 1e-6, 1e6, 1e15])
-def test_any_unit_of_length(scale: float) -> None:
-    z, means = (scale * points for points in near_optimum(100, 3, 24))
+@pytest.mark.parametrize("dim", [5, 24])
+@pytest.mark.parametrize("scale", [1e-17, 1e-6, 1e6, 1e15])
+def test_any_unit_of_length(scale: float, dim: int) -> None:
+    z, means = (scale * points for points in near_optimum(100, 3, dim))
     check((z, means), 1e-5, 1e-5, gamma=0.3 * scale**2, variances=scale**2)
 
 
@@ -148,6 +149,19 @@ def test_ranges_of_rows(dim: int) -> None:
         for piece, all_rows in ((torch.cat([dz, dmeans]), torch.cat(whole[:2])), (dh, whole[2]), (dw, whole[3])):
             assert torch.allclose(piece, all_rows[start:stop], rtol=1e-4, atol=1e-6 * all_rows.abs().max().item())
     assert relative_error(sum(parts), value) <= 1e-6
+
+
+@pytest.mark.parametrize("dim", [20, 300])
+@pytest.mark.parametrize("variance", [1e2, 1e3, 1e6])
+def test_components_much_wider_than_the_sample(dim: int, variance: float) -> None:
+    """The weights in their rows are tiny beside all others, and fp16 has to hold them or not be asked."""
+    check(near_optimum(200, 4, dim), 2e-5, 2e-5, variances=variance)
+
+
+@pytest.mark.parametrize("dim", [20, 150])
+def test_two_clusters_that_products_just_resolve(dim: int) -> None:
+    z, means = near_optimum(100, 2, dim)
+    check((torch.cat([z, z + 20]), torch.cat([means, means + 20])), 1e-4, 5e-5)
 
 
 def test_two_large_samples_that_coincide() -> None:

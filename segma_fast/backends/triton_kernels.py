@@ -108,8 +108,11 @@ def pairs(
             q += tl.load(q_sums + place, mask=mine, other=0.0, cache_modifier=".cg")
         tl.debug_barrier()  # the results may take the place of the sums
         weight = tl.load(w + top + rows, mask=mine, other=0.0).to(REAL).to(tl.float64)
-        own = (tl.load(h + top + rows, mask=mine, other=1.0) * inverse_slope(DIM)).to(REAL).to(tl.float64)
         unit = tl.full((), 1.0, tl.float64)
+        if DIFFERENCES:
+            unit = tl.load(singles + (DIM + 2) * padded.to(tl.int64)).to(tl.float64)
+        own = tl.load(h + top + rows, mask=mine, other=1.0) * inverse_slope(DIM) / (unit * unit)
+        own = own.to(REAL).to(tl.float64)
         if PRODUCTS:
             if fits:
                 own = tl.load(doubles + top + rows, mask=mine, other=1.0)

@@ -85,7 +85,7 @@ def evaluate(
     described = (dim, z.dtype, precision, gradient, device)
     if blocks is None:
         blocks = chosen_blocks()
-    if blocks is None and os.environ.get(TUNE, "0") != "0":
+    if blocks is None and os.environ.get(TUNE, "0") in ("1", "true", "on", "yes"):
         arguments = (z, means, h, w, start, stop, precision, gradient)
         blocks = tune((*described, count.bit_length()), make_plan(*described), arguments)
     plan = make_plan(*described, blocks)

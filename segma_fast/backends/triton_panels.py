@@ -46,8 +46,9 @@ def set_head(head: Tensor, z: Tensor, means: Tensor, h: Tensor, coarse: bool) ->
     dim, step = z.shape[1], max(1, h.shape[0] // 256)
     sample = torch.cat([z[::step], means[::step]]).float()
     widths = torch.cat([h[: z.shape[0] : step], h[z.shape[0] :: step]])
-    centre = sample.median(0).values
-    size = (widths * ((2 * dim - 3) / 4) + (sample - centre).double().square().sum(1)).median()
+    centre = sample.sort(0).values[len(sample) // 2]  # a median would not count as deterministic
+    sizes = widths * ((2 * dim - 3) / 4) + (sample - centre).double().square().sum(1)
+    size = sizes.sort().values[len(sample) // 2]
     exponent = (torch.frexp(size).exponent - 1).div(2, rounding_mode="floor") - HEADROOM.value
     unit = torch.ldexp(torch.ones_like(size), exponent.clamp(-100, 100))
     if coarse:

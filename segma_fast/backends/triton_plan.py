@@ -20,7 +20,7 @@ HALVES = 36_000_000  # bytes of rounded sources in memory at once; what is more 
 SPLIT_FORCES = 16_000_000  # bytes of forces that splits of the sources may leave to be added
 MOST_SPLITS = 32
 SPAN = 4096  # sources of which sums stay in float32
-RESOLVED = {"highest": 2048.0, "high": 8192.0, "medium": 8192.0}  # greatest c|x|²/h that fp16 products may see
+RESOLVED = {"highest": 1024.0, "high": 8192.0, "medium": 8192.0}  # greatest c|x|²/h that fp16 products may see
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,7 +83,7 @@ def regions(singles, padded, BLOCK: tl.constexpr, WIDTH: tl.constexpr):
 
 @triton.jit
 def judge(numbers, blocks, total):
-    """Whether fp16 products can hold the cloud, and the size of the weights that are rounded to fp16, a power of two."""
+    """Whether fp16 products can hold the cloud, and the size of the weights rounded to fp16, a power of 2."""
     lanes = tl.arange(0, 256)
     heaviest = tl.zeros([256], tl.float32)
     size = tl.zeros([256], tl.float32)

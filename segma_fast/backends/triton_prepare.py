@@ -93,20 +93,25 @@ def _clear(tickets, counters):
 def lay_out(
     z, means, h, w, flat, tickets, m, total, padded, counters, DIM: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Coordinate by coordinate, then h/c (D = 1: h) and weights: (D + 2, padded), for one block of points."""
+    """Coordinate by coordinate, then h/c and weights: (D + 2, padded), for one block of points; and the unit."""
     block = tl.program_id(0)
+    columns = tl.arange(0, 8)
+    some = tl.load(row_pointers(z, means, _sampled(1, total, 3), m, DIM) + columns, mask=columns < DIM, other=0.0)
+    unit = _unit(_usual_size(z, means, h, some.to(tl.float32), total, m, columns, DIM))
     if block == 0:
         _clear(tickets, counters)
+        tl.store(flat + (DIM + 2) * padded.to(tl.int64), unit)
     rows = block * BLOCK + tl.arange(0, BLOCK)
     inside = rows < total
     start = row_pointers(z, means, rows, m, DIM)
     place = flat + rows
-    real = flat.dtype.element_ty
     for d in tl.static_range(DIM):
-        tl.store(place, tl.load(start + d, mask=inside, other=0.0).to(real))
+        tl.store(place, tl.load(start + d, mask=inside, other=0.0).to(tl.float32) * (1.0 / unit))
         place += padded.to(tl.int64)
-    tl.store(place, (tl.load(h + rows, mask=inside, other=1.0) * inverse_slope(DIM)).to(real))
-    tl.store(place + padded.to(tl.int64), tl.load(w + rows, mask=inside, other=0.0).to(real))
+    square = unit.to(tl.float64) * unit.to(tl.float64)
+    width = tl.load(h + rows, mask=inside, other=1.0) * inverse_slope(DIM) / square
+    tl.store(place, tl.where(inside, width, 1.0).to(tl.float32))
+    tl.store(place + padded.to(tl.int64), tl.load(w + rows, mask=inside, other=0.0).to(tl.float32))
 
 
 @triton.jit
@@ -127,6 +132,7 @@ def describe(
     tl.store(singles + 2 * padded + rows, sigma)
     near = tl.rsqrt(width.to(tl.float32))
     misfit = tl.where(norm <= LIMIT * width, 0.0, 1.0) + tl.where(norm <= LARGEST, 0.0, 2.0)
+    misfit += tl.where(width * (8 / LIMIT) <= far, 0.0, 2.0)  # so wide that all weights of its row would be tiny
     tl.store(numbers + block, tl.max(tl.abs(weight) * near * near * near, 0))
     tl.store(numbers + blocks + block, tl.sum(tl.abs(sigma), 0))
     tl.store(numbers + 2 * blocks + block, tl.sum(tl.where(inside, misfit, 0.0), 0))
