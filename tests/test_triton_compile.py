@@ -50,7 +50,7 @@ def wanted() -> list[Job]:
                     jobs += [Job("pairs", architecture, width, *v) for v in (variants if ALL else variants[:1])]
         if main or ALL:
             jobs += [Job("prepare", architecture, width) for width in (WIDTHS if ALL else (64, 256))]
-            jobs += [Job("pairs", architecture, dim) for dim in (1, 2, 3, 8)[0 if ALL else 2 :]]
+            jobs += [Job("pairs", architecture, dim) for dim in ((1, 2, 3, 8) if ALL else (1, 3, 8))]
             jobs += [Job("pairs", architecture, 24, "float64"), Job("lay_out", architecture, 8)]
     jobs += [Job("pairs", 90, 50, split=True), Job("pairs", 90, 20, "bfloat16")]
     return sorted(jobs, key=lambda job: (job.kernel, -job.dim))  # long ones first

@@ -75,7 +75,7 @@ def choose_blocks(
         capability: CUDA's compute capability, (0, 0) for other devices.
     """
     if kind == "many":
-        return Blocks(16, 64, 2, 1)
+        return Blocks(16, 64, 8 if width == 1 else 2, 1)  # the exponential of one dimension needs registers
     if kind == "differences":
         return Blocks(16, 128 if width <= 3 else 64, 4, 1)
     roomy = capability[0] >= 9 or capability == (8, 0)
