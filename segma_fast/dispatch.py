@@ -6,6 +6,7 @@ To add a backend: declare its operators (``segma_fast.operators``) and add an en
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -63,7 +64,14 @@ def _no_triton_for(device: torch.device, dtype: torch.dtype, dim: int) -> str | 
         return f"it has no kernel for {device.type} tensors"
     if device.type == "cuda" and torch.version.cuda and torch.cuda.get_device_capability(device) < (8, 0):
         return "it needs a GPU of compute capability 8.0 or later"
-    return None
+    return _without_compiler()
+
+
+@cache
+def _without_compiler() -> str | None:
+    if os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"):
+        return None
+    return "Triton builds its launcher with a C compiler, and found neither CC nor gcc nor clang"
 
 
 # Best first: "auto" takes the first that can serve the call.

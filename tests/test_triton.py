@@ -214,3 +214,23 @@ def test_the_cpu_is_served_on_request_only(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("TRITON_INTERPRET")
     with pytest.raises(ValueError, match="TRITON_INTERPRET=1"):
         dispatch.choose_backend("triton", cpu, torch.float32, 10)
+
+
+def test_what_a_gpu_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which backend "auto" takes for CUDA tensors, and why not this one: asked without a GPU."""
+    gpu = torch.device("cuda", 0)
+    for variable, value in (("version.cuda", "13.0"), ("cuda.get_device_capability", lambda device: (9, 0))):
+        monkeypatch.setattr(f"torch.{variable}", value)
+    monkeypatch.setenv("CC", "cc")
+    dispatch._without_compiler.cache_clear()
+    assert dispatch.choose_backend("auto", gpu, torch.float32, 10) == "triton"
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (7, 5))
+    assert dispatch.choose_backend("auto", gpu, torch.float32, 10) == "chunked"
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (9, 0))
+    monkeypatch.delenv("CC")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    dispatch._without_compiler.cache_clear()
+    assert dispatch.choose_backend("auto", gpu, torch.float32, 10) == "chunked"
+    with pytest.raises(ValueError, match="C compiler"):
+        dispatch.choose_backend("triton", gpu, torch.float32, 10)
+    dispatch._without_compiler.cache_clear()
