@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from segma_fast.backends.triton_differences import by_differences, by_many_differences
-from segma_fast.backends.triton_points import inverse_slope, judge, regions, tile
+from segma_fast.backends.triton_points import LEAST, inverse_slope, judge, regions, tile
 from segma_fast.backends.triton_products import by_products
 
 INV_SQRT_PI = tl.constexpr(0.5641895835477563)
@@ -112,7 +112,7 @@ def pairs(
         if DIFFERENCES:
             unit = tl.load(singles + (DIM + 2) * padded.to(tl.int64)).to(tl.float64)
         own = tl.load(h + top + rows, mask=mine, other=1.0) * inverse_slope(DIM) / (unit * unit)
-        own = own.to(REAL).to(tl.float64)
+        own = tl.where(own >= LEAST, own.to(REAL).to(tl.float64), own)
         if PRODUCTS:
             if fits:
                 own = tl.load(doubles + top + rows, mask=mine, other=1.0)

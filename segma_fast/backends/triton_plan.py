@@ -72,7 +72,7 @@ def make_plan(
         blocks = blocks if not interpreted else Blocks(128, 512, 1, 1)
     options = {
         "DIM": dim, "WIDTH": width, "ROWS": blocks.rows, "COLUMNS": blocks.columns, "BLOCK": block, "SPAN": SPAN,
-        "SLICE": min(512 if interpreted else 32, triton.next_power_of_2(max(16, dim))),
+        "SLICE": min(512 if interpreted else 16, triton.next_power_of_2(max(16, dim))),
         "FEW": 128 if interpreted else 16, "MANY": 512 if interpreted else 128, "PRODUCTS": products,
         "PANELS": panels, "DIFFERENCES": differences, "LOW": low, "LOW_WEIGHTS": low_weights, "GRADIENT": gradient,
         "REAL": tl.float32 if single else tl.float64, "num_warps": blocks.warps, "num_stages": blocks.stages,

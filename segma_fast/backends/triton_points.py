@@ -8,6 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+LEAST = tl.constexpr(1e-25)  # width of a pair, in squared units, whose r³ float32 holds
 HEAVIEST = tl.constexpr(49152.0)  # of the weights that are rounded to fp16
 SPREAD = tl.constexpr(5e7)  # of their sizes: at 49152 / 5e7 = 1e-3 fp16 still has 11 bits
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from segma_fast.backends.triton_points import far_scale, inverse_slope, load_points, regions, row_pointers, split
+from segma_fast.backends.triton_points import LEAST, far_scale, inverse_slope, load_points, regions, row_pointers, split
 
 SAMPLE = tl.constexpr(16)  # points from which the unit of length is taken
 HEADROOM = tl.constexpr(5)  # a point at a usual distance from the centre is about 2^5 units away from it
@@ -19,9 +19,9 @@ LARGEST = tl.constexpr(3.6e9)  # squared distance from the centre that fp16 coor
 
 
 @triton.jit
-def _sampled(i, total, count):
-    """Row of the i-th of ``count`` points spread over the cloud."""
-    return ((i * total.to(tl.int64)) // count).to(tl.int32)
+def _sampled(i, total):
+    """Row of the i-th point of a sample: in steps of the golden ratio, which meet no period of the data."""
+    return ((((i * 40503) & 65535) * total.to(tl.int64)) >> 16).to(tl.int32)
 
 
 @triton.jit
@@ -41,7 +41,7 @@ def _centre(z, means, total, m, columns, dim: tl.constexpr, GROUPS: tl.constexpr
     group = 4 * tl.arange(0, GROUPS)
     points = ()
     for i in tl.static_range(4):
-        rows = _sampled(group + i, total, 4 * GROUPS)
+        rows = _sampled(group + i, total)
         points = points + (load_points(z, means, rows, total, m, columns, dim).to(tl.float32),)
     middles = _middle(points[0], points[1], points[2], points[3])
     least = tl.min(middles, 0)
@@ -53,15 +53,21 @@ def _centre(z, means, total, m, columns, dim: tl.constexpr, GROUPS: tl.constexpr
 
 
 @triton.jit
+def _median(size):
+    """The upper of the two middle ones of ``SAMPLE`` numbers."""
+    order = tl.arange(0, SAMPLE)
+    before = (size[None, :] < size[:, None]) | ((size[None, :] == size[:, None]) & (order[None, :] < order[:, None]))
+    return tl.sum(tl.where(tl.sum(before.to(tl.int32), 1) == SAMPLE // 2, size, 0.0), 0)
+
+
+@triton.jit
 def _usual_size(z, means, h, centre, total, m, columns, dim: tl.constexpr):
     """``h/c + |x - centre|²`` of the median of the sample."""
     order = tl.arange(0, SAMPLE)
-    rows = _sampled(order, total, SAMPLE)
+    rows = _sampled(order, total)
     x = load_points(z, means, rows, total, m, columns, dim).to(tl.float32) - centre[None, :]
     x = tl.where(columns[None, :] < dim, x, 0.0).to(tl.float64)
-    size = tl.load(h + rows) * inverse_slope(dim) + tl.sum(x * x, 1)
-    before = (size[None, :] < size[:, None]) | ((size[None, :] == size[:, None]) & (order[None, :] < order[:, None]))
-    return tl.sum(tl.where(tl.sum(before.to(tl.int32), 1) == SAMPLE // 2, size, 0.0), 0)
+    return _median(tl.load(h + rows) * inverse_slope(dim) + tl.sum(x * x, 1))
 
 
 @triton.jit
@@ -96,8 +102,11 @@ def lay_out(
     """Coordinate by coordinate, then h/c and weights: (D + 2, padded), for one block of points; and the unit."""
     block = tl.program_id(0)
     columns = tl.arange(0, 8)
-    some = tl.load(row_pointers(z, means, _sampled(1, total, 3), m, DIM) + columns, mask=columns < DIM, other=0.0)
-    unit = _unit(_usual_size(z, means, h, some.to(tl.float32), total, m, columns, DIM))
+    order = tl.arange(0, SAMPLE)
+    some = load_points(z, means, _sampled(order, total), total, m, columns, DIM).to(tl.float64)
+    others = load_points(z, means, _sampled((order + 1) % SAMPLE, total), total, m, columns, DIM)
+    gap = some - others.to(tl.float64)
+    unit = _unit(_median(tl.load(h + _sampled(order, total)) * inverse_slope(DIM) + tl.sum(gap * gap, 1)))
     if block == 0:
         _clear(tickets, counters)
         tl.store(flat + (DIM + 2) * padded.to(tl.int64), unit)
@@ -110,7 +119,7 @@ def lay_out(
         place += padded.to(tl.int64)
     square = unit.to(tl.float64) * unit.to(tl.float64)
     width = tl.load(h + rows, mask=inside, other=1.0) * inverse_slope(DIM) / square
-    tl.store(place, tl.where(inside, width, 1.0).to(tl.float32))
+    tl.store(place, tl.maximum(tl.where(inside, width, 1.0), LEAST).to(tl.float32))
     tl.store(place + padded.to(tl.int64), tl.load(w + rows, mask=inside, other=0.0).to(tl.float32))
 
 
