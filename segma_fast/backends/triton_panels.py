@@ -16,7 +16,8 @@ from torch import Tensor
 from segma_fast.backends.triton_panel_kernels import add_forces, prepare_panel, weigh
 from segma_fast.backends.triton_prepare import HEADROOM, coarseness
 
-ROWS, SOURCES = 2048, 24_000_000  # rows of a panel at most, and bytes of prepared sources
+ROWS, COLUMNS = 1536, 2560  # of a panel at most
+SOURCES = 16_000_000  # bytes of rounded sources, and of rounded rows: with all else, about 64 MB
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ def fill(
         prepare_panel[(count,)](*cloud, halves, *vectors, first, DESCRIBE=False, **options)
         return halves[: last - first]
 
-    chunk = max(256, SOURCES // (2 * wide) // 256 * 256)
-    tall = min(ROWS, max(256, ROWS * 1024 // pitch // 256 * 256))
+    most = max(256, SOURCES // (2 * wide) // 128 * 128)
+    chunk, tall = min(most, COLUMNS), min(most, ROWS)
     middle = min(max(m, start), stop)
     parts = [(z, dz, start, middle, 0), (means, dmeans, middle, stop, m)]
     for first in range(0, total, chunk):
