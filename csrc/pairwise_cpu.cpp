@@ -2,21 +2,18 @@
 #include "pairwise_cpu.h"
 
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/tensor.h>
 
 #include <cmath>
 #include <limits>
 #include <string>
 #include <tuple>
 
+#include "arguments.h"
 #include "centre.h"
 #include "evaluation.h"
 
 namespace segma {
 namespace {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
 
 constexpr double RESOLVED_BY_PRODUCTS = 300;         // greatest |x|^2 / (h/c) for products of float32 points
 constexpr double RESOLVED_BY_DIFFERENCES = 1e5;      // and for their differences
@@ -115,40 +112,10 @@ void evaluate_line(const Path& path, const Input& input, Output& output) {
   }
 }
 
-Kind kind_of(const Tensor& points) {
-  switch (points.scalar_type()) {
-    case ScalarType::Half:
-      return Kind::half;
-    case ScalarType::BFloat16:
-      return Kind::bfloat16;
-    case ScalarType::Float:
-      return Kind::float32;
-    case ScalarType::Double:
-      return Kind::float64;
-    default:
-      break;
-  }
-  STD_TORCH_CHECK(false, "points must be half, bfloat16, float32 or float64");
-  return Kind::float32;
-}
-
 Input check(const Tensor& z, const Tensor& means, const Tensor& h, const Tensor& w, int64_t start, int64_t stop) {
-  STD_TORCH_CHECK(z.dim() == 2 && means.dim() == 2 && z.size(1) == means.size(1) && z.size(1) > 0,
-                  "z and means must have shapes (m, D) and (K, D)");
-  STD_TORCH_CHECK(z.scalar_type() == means.scalar_type(), "z and means must have one dtype");
-  const int64_t rows = z.size(0) + means.size(0);
-  for (const Tensor* vector : {&h, &w}) {
-    STD_TORCH_CHECK(vector->dim() == 1 && vector->size(0) == rows && vector->scalar_type() == ScalarType::Double,
-                    "h and w must be float64 vectors of ", rows, " elements, one a point");
-  }
-  for (const Tensor* tensor : {&z, &means, &h, &w}) {
-    STD_TORCH_CHECK(tensor->is_contiguous() && tensor->is_cpu(), "z, means, h and w must be contiguous CPU tensors");
-  }
-  STD_TORCH_CHECK(0 <= start && start <= stop && stop <= rows, "rows ", start, ":", stop, " are not within 0:", rows);
-  return {{z.const_data_ptr(), means.const_data_ptr(), z.size(0), rows, z.size(1), kind_of(z)},
-          static_cast<const double*>(h.const_data_ptr()),
-          static_cast<const double*>(w.const_data_ptr()),
-          start,
+  const Points points = check_cloud(z, means, h, w, start, stop);
+  STD_TORCH_CHECK(z.is_cpu(), "z, means, h and w must be CPU tensors");
+  return {points, static_cast<const double*>(h.const_data_ptr()), static_cast<const double*>(w.const_data_ptr()), start,
           stop};
 }
 
@@ -168,21 +135,9 @@ void fill(const Input& input, Output& output) {
   if (input.start == 0 && input.stop == input.points.rows && output.energy < 0) output.energy = 0;  // rounding
 }
 
-// A contiguous tensor on the CPU, without the way through the dispatcher.
-Tensor make_tensor(std::initializer_list<int64_t> sizes, ScalarType type) {
-  std::vector<int64_t> strides(sizes.size(), 1);
-  for (size_t i = sizes.size(); i-- > 1;) strides[i - 1] = strides[i] * sizes.begin()[i];
-  AtenTensorHandle handle;
-  TORCH_ERROR_CODE_CHECK(
-      aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.begin(), strides.data(),
-                               type == ScalarType::Double ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32(),
-                               aoti_torch_device_type_cpu(), 0, &handle));
-  return Tensor(handle);
-}
-
 Tensor native_energy(const Tensor& z, const Tensor& means, const Tensor& h, const Tensor& w, int64_t start,
                      int64_t stop, std::string) {
-  Tensor energy = make_tensor({}, ScalarType::Double);
+  Tensor energy = make_tensor({}, ScalarType::Double, z);
   Output output{0, nullptr, nullptr, {}};
   fill(check(z, means, h, w, start, stop), output);
   *static_cast<double*>(energy.mutable_data_ptr()) = output.energy;
@@ -195,9 +150,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> native_gradient(const Tensor&
   const Input input = check(z, means, h, w, start, stop);
   const int64_t middle = std::max(start, std::min(stop, z.size(0)));
   const ScalarType type = input.points.kind == Kind::float64 ? ScalarType::Double : ScalarType::Float;
-  Tensor energy = make_tensor({}, ScalarType::Double);
-  Tensor dz = make_tensor({middle - start, z.size(1)}, type), dmeans = make_tensor({stop - middle, z.size(1)}, type);
-  Tensor dh = make_tensor({stop - start}, ScalarType::Double), dw = make_tensor({stop - start}, ScalarType::Double);
+  Tensor energy = make_tensor({}, ScalarType::Double, z);
+  Tensor dz = make_tensor({middle - start, z.size(1)}, type, z);
+  Tensor dmeans = make_tensor({stop - middle, z.size(1)}, type, z);
+  Tensor dh = make_tensor({stop - start}, ScalarType::Double, z), dw = make_tensor({stop - start}, ScalarType::Double, z);
   Output output{0,
                 static_cast<double*>(dh.mutable_data_ptr()),
                 static_cast<double*>(dw.mutable_data_ptr()),

@@ -4,16 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "points.h"
+
 namespace segma {
-
-enum class Kind { half, bfloat16, float32, float64 };
-
-// The points as the caller holds them: the rows of `first`, then those of `second`.
-struct Points {
-  const void *first, *second;
-  int64_t first_rows, rows, dim;
-  Kind kind;
-};
 
 // How the scores |x_a - x_b|^2 are made: from products of centred points, or from their differences.
 enum class Scores { products, differences };

@@ -1,0 +1,255 @@
+// Pairs without matrix units, in float32 or float64, coordinate by coordinate: by products of what `prepare` centred, or
+// by differences of the points as they are, which no offset and no size spoils. Any number of dimensions.
+//
+// A team holds 64 rows and takes 64 sources at a time; a thread holds 8 rows and 4 sources, or 8 rows and some
+// coordinates of the forces, which wait in memory from tile to tile.
+#pragma once
+
+#include "cuda_finish.h"
+#include "cuda_fragment.h"
+
+namespace segma::cuda {
+
+constexpr int DENSE_COLUMNS = 64, DEPTH = 16;  // sources, and coordinates at once for the scores
+
+template <class Real>
+struct DenseRoom {
+  static constexpr int PITCH = 68;  // rows stay aligned to four numbers, and do not begin in one bank
+  union {
+    struct {
+      alignas(16) Real rows[DEPTH][PITCH], sources[DEPTH][PITCH];
+    } scores;
+    alignas(16) Real points[DENSE_COLUMNS][PITCH];  // of the sources, for the forces
+  };
+  alignas(16) Real weights[DENSE_COLUMNS][PITCH];  // of the pairs: [source][row]
+};
+
+template <class Real>
+struct Four {
+  alignas(16) Real x[4];
+};
+
+template <class Real>
+SEGMA_DEVICE Four<Real> four(const Real* place) {
+  return *reinterpret_cast<const Four<Real>*>(place);
+}
+
+// Sums of many numbers over the tiles.
+template <class Real>
+struct Total {
+  LongSum sum;
+  SEGMA_DEVICE void add(Real x) { sum.add(x); }
+  SEGMA_DEVICE double value() const { return sum.value(); }
+};
+template <>
+struct Total<double> {
+  double sum = 0;
+  SEGMA_DEVICE void add(double x) { sum += x; }
+  SEGMA_DEVICE double value() const { return sum; }
+};
+
+// Over the 16 threads that share eight rows.
+template <class Real>
+SEGMA_DEVICE Real sum_of_row(Real x) {
+  for (int step = 1; step < 16; step *= 2) x += gpu::shuffle_xor(x, step);
+  return x;
+}
+
+// A coordinate as the pairs see it: centred and in units, or as it is.
+template <class Real, bool DIFFERENCES>
+SEGMA_DEVICE Real coordinate(const Work& work, int64_t row, int d, Real inverse_unit) {
+  const Real x = work.cloud.at<Real>(row, d);
+  return DIFFERENCES ? x : (x - static_cast<Real>(work.singles.centre()[d])) * inverse_unit;
+}
+
+// Scores of 8 rows and 4 sources: products, or squared distances.
+template <class Real, bool DIFFERENCES>
+SEGMA_DEVICE void dense_scores(const Work& work, const RowBlock& rows, int team, int64_t column, DenseRoom<Real>& room,
+                               Real inverse_unit, Real (&scores)[8][4]) {
+  const int mine = gpu::thread() % TEAM, y = mine / 16 * 8, x = mine % 16;
+  for (int begin = 0; begin < work.cloud.dim; begin += DEPTH) {
+    const int depth = work.cloud.dim - begin < DEPTH ? work.cloud.dim - begin : DEPTH;
+    for (int i = mine / 16; i < TEAM_ROWS; i += TEAM / 16) {
+      const int row = team * TEAM_ROWS + i;
+      const bool wanted = x < depth;
+      room.scores.rows[x][i] = wanted && row < rows.count
+                                   ? coordinate<Real, DIFFERENCES>(work, rows.top + row, begin + x, inverse_unit)
+                                   : Real(0);
+      room.scores.sources[x][i] = wanted && column + i < work.cloud.total
+                                      ? coordinate<Real, DIFFERENCES>(work, column + i, begin + x, inverse_unit)
+                                      : Real(0);
+    }
+    gpu::barrier(team + 1, TEAM);
+    for (int k = 0; k < depth; ++k) {
+      const Four<Real> low = four(&room.scores.rows[k][y]), high = four(&room.scores.rows[k][y + 4]);
+      Real sources[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) sources[j] = room.scores.sources[k][x + 16 * j];
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        const Real a = i < 4 ? low.x[i % 4] : high.x[i % 4];
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          const Real gap = sources[j] - a;
+          scores[i][j] += DIFFERENCES ? gap * gap : a * sources[j];
+        }
+      }
+    }
+    gpu::barrier(team + 1, TEAM);
+  }
+}
+
+// Forces of 8 rows in `EACH` coordinates, from the weights of a tile; to memory.
+template <class Real, bool DIFFERENCES, int EACH>
+SEGMA_DEVICE void dense_forces(const Work& work, const RowBlock& rows, const Found<Real>& found, int team,
+                               int64_t column, DenseRoom<Real>& room, Real inverse_unit, const Real (&mass)[8],
+                               bool more) {
+  const int mine = gpu::thread() % TEAM, y = mine / 16 * 8, x = mine % 16, dim = work.cloud.dim;
+  constexpr int WIDE = 16 * EACH;
+  for (int begin = 0; begin < dim; begin += WIDE) {
+    for (int i = mine / WIDE; i < DENSE_COLUMNS; i += TEAM / WIDE) {
+      const int d = begin + mine % WIDE;
+      const bool wanted = d < dim && column + i < work.cloud.total;
+      room.points[i][mine % WIDE] =
+          wanted ? coordinate<Real, DIFFERENCES>(work, column + i, d, inverse_unit) : Real(0);
+    }
+    Real own[8][EACH], forces[8][EACH] = {};
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int row = team * TEAM_ROWS + y + i;
+#pragma unroll
+      for (int e = 0; e < EACH; ++e) {
+        const int d = begin + EACH * x + e;
+        const bool wanted = row < rows.count && d < dim;
+        own[i][e] = wanted ? coordinate<Real, DIFFERENCES>(work, rows.top + row, d, inverse_unit) : Real(0);
+      }
+    }
+    gpu::barrier(team + 1, TEAM);
+#pragma unroll 4
+    for (int b = 0; b < DENSE_COLUMNS; ++b) {
+      const Four<Real> low = four(&room.weights[b][y]), high = four(&room.weights[b][y + 4]);
+      Real source[EACH];
+#pragma unroll
+      for (int e = 0; e < EACH; ++e) source[e] = room.points[b][EACH * x + e];
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        const Real weight = i < 4 ? low.x[i % 4] : high.x[i % 4];
+#pragma unroll
+        for (int e = 0; e < EACH; ++e) {
+          forces[i][e] += weight * (DIFFERENCES ? source[e] - own[i][e] : source[e]);
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int row = team * TEAM_ROWS + y + i;
+#pragma unroll
+      for (int e = 0; e < EACH; ++e) {
+        const int d = begin + EACH * x + e;
+        if (row >= rows.count || d >= dim) continue;
+        Real& place = found.forces[int64_t(row) * dim + d];
+        const Real force = DIFFERENCES ? forces[i][e] : forces[i][e] - mass[i] * own[i][e];
+        place = more ? place + force : force;
+      }
+    }
+    gpu::barrier(team + 1, TEAM);
+  }
+}
+
+template <class Real, bool DIFFERENCES, int EACH, bool GRADIENT>
+SEGMA_DEVICE void by_coordinates(const Work& work, const RowBlock& rows, const Found<Real>& found,
+                                 const Sources& sources, char* memory) {
+  const int team = gpu::thread() / TEAM, mine = gpu::thread() % TEAM, y = mine / 16 * 8, x = mine % 16;
+  DenseRoom<Real>& room = reinterpret_cast<DenseRoom<Real>*>(memory)[team];
+  const Cloud& cloud = work.cloud;
+  const double wide = inverse_slope(cloud.dim);
+  const Real inverse_unit = DIFFERENCES ? Real(1) : Real(1) / static_cast<Real>(work.singles.unit());
+  Total<Real> u, q;  // of the row y + x, by the first eight threads of a row
+  Real lifted[8];
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const int row = team * TEAM_ROWS + y + i;
+    const bool inside = row < rows.count;
+    lifted[i] = !inside          ? Real(1)
+                : DIFFERENCES ? static_cast<Real>(cloud.h[rows.top + row] * wide)
+                              : static_cast<Real>(work.singles.lifted()[rows.top + row]);
+    // NaN where a coordinate is not finite, because such a pair has k = 0
+    Real finite = 0;
+    for (int d = x; DIFFERENCES && inside && d < cloud.dim; d += 16) {
+      finite += Real(0) * cloud.at<Real>(rows.top + row, d);
+    }
+    finite = sum_of_row(finite);
+    if (x == i) u.add(finite);
+  }
+  for (int64_t column = sources.first; column < sources.last; column += DENSE_COLUMNS) {
+    Real scores[8][4] = {};
+    dense_scores<Real, DIFFERENCES>(work, rows, team, column, room, inverse_unit, scores);
+    const int64_t own = rows.top + team * TEAM_ROWS + y - column - x;  // column of the first row, from the thread's on
+    Real mass[8] = {}, potential[8] = {};
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const int64_t b = column + x + 16 * j;
+      const bool real = b < cloud.total && b < sources.last;
+      const Real weight = real ? static_cast<Real>(cloud.w[b]) : Real(0);
+      const Real other = !real         ? Real(1)
+                         : DIFFERENCES ? static_cast<Real>(cloud.h[b] * wide)
+                                       : static_cast<Real>(work.singles.lifted()[b]);
+      Four<Real> pulls[2];
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        const Real sum = lifted[i] + other;
+        Real r = gpu::inverse_root(DIFFERENCES ? sum + scores[i][j] : sum - 2 * scores[i][j]);
+        if (own + i == 16 * j) r = 0;
+        potential[i] += weight * r;
+        const Real pull = weight * (r * r * r);
+        mass[i] += pull;
+        pulls[i / 4].x[i % 4] = pull;
+      }
+      if (GRADIENT) {
+        for (int i = 0; i < 2; ++i) *reinterpret_cast<Four<Real>*>(&room.weights[x + 16 * j][y + 4 * i]) = pulls[i];
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      potential[i] = sum_of_row(potential[i]);
+      if (GRADIENT) mass[i] = sum_of_row(mass[i]);
+      if (x != i) continue;
+      u.add(potential[i]);
+      if (GRADIENT) q.add(mass[i]);
+    }
+    if constexpr (GRADIENT) {
+      dense_forces<Real, DIFFERENCES, EACH>(work, rows, found, team, column, room, inverse_unit, mass,
+                                            found.keep || column > sources.first);
+    }
+  }
+  const int row = team * TEAM_ROWS + y + x;
+  if (x < 8 && row < rows.count) found.add(row, u.value(), q.value(), found.keep);
+}
+
+constexpr size_t dense_bytes(int teams, bool twice) {
+  return teams * (twice ? sizeof(DenseRoom<double>) : sizeof(DenseRoom<float>));
+}
+
+// PREPARED_POINTS: `prepare` was launched, and may have found that products resolve the cloud.
+template <class Real, bool PREPARED_POINTS, int EACH, bool GRADIENT>
+__global__ void __launch_bounds__(256, sizeof(Real) == 4 ? 2 : 1) dense(const __grid_constant__ Work work) {
+  const int threads = work.teams * TEAM, block = gpu::block_x(), split = gpu::block_y();
+  char* memory = gpu::shared_memory();
+  struct Room {
+    FinishRoom finish;
+    float judging[3 * 8];
+  };
+  Room& room = *reinterpret_cast<Room*>(memory);
+  memory += (sizeof(Room) + 15) / 16 * 16;
+  const RowBlock rows = RowBlock::of<Real>(work, block, work.teams * TEAM_ROWS);
+  const Found<Real> found = Found<Real>::of(work, rows, split);
+  const Sources sources = Sources::of(work, split);
+  const bool fits = PREPARED_POINTS && judge(work, room.judging, threads).fits;
+  if constexpr (PREPARED_POINTS) {
+    if (fits) by_coordinates<Real, false, EACH, GRADIENT>(work, rows, found, sources, memory);
+  }
+  if (!fits) by_coordinates<Real, true, EACH, GRADIENT>(work, rows, found, sources, memory);
+  finish_found<Real, GRADIENT>(work, rows, block, fits, room.finish);
+}
+
+}  // namespace segma::cuda

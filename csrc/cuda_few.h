@@ -1,0 +1,116 @@
+// Pairs of points of few dimensions, by differences: a thread has a row, and all threads of a block pass over the sources.
+#pragma once
+
+#include "cuda_finish.h"
+#include "cuda_prepare.h"
+
+namespace segma::cuda {
+
+constexpr int FEW_DIMENSIONS = 8;
+constexpr int FEW_TEAMS = 2, FEW_ROWS = FEW_TEAMS * TEAM;  // and sources at once
+
+struct alignas(16) FewRoom {
+  FinishRoom finish;
+  double sizes[SAMPLE];
+};
+
+// The unit of length: from gaps between points of a sample, because few dimensions have no usual distance.
+template <int DIM>
+SEGMA_DEVICE float few_unit(const Cloud& cloud, double* sizes) {
+  if (gpu::thread() < SAMPLE) {
+    const int64_t row = sampled(gpu::thread(), cloud.total), other = sampled((gpu::thread() + 1) % SAMPLE, cloud.total);
+    double size = cloud.h[row] * inverse_slope(DIM);
+    for (int d = 0; d < DIM; ++d) {
+      const double gap = cloud.at<double>(row, d) - cloud.at<double>(other, d);
+      size += gap * gap;
+    }
+    sizes[gpu::thread()] = size;
+  }
+  gpu::barrier(0, FEW_ROWS);
+  return unit_for(median(sizes));
+}
+
+// r, r^3 (-2 dk/dt) and the same for widths, from t = |a - b|^2 and h/c; in one dimension h and the exact form.
+template <class Real, int DIM>
+SEGMA_DEVICE void few_profile(Real t, Real h, Real& r, Real& pull, Real& widen) {
+  if (DIM == 1) {
+    const Real s = t / h < Real(1e4) ? t / h : Real(1e4), inverse = Real(1) / h;
+    r = sqrt(inverse) * exp(-s);
+    pull = 2 * r * inverse;
+    widen = r * inverse * (1 - 2 * s);
+  } else {
+    r = gpu::inverse_root(h + t);
+    pull = widen = r * r * r;
+  }
+}
+
+// Arithmetic in Real, results in Stored. One dimension is taken as it is, in double.
+template <class Real, class Stored, int DIM, bool GRADIENT>
+__global__ void __launch_bounds__(FEW_ROWS) few(const __grid_constant__ Work work) {
+  const Cloud& cloud = work.cloud;
+  const int block = gpu::block_x(), split = gpu::block_y(), mine = gpu::thread();
+  FewRoom& room = *reinterpret_cast<FewRoom*>(gpu::shared_memory());
+  Real(*points)[DIM + 2] = reinterpret_cast<Real(*)[DIM + 2]>(&room + 1);  // coordinates, h/c and weight of a source
+  const RowBlock rows = RowBlock::of<Stored>(work, block, FEW_ROWS);
+  const Found<Stored> found = Found<Stored>::of(work, rows, split);
+  const Sources sources = Sources::of(work, split);
+  const Real unit = DIM == 1 ? Real(1) : static_cast<Real>(few_unit<DIM>(cloud, room.sizes)), inverse = 1 / unit;
+  const double wide = inverse_slope(DIM) / (static_cast<double>(unit) * unit);
+  const auto width = [&](int64_t row) {
+    const double exact = cloud.h[row] * wide;
+    return DIM == 1 || exact > LEAST ? static_cast<Real>(exact) : static_cast<Real>(LEAST);
+  };
+
+  const bool inside = mine < rows.count;
+  const int64_t own = rows.top + mine;
+  double u = 0, q = 0, forces[DIM] = {};  // u is NaN where a coordinate is not finite: such a pair has k = 0
+  Real x[DIM], h = 1;
+  for (int d = 0; d < DIM; ++d) {
+    x[d] = inside ? cloud.at<Real>(own, d) * inverse : Real(0);
+    u += Real(0) * x[d];
+  }
+  if (inside) h = width(own);
+  for (int64_t column = sources.first; column < sources.last; column += FEW_ROWS) {
+    const int64_t source = column + mine;
+    const bool real = source < sources.last && source < cloud.total;
+    gpu::barrier(0, FEW_ROWS);
+    for (int d = 0; d < DIM; ++d) points[mine][d] = real ? cloud.at<Real>(source, d) * inverse : Real(0);
+    points[mine][DIM] = real ? width(source) : Real(1);
+    points[mine][DIM + 1] = real ? static_cast<Real>(cloud.w[source]) : Real(0);
+    gpu::barrier(0, FEW_ROWS);
+    Real u_tile = 0, q_tile = 0, pulls[DIM] = {};
+    const int64_t same = own - column;
+#pragma unroll 4
+    for (int b = 0; b < FEW_ROWS; ++b) {
+      const Real* other = points[b];
+      Real t = 0, gaps[DIM], r, pull, widen;
+#pragma unroll
+      for (int d = 0; d < DIM; ++d) {
+        gaps[d] = other[d] - x[d];
+        t += gaps[d] * gaps[d];
+      }
+      few_profile<Real, DIM>(t, h + other[DIM], r, pull, widen);
+      const Real weight = b == same ? Real(0) : other[DIM + 1];
+      u_tile += weight * r;
+      if (!GRADIENT) continue;
+      q_tile += weight * widen;
+      pull *= weight;
+#pragma unroll
+      for (int d = 0; d < DIM; ++d) pulls[d] += pull * gaps[d];
+    }
+    u += u_tile;
+    q += q_tile;
+    for (int d = 0; d < DIM; ++d) forces[d] += pulls[d];
+  }
+  if (inside) {
+    found.add(mine, u, q, found.keep);
+    for (int d = 0; GRADIENT && d < DIM; ++d) {
+      Stored& place = found.forces[int64_t(mine) * DIM + d];
+      place = static_cast<Stored>(found.keep ? place + forces[d] : forces[d]);
+    }
+  }
+  finish<Real, Stored, GRADIENT>(work, rows, block, unit, room.finish,
+                                 [&](int64_t row) { return rounded_width<Real>(cloud.h[row] * wide); });
+}
+
+}  // namespace segma::cuda

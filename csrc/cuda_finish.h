@@ -1,0 +1,101 @@
+// The end of a block of rows: the last of its splits adds what all found, and the last block of all adds the energy.
+#pragma once
+
+#include "cuda_cloud.h"
+
+namespace segma::cuda {
+
+constexpr int FINISHERS = 256;     // threads of a block that take part, at most; 128 for each team
+constexpr int FINISH_BARRIER = 4;  // theirs
+
+struct FinishRoom {
+  double pull[FINISHERS], sum[FINISHERS / 32];
+  int before;
+};
+
+// How many blocks came here before this one; what they wrote before can be read with `load_fresh`.
+SEGMA_DEVICE int arrive_at_counter(int* counter, FinishRoom& room, int threads) {
+  gpu::barrier(FINISH_BARRIER, threads);
+  if (gpu::thread() == 0) room.before = gpu::count_up(counter);
+  gpu::barrier(FINISH_BARRIER, threads);
+  return room.before;
+}
+
+// The sum over all finishers, for the first of them.
+SEGMA_DEVICE double sum_of_block(double x, FinishRoom& room, int threads) {
+  x = sum_of_lanes(x, 32);
+  if (gpu::thread() % 32 == 0) room.sum[gpu::thread() / 32] = x;
+  gpu::barrier(FINISH_BARRIER, threads);
+  double sum = 0;
+  for (int i = 0; i < threads / 32; ++i) sum += room.sum[i];
+  return sum;
+}
+
+// A width as its pairs hold it; k_aa of one that is too small for that stays exact.
+template <class Real>
+SEGMA_DEVICE double rounded_width(double width) {
+  return width >= LEAST ? static_cast<double>(static_cast<Real>(width)) : width;
+}
+
+// Writes gradients of the rows and, in the last block, the energy. `own` gives h/c of a row in squares of `unit`, as its
+// pairs see it, in the arithmetic of Real. Factors: kernel_profile.h.
+template <class Real, class Stored, bool GRADIENT, class Own>
+SEGMA_DEVICE void finish(const Work& work, const RowBlock& rows, int block, double unit, FinishRoom& room, Own own) {
+  if (!work.last) return;
+  const int threads = work.teams * TEAM;
+  if (work.splits > 1 && arrive_at_counter(&work.tickets[block], room, threads) != work.splits - 1) return;
+  const int thread = gpu::thread(), dim = work.cloud.dim;
+  const int64_t all = work.stop - work.start;
+  const double wide = inverse_slope(dim) / (unit * unit);
+  const double factor = sqrt(inverse_slope(dim)) * INV_SQRT_PI / unit;
+  gpu::barrier(FINISH_BARRIER, threads);
+  double part = 0;
+  if (thread < rows.count) {
+    double u = 0, q = 0;
+    for (int split = 0; split < work.splits; ++split) {
+      u += gpu::load_fresh(&work.u_sums[split * all + rows.local + thread]);
+      q += gpu::load_fresh(&work.q_sums[split * all + rows.local + thread]);
+    }
+    const double weight = static_cast<Real>(work.cloud.w[rows.top + thread]);
+    const double root = 1.0 / sqrt(2.0 * own(rows.top + thread));
+    u += weight * root;
+    part = weight * u * factor;
+    if (GRADIENT) {
+      work.dw[rows.local + thread] = 2.0 * factor * u;
+      work.dh[rows.local + thread] = -factor * wide * weight * (q + weight * root * root * root);
+      room.pull[thread] = 2.0 * factor / unit * weight;
+    }
+  }
+  const double sum = sum_of_block(part, room, threads);
+  if (GRADIENT) {
+    Stored* results = static_cast<Stored*>(rows.results);
+    const Stored* forces = static_cast<const Stored*>(work.forces) + rows.local * dim;
+    for (int64_t i = thread; i < int64_t(rows.count) * dim; i += threads) {
+      double force = 0;
+      if (work.splits > 1) {
+        for (int split = 0; split < work.splits; ++split) force += gpu::load_fresh(&forces[split * all * dim + i]);
+      } else {
+        force = results[i];
+      }
+      results[i] = static_cast<Stored>(force * room.pull[i / dim]);
+    }
+  }
+  if (thread == 0) work.parts[block] = sum;
+  const int blocks = gpu::blocks_x();
+  if (arrive_at_counter(&work.tickets[blocks], room, threads) != blocks - 1) return;
+  double energy = 0;
+  for (int i = thread; i < blocks; i += threads) energy += gpu::load_fresh(&work.parts[i]);
+  energy = sum_of_block(energy, room, threads);
+  if (thread == 0) *work.energy = work.whole && energy < 0.0 ? 0.0 : energy;
+}
+
+// The same for rows whose pairs were taken in the units of `prepare`, or as the points are.
+template <class Real, bool GRADIENT>
+SEGMA_DEVICE void finish_found(const Work& work, const RowBlock& rows, int block, bool in_units, FinishRoom& room) {
+  const double unit = in_units ? static_cast<double>(work.singles.unit()) : 1.0;
+  finish<Real, Real, GRADIENT>(work, rows, block, unit, room, [&](int64_t row) {
+    return in_units ? work.widths[row] : rounded_width<Real>(work.cloud.h[row] * inverse_slope(work.cloud.dim));
+  });
+}
+
+}  // namespace segma::cuda

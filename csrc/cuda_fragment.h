@@ -1,0 +1,190 @@
+// Pairs on the way between two matrix products, where both engines (mma.sync and wgmma) hold them alike.
+//
+// A warp holds 16 rows: its lane has rows lane / 4 and lane / 4 + 8, and of every eight columns the two from
+// lane % 4 * 2 on. Scores x_a x_b come in; out go P_ab = w_b r^3 - a_a w_b s_b in fp16, as the first operand of the next
+// product takes them, and the sums of every row.
+#pragma once
+
+#include "cuda_prepare.h"
+
+namespace segma::cuda {
+
+constexpr float HEAVIEST = 49152.0f;  // of the weights that are rounded to fp16
+constexpr float SPREAD = 5e7f;        // of their sizes: at 49152 / 5e7 = 1e-3 fp16 still has 11 bits
+
+// Whether products can hold the cloud, and the size of the weights rounded to fp16, a power of 2.
+struct Judgement {
+  bool fits;
+  float scale;
+};
+
+// For all threads of a block; `room` holds three numbers of each of its warps.
+SEGMA_DEVICE Judgement judge(const Work& work, float* room, int threads) {
+  float most = 0, size = 0, misfits = 0;
+  for (int i = gpu::thread(); i < work.singles.blocks(); i += threads) {
+    most = fmaxf(most, work.singles.numbers(0)[i]);
+    size += work.singles.numbers(1)[i];
+    misfits += work.singles.numbers(2)[i];
+  }
+  for (int step = 1; step < 32; step *= 2) {
+    most = fmaxf(most, gpu::shuffle_xor(most, step));
+    size += gpu::shuffle_xor(size, step);
+    misfits += gpu::shuffle_xor(misfits, step);
+  }
+  const int warp = gpu::thread() / 32;
+  if (gpu::thread() % 32 == 0) room[3 * warp] = most, room[3 * warp + 1] = size, room[3 * warp + 2] = misfits;
+  gpu::barrier(0, threads);
+  for (int i = 0; i < threads / 32; ++i) {
+    most = i == 0 ? room[0] : fmaxf(most, room[3 * i]);
+    size = i == 0 ? room[1] : size + room[3 * i + 1];
+    misfits = i == 0 ? room[2] : misfits + room[3 * i + 2];
+  }
+  gpu::barrier(0, threads);
+  const float usual = size / static_cast<float>(work.cloud.total);
+  const int exponent = static_cast<int>(gpu::bits_as<uint32_t>(fmaxf(most / HEAVIEST, usual)) >> 23) + 1;
+  return {misfits < 2.0f && most <= usual * SPREAD, power_of_two((exponent < 254 ? exponent : 254) - 127)};
+}
+
+// A tile's columns in shared memory: l, then weights, then w s.
+struct Columns {
+  const float* numbers;
+  int count;
+};
+
+// The two rows of a lane.
+struct RowSums {
+  float lifted[2], alpha[2], small;  // small: one over the size of the rounded weights
+  LongSum u[2];
+  float q[2], p[2];  // of a span: of the weights, and of what fp16 left of them
+
+  SEGMA_DEVICE void begin(const Work& work, const RowBlock& rows, int first_row, float scale) {
+    const float far = work.singles.far(), usual = far_scale(far, far);
+    small = 1.0f / scale;
+    for (int i = 0; i < 2; ++i) {
+      const int row = first_row + 8 * i;
+      lifted[i] = row < rows.count ? work.singles.lifted()[rows.top + row] : 1.0f;
+      alpha[i] = far_scale(lifted[i], far) / usual;
+      q[i] = p[i] = 0;
+    }
+  }
+};
+
+// Scores of a tile, in turn weights (pairs of one row in fp16); `own` is the column of the lane's first row, which may lie
+// anywhere.
+template <int COLUMNS, bool GRADIENT>
+SEGMA_DEVICE void weigh_tile(const float* scores, uint32_t (&weights)[COLUMNS / 8][2], RowSums& sums,
+                             const Columns& columns, int64_t own) {
+  const bool meets = own > -16 && own < COLUMNS;
+  const int own_column = meets ? static_cast<int>(own) : -16;
+  float u[2] = {};
+#pragma unroll
+  for (int j = 0; j < COLUMNS / 8; ++j) {
+    const int column = 8 * j + gpu::thread() % 4 * 2;
+    const float *lifted = columns.numbers + column, *weight = lifted + columns.count, *sigma = weight + columns.count;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      float rest[2];
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        float r = gpu::inverse_root((sums.lifted[i] + lifted[e]) - 2.0f * scores[4 * j + 2 * i + e]);
+        if (column + e == own_column + 8 * i) r = 0.0f;
+        const float weighted = r * weight[e];
+        u[i] += weighted;
+        if (GRADIENT) rest[e] = (weighted * (r * r) - sums.alpha[i] * sigma[e]) * sums.small;
+      }
+      if (GRADIENT) {
+        weights[j][i] = gpu::pack_halves(rest[0], rest[1]);
+        sums.q[i] += rest[0] + rest[1];
+        sums.p[i] += gpu::from_half(static_cast<uint16_t>(weights[j][i])) +
+                     gpu::from_half(static_cast<uint16_t>(weights[j][i] >> 16));
+      }
+    }
+  }
+  sums.u[0].add(u[0]);
+  sums.u[1].add(u[1]);
+}
+
+// What a span's sums lack: the far field of its sources, for a team; `pull` (width) in shared memory.
+SEGMA_DEVICE double far_field(const Work& work, int64_t first, int64_t last, float* pull, int team, double* mass_of_lanes) {
+  const int from = static_cast<int>(first / PREPARED), to = static_cast<int>((last + PREPARED - 1) / PREPARED);
+  const int mine = gpu::thread() % TEAM, width = work.slabs.width;
+  for (int d = mine; d < width; d += TEAM) {
+    double sum = 0;
+    for (int i = from; i < to; ++i) sum += work.singles.field()[i * int64_t(width) + d];
+    pull[d] = static_cast<float>(sum);
+  }
+  double mass = 0;
+  for (int i = from + mine; i < to; i += TEAM) mass += work.singles.numbers(3)[i];
+  mass = sum_of_lanes(mass, 32);
+  if (mine % 32 == 0) mass_of_lanes[mine / 32] = mass;
+  gpu::barrier(team + 1, TEAM);
+  return (mass_of_lanes[0] + mass_of_lanes[1]) + (mass_of_lanes[2] + mass_of_lanes[3]);
+}
+
+// Room of a team for the end of a span.
+struct SpanRoom {
+  float pull[256];
+  double mass[4];
+};
+
+// The end of a span: what a lane found goes to the memory of its rows. `forces` is its fragment (two rows, width / 4
+// columns) of the product of weights and points; `x_rows` the team's rows as the products see them, slab by slab.
+template <int WIDTH, bool LOW, bool GRADIENT>
+SEGMA_DEVICE void finish_span(const Work& work, const RowBlock& rows, const Found<float>& found, int team, float scale,
+                              RowSums& sums, const float* forces, const char* x_rows, SpanRoom& room, int64_t first,
+                              int64_t last, bool more) {
+  const int lane = gpu::thread() % 32, row_in_team = gpu::thread() % TEAM / 32 * 16 + lane / 4;
+  const int row = team * TEAM_ROWS + row_in_team;
+  double mass = 0;
+  if (GRADIENT) mass = far_field(work, first, last, room.pull, team, room.mass);
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const double u = sum_of_lanes(sums.u[i].value(), 4);
+    const double q = scale * sum_of_lanes(sums.q[i], 4) + sums.alpha[i] * mass;
+    const float p = scale * static_cast<float>(sum_of_lanes(sums.p[i], 4)), alpha = sums.alpha[i];
+    const int here = row + 8 * i;
+    if (here < rows.count && lane % 4 == 0) found.add(here, u, q, more);
+    if (GRADIENT && here < rows.count) {
+      const Slabs tile{WIDTH, TEAM_ROWS};
+#pragma unroll
+      for (int j = 0; j < WIDTH / 8; ++j) {
+        const int column = 8 * j + lane % 4 * 2;
+        const int place = tile.place(row_in_team + 8 * i, column);
+        const uint16_t* high = reinterpret_cast<const uint16_t*>(x_rows + place);
+        const uint16_t* low = high + tile.tile_bytes() / 2;
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          if (column + e >= found.dim) continue;
+          const float x = gpu::from_half(high[e]) + (LOW ? gpu::from_half(low[e]) : 0.0f);
+          const float rest = alpha * (room.pull[column + e] - static_cast<float>(mass) * x) - p * x;
+          float& place_of_force = found.forces[int64_t(here) * found.dim + column + e];
+          const float force = scale * forces[4 * j + 2 * i + e] + rest;
+          place_of_force = more ? place_of_force + force : force;
+        }
+      }
+    }
+    sums.u[i] = LongSum{};
+    sums.q[i] = sums.p[i] = 0;
+  }
+  if (GRADIENT) gpu::barrier(team + 1, TEAM);  // the room is free again
+}
+
+// A team's rows as `prepare` rounds them, into shared memory.
+SEGMA_DEVICE void round_rows(const Work& work, const RowBlock& rows, int team, char* x_rows) {
+  const Slabs tile{work.slabs.width, TEAM_ROWS};
+  const int width = tile.width;
+  const float inverse = 1.0f / work.singles.unit();
+  uint16_t* halves = reinterpret_cast<uint16_t*>(x_rows);
+  for (int i = gpu::thread() % TEAM; i < TEAM_ROWS * width; i += TEAM) {
+    const int row = i / width, d = i % width, in_block = team * TEAM_ROWS + row;
+    float x = 0;
+    if (in_block < rows.count && d < work.cloud.dim) {
+      x = (work.cloud.at<float>(rows.top + in_block, d) - work.singles.centre()[d]) * inverse;
+    }
+    const uint16_t high = gpu::to_half(x);
+    halves[tile.place(row, d) / 2] = high;
+    if (work.low) halves[(tile.tile_bytes() + tile.place(row, d)) / 2] = gpu::to_half(x - gpu::from_half(high));
+  }
+}
+
+}  // namespace segma::cuda

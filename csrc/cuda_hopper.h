@@ -1,0 +1,167 @@
+// Pairs by matrix products of fp16 coordinates on Hopper: wgmma, fed by the copy engine.
+//
+// Three warpgroups: two teams of 64 rows each, and one that only asks for copies. The teams take turns at the matrix
+// units: while the scores of one are made, the other is at its reciprocal square roots.
+#pragma once
+
+#include "cuda_products.h"
+
+namespace segma::cuda {
+
+constexpr int HOPPER_THREADS = 3 * TEAM, HOPPER_COLUMNS = 128, MOST_STAGES = 4;
+constexpr int TURN_BARRIER = 5;  // and the next: of the teams
+
+struct HopperRoom {
+  FinishRoom finish;
+  SpanRoom spans[2];
+  float judging[3 * HOPPER_THREADS / 32];
+  uint64_t full[MOST_STAGES], empty[MOST_STAGES];
+};
+
+// An operand in shared memory: rows of a slab, 2 * WIDE bytes each, whose pieces are exchanged as in `Slabs`.
+template <int WIDE>
+SEGMA_DEVICE uint64_t describe_operand(uint32_t address) {
+  constexpr uint64_t mode = WIDE == 64 ? 1 : WIDE == 32 ? 2 : 3, eight_rows = 8 * 2 * WIDE;
+  return uint64_t(address >> 4 & 0x3fff) | uint64_t(1) << 16 | (eight_rows >> 4) << 32 | mode << 62;
+}
+
+// One thread asks for all tiles of the sources, each as soon as its place is free.
+SEGMA_DEVICE void fetch_all(const Work& work, const ProductsLayout& layout, const Sources& sources, char* memory,
+                            HopperRoom& room) {
+  int stage = 0, parity = 1;  // a place that was never used is free
+  for (int64_t column = sources.first; column < sources.last; column += layout.columns) {
+    gpu::wait_at(gpu::shared_address(&room.empty[stage]), parity);
+    const uint32_t full = gpu::shared_address(&room.full[stage]);
+    gpu::arrive_at(full, layout.tile_bytes() + layout.numbers_bytes());
+    const char* tile =
+        reinterpret_cast<const char*>(work.halves) + (column - work.offset) / layout.columns * layout.tile_bytes();
+    gpu::copy_in_bulk(gpu::shared_address(memory + layout.tile_at(stage)), tile, layout.tile_bytes(), full);
+    const uint32_t numbers = gpu::shared_address(memory + layout.numbers_at(stage));
+    const int bytes = layout.columns * 4;
+    for (int i = 0; i < 3; ++i) {
+      gpu::copy_in_bulk(numbers + i * bytes, work.singles.start + i * work.singles.padded + column, bytes, full);
+    }
+    if (++stage == work.stages) stage = 0, parity ^= 1;
+  }
+}
+
+// Asks for the scores of a team's rows and the columns of a tile, the small products first.
+template <int WIDTH, bool LOW>
+SEGMA_DEVICE void ask_for_scores(float (&scores)[HOPPER_COLUMNS / 2], uint32_t rows, uint32_t tile) {
+  constexpr int WIDE = WIDTH < 64 ? WIDTH : 64;
+  constexpr int ROW_HALF = 2 * WIDTH * TEAM_ROWS, HALF = 2 * WIDTH * HOPPER_COLUMNS;
+#pragma unroll
+  for (int pass = LOW ? 0 : 2; pass < 3; ++pass) {
+#pragma unroll
+    for (int k = 0; k < WIDTH; k += 16) {
+      const int slab = k / WIDE, inside = k % WIDE * 2;
+      const uint32_t a = rows + (pass == 0 ? ROW_HALF : 0) + slab * 2 * WIDE * TEAM_ROWS + inside;
+      const uint32_t b = tile + (pass == 1 ? HALF : 0) + slab * 2 * WIDE * HOPPER_COLUMNS + inside;
+      gpu::multiply_memory<HOPPER_COLUMNS>(scores, describe_operand<WIDE>(a), describe_operand<WIDE>(b),
+                                           k > 0 || pass > (LOW ? 0 : 2));
+    }
+  }
+}
+
+template <int WIDTH, int WIDE>
+SEGMA_DEVICE void ask_for_forces(float (&forces)[WIDTH / WIDE][WIDE / 2], const uint32_t (&weights)[16][2],
+                                 uint32_t tile, bool add) {
+#pragma unroll
+  for (int b = 0; b < HOPPER_COLUMNS; b += 16) {
+    const uint32_t rows[4] = {weights[b / 8][0], weights[b / 8][1], weights[b / 8 + 1][0], weights[b / 8 + 1][1]};
+#pragma unroll
+    for (int slab = 0; slab < WIDTH / WIDE; ++slab) {
+      const uint32_t x = tile + slab * 2 * WIDE * HOPPER_COLUMNS + b * 2 * WIDE;
+      gpu::multiply_registers<WIDE>(forces[slab], rows, describe_operand<WIDE>(x), add || b > 0);
+    }
+  }
+}
+
+template <int WIDTH, bool LOW, bool GRADIENT>
+SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& layout, const RowBlock& rows,
+                                     const Found<float>& found, const Sources& sources, float scale, char* memory,
+                                     HopperRoom& room) {
+  constexpr int WIDE = WIDTH < 64 ? WIDTH : 64, COLUMNS = HOPPER_COLUMNS;
+  const int team = gpu::thread() / TEAM, lane = gpu::thread() % 32;
+  const int first_row = gpu::thread() / 32 * 16 + lane / 4;
+  char* x_rows = memory + team * layout.rows_bytes();
+  round_rows(work, rows, team, x_rows);
+  gpu::show_memory_to_engines();
+  gpu::barrier(team + 1, TEAM);
+  RowSums sums;
+  sums.begin(work, rows, first_row, scale);
+  int stage = 0, parity = 0;
+  if (team == 1) gpu::arrive(TURN_BARRIER, 2 * TEAM);
+  for (int64_t begin = sources.first; begin < sources.last; begin += SPAN) {
+    const int64_t end = begin + SPAN < sources.last ? begin + SPAN : sources.last;
+    float forces[WIDTH / WIDE][WIDE / 2];
+    for (int64_t column = begin; column < end; column += COLUMNS) {
+      gpu::wait_at(gpu::shared_address(&room.full[stage]), parity);
+      const uint32_t tile = gpu::shared_address(memory + layout.tile_at(stage));
+      float scores[COLUMNS / 2];
+      gpu::barrier(TURN_BARRIER + team, 2 * TEAM);
+      gpu::begin_products();
+      ask_for_scores<WIDTH, LOW>(scores, gpu::shared_address(x_rows), tile);
+      gpu::commit_products();
+      gpu::wait_for_products();  // and for the forces of the tile before, whose place is now free
+      if (team == 0 || column + COLUMNS < sources.last) gpu::arrive(TURN_BARRIER + 1 - team, 2 * TEAM);
+      if (column > sources.first && lane == 0) {
+        gpu::arrive_at(gpu::shared_address(&room.empty[stage == 0 ? work.stages - 1 : stage - 1]));
+      }
+      uint32_t weights[COLUMNS / 8][2];
+      const Columns columns{reinterpret_cast<const float*>(memory + layout.numbers_at(stage)), COLUMNS};
+      weigh_tile<COLUMNS, GRADIENT>(scores, weights, sums, columns, rows.top + first_row - column);
+      if constexpr (GRADIENT) {
+        gpu::begin_products();
+        ask_for_forces<WIDTH, WIDE>(forces, weights, tile, column > begin);
+        gpu::commit_products();
+      }
+      if (++stage == work.stages) stage = 0, parity ^= 1;
+    }
+    if (GRADIENT) gpu::wait_for_products();
+    finish_span<WIDTH, LOW, GRADIENT>(work, rows, found, team, scale, sums, &forces[0][0], x_rows, room.spans[team],
+                                      begin, end, found.keep || begin > sources.first);
+  }
+}
+
+template <int WIDTH, bool LOW, bool GRADIENT>
+SEGMA_DEVICE void hopper_block(const Work& work) {
+  const int block = gpu::block_x(), split = gpu::block_y();
+  char* memory = gpu::shared_memory();
+  HopperRoom& room = *reinterpret_cast<HopperRoom*>(memory);
+  memory += sizeof(HopperRoom);
+  memory += (ALIGNMENT - gpu::shared_address(memory)) % ALIGNMENT;
+  const ProductsLayout layout{WIDTH, HOPPER_COLUMNS, LOW ? 2 : 1, 2, work.stages};
+  const RowBlock rows = RowBlock::of<float>(work, block, 2 * TEAM_ROWS);
+  const Sources sources = Sources::of(work, split);
+  if (gpu::thread() == 0) {
+    for (int i = 0; i < work.stages; ++i) {
+      gpu::make_barrier(gpu::shared_address(&room.full[i]), 1);
+      gpu::make_barrier(gpu::shared_address(&room.empty[i]), 2 * TEAM / 32);
+    }
+    gpu::barriers_are_made();
+  }
+  const Judgement judged = judge(work, room.judging, HOPPER_THREADS);  // with barriers of the block
+  if (gpu::thread() >= 2 * TEAM) {
+    gpu::give_registers<24>();
+    if (judged.fits && gpu::thread() == 2 * TEAM) fetch_all(work, layout, sources, memory, room);
+  } else {
+    gpu::take_registers<240>();
+    const Found<float> found = Found<float>::of(work, rows, split);
+    if (judged.fits) {
+      by_hopper_products<WIDTH, LOW, GRADIENT>(work, layout, rows, found, sources, judged.scale, memory, room);
+    } else {
+      by_coordinates<float, true, 4, GRADIENT>(work, rows, found, sources, memory);
+    }
+    finish_found<float, GRADIENT>(work, rows, block, judged.fits, room.finish);
+  }
+}
+
+template <int WIDTH, bool LOW, bool GRADIENT>
+__global__ void __launch_bounds__(HOPPER_THREADS, 1) hopper(const __grid_constant__ Work work) {
+#if !defined(__CUDACC__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  hopper_block<WIDTH, LOW, GRADIENT>(work);
+#endif
+}
+
+}  // namespace segma::cuda

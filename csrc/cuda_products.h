@@ -1,0 +1,173 @@
+// Pairs by matrix products of fp16 coordinates on any GPU from compute capability 8.0 on: mma.sync, fed by cp.async.
+//
+// A team of four warps holds 64 rows, a warp 16 of them; the teams of a block share the tiles of sources, of which some
+// are on their way while one is worked on.
+#pragma once
+
+#include "cuda_dense.h"
+#include "cuda_finish.h"
+#include "cuda_fragment.h"
+
+namespace segma::cuda {
+
+SEGMA_BOTH constexpr int products_columns(int width) { return width > 128 ? 32 : 64; }  // sources of a tile
+
+// Bytes of shared memory: rows of all teams, then tiles with their columns' numbers.
+struct ProductsLayout {
+  int width, columns, halves, teams, stages;
+
+  SEGMA_BOTH int rows_bytes() const { return 2 * width * TEAM_ROWS * halves; }  // of a team
+  SEGMA_BOTH int tile_bytes() const { return 2 * width * columns * halves; }
+  SEGMA_BOTH int numbers_bytes() const { return 3 * columns * 4; }
+  SEGMA_BOTH int tile_at(int stage) const { return teams * rows_bytes() + stage * tile_bytes(); }
+  SEGMA_BOTH int numbers_at(int stage) const { return tile_at(stages) + stage * numbers_bytes(); }
+  SEGMA_BOTH int bytes() const { return ALIGNMENT + numbers_at(stages); }
+};
+
+// Begins to copy the tile from `column` on.
+SEGMA_DEVICE void fetch(const Work& work, const ProductsLayout& layout, char* memory, int64_t column, int stage,
+                        int threads) {
+  const char* from = reinterpret_cast<const char*>(work.halves) +
+                     (column - work.offset) / layout.columns * layout.tile_bytes();
+  const uint32_t to = gpu::shared_address(memory + layout.tile_at(stage));
+  for (int i = gpu::thread() * 16; i < layout.tile_bytes(); i += threads * 16) gpu::copy_16_bytes(to + i, from + i);
+  const uint32_t numbers = gpu::shared_address(memory + layout.numbers_at(stage));
+  const int pieces = layout.columns / 4;
+  for (int i = gpu::thread(); i < 3 * pieces; i += threads) {
+    const float* array = work.singles.start + i / pieces * work.singles.padded + column;
+    gpu::copy_16_bytes(numbers + i * 16, array + i % pieces * 4);
+  }
+}
+
+// Scores of a warp's 16 rows and all columns of a tile: small products in sums of their own.
+template <int WIDTH, int COLUMNS, bool LOW>
+SEGMA_DEVICE void find_scores(float (&scores)[COLUMNS / 8][4], uint32_t rows, uint32_t tile) {
+  const int lane = gpu::thread() % 32, which = lane / 8, row = lane % 8;
+  const Slabs row_slabs{WIDTH, TEAM_ROWS}, slabs{WIDTH, COLUMNS};
+  const int first_row = gpu::thread() % TEAM / 32 * 16;
+  float small[LOW ? COLUMNS / 8 : 1][4] = {};
+#pragma unroll
+  for (int j = 0; j < COLUMNS / 8; ++j) {
+    for (int i = 0; i < 4; ++i) scores[j][i] = 0;
+  }
+#pragma unroll
+  for (int k = 0; k < WIDTH; k += 16) {
+    uint32_t high_rows[4], low_rows[4];
+    const int place = row_slabs.place(first_row + which % 2 * 8 + row, k + which / 2 * 8);
+    gpu::load_matrices(high_rows, rows + place);
+    if (LOW) gpu::load_matrices(low_rows, rows + row_slabs.tile_bytes() + place);
+#pragma unroll
+    for (int j = 0; j < COLUMNS / 8; j += 2) {
+      uint32_t high[4], low[4];
+      const int source = slabs.place(8 * j + which / 2 * 8 + row, k + which % 2 * 8);
+      gpu::load_matrices(high, tile + source);
+      if (LOW) {
+        gpu::load_matrices(low, tile + slabs.tile_bytes() + source);
+        for (int n = 0; n < 2; ++n) {
+          gpu::multiply(small[j + n], low_rows, high[2 * n], high[2 * n + 1]);
+          gpu::multiply(small[j + n], high_rows, low[2 * n], low[2 * n + 1]);
+        }
+      }
+      for (int n = 0; n < 2; ++n) gpu::multiply(scores[j + n], high_rows, high[2 * n], high[2 * n + 1]);
+    }
+  }
+  if (!LOW) return;
+#pragma unroll
+  for (int j = 0; j < COLUMNS / 8; ++j) {
+    for (int i = 0; i < 4; ++i) scores[j][i] += small[j][i];
+  }
+}
+
+// forces += weights x, of a warp's rows, the sources of a tile and all coordinates.
+template <int WIDTH, int COLUMNS>
+SEGMA_DEVICE void add_forces(float (&forces)[WIDTH / 8][4], const uint32_t (&weights)[COLUMNS / 8][2], uint32_t tile) {
+  const int lane = gpu::thread() % 32, which = lane / 8, row = lane % 8;
+  const Slabs slabs{WIDTH, COLUMNS};
+#pragma unroll
+  for (int b = 0; b < COLUMNS; b += 16) {
+    const uint32_t rows[4] = {weights[b / 8][0], weights[b / 8][1], weights[b / 8 + 1][0], weights[b / 8 + 1][1]};
+#pragma unroll
+    for (int d = 0; d < WIDTH; d += 16) {
+      uint32_t x[4];
+      gpu::load_matrices_transposed(x, tile + slabs.place(b + which % 2 * 8 + row, d + which / 2 * 8));
+      gpu::multiply(forces[d / 8], rows, x[0], x[1]);
+      gpu::multiply(forces[d / 8 + 1], rows, x[2], x[3]);
+    }
+  }
+}
+
+template <int WIDTH, bool LOW, bool GRADIENT>
+SEGMA_DEVICE void by_products(const Work& work, const RowBlock& rows, const Found<float>& found, const Sources& sources,
+                              float scale, char* memory, SpanRoom& room, int threads) {
+  constexpr int COLUMNS = products_columns(WIDTH);
+  const ProductsLayout layout{WIDTH, COLUMNS, LOW ? 2 : 1, work.teams, work.stages};
+  const int team = gpu::thread() / TEAM, lane = gpu::thread() % 32;
+  const int first_row = gpu::thread() / 32 * 16 + lane / 4;
+  char* x_rows = memory + team * layout.rows_bytes();
+  round_rows(work, rows, team, x_rows);
+  RowSums sums;
+  sums.begin(work, rows, first_row, scale);
+
+  int64_t next = sources.first;
+  for (int stage = 0; stage < work.stages - 1; ++stage, next += COLUMNS) {
+    if (next < sources.last) fetch(work, layout, memory, next, stage, threads);
+    gpu::commit_copies();
+  }
+  int stage = 0;
+  for (int64_t begin = sources.first; begin < sources.last; begin += SPAN) {
+    const int64_t end = begin + SPAN < sources.last ? begin + SPAN : sources.last;
+    float forces[GRADIENT ? WIDTH / 8 : 1][4] = {};
+    for (int64_t column = begin; column < end; column += COLUMNS, next += COLUMNS) {
+      if (work.stages > 2) {
+        gpu::wait_for_copies<1>();
+      } else {
+        gpu::wait_for_copies<0>();
+      }
+      gpu::barrier(0, threads);  // the tile is there for all, and the one before it is done with
+      const int free = stage == 0 ? work.stages - 1 : stage - 1;
+      if (next < sources.last) fetch(work, layout, memory, next, free, threads);
+      gpu::commit_copies();
+
+      const uint32_t tile = gpu::shared_address(memory + layout.tile_at(stage));
+      float scores[COLUMNS / 8][4];
+      uint32_t weights[COLUMNS / 8][2];
+      find_scores<WIDTH, COLUMNS, LOW>(scores, gpu::shared_address(x_rows), tile);
+      const Columns columns{reinterpret_cast<const float*>(memory + layout.numbers_at(stage)), COLUMNS};
+      weigh_tile<COLUMNS, GRADIENT>(&scores[0][0], weights, sums, columns, rows.top + first_row - column);
+      if constexpr (GRADIENT) add_forces<WIDTH, COLUMNS>(forces, weights, tile);
+      stage = stage + 1 < work.stages ? stage + 1 : 0;
+    }
+    finish_span<WIDTH, LOW, GRADIENT>(work, rows, found, team, scale, sums, &forces[0][0], x_rows, room, begin, end,
+                                      found.keep || begin > sources.first);
+  }
+  gpu::wait_for_copies<0>();
+}
+
+// The rest of the kernel's shared memory comes before the operands.
+struct ProductsRoom {
+  FinishRoom finish;
+  SpanRoom spans[2];
+  float judging[3 * 12];
+};
+
+template <int WIDTH, bool LOW, bool GRADIENT>
+__global__ void __launch_bounds__(256, 1) products(const __grid_constant__ Work work) {
+  const int threads = work.teams * TEAM, block = gpu::block_x(), split = gpu::block_y();
+  char* memory = gpu::shared_memory();
+  ProductsRoom& room = *reinterpret_cast<ProductsRoom*>(memory);
+  memory += sizeof(ProductsRoom);
+  memory += (ALIGNMENT - gpu::shared_address(memory)) % ALIGNMENT;
+  const RowBlock rows = RowBlock::of<float>(work, block, work.teams * TEAM_ROWS);
+  const Found<float> found = Found<float>::of(work, rows, split);
+  const Sources sources = Sources::of(work, split);
+  const Judgement judged = judge(work, room.judging, threads);
+  if (judged.fits) {
+    by_products<WIDTH, LOW, GRADIENT>(work, rows, found, sources, judged.scale, memory, room.spans[gpu::thread() / TEAM],
+                                      threads);
+  } else {
+    by_coordinates<float, true, 4, GRADIENT>(work, rows, found, sources, memory);
+  }
+  finish_found<float, GRADIENT>(work, rows, block, judged.fits, room.finish);
+}
+
+}  // namespace segma::cuda
