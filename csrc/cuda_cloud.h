@@ -8,6 +8,10 @@
 
 namespace segma::cuda {
 
+// The number of a point: pairs of 2^30 points would take years. What is multiplied by dimensions is 64 bits wide.
+using Index = int32_t;
+constexpr int64_t MOST_POINTS = int64_t(1) << 30;
+
 constexpr int TEAM = 128;             // threads that share 64 rows, a warpgroup
 constexpr int TEAM_ROWS = 64;
 constexpr int SPAN = 4096;            // sources of which sums stay in float32
@@ -25,14 +29,14 @@ SEGMA_DEVICE double inverse_slope(int dim) {
 struct Cloud {
   const void *z, *means;
   const double *h, *w;
-  int64_t m, total;
+  Index m, total;
   int dim;
   Kind kind;
 
   template <class Real>
-  SEGMA_DEVICE Real at(int64_t row, int d) const {
+  SEGMA_DEVICE Real at(Index row, int d) const {
     const void* points = row < m ? z : means;
-    const int64_t place = (row < m ? row : row - m) * dim + d;
+    const int64_t place = int64_t(row < m ? row : row - m) * dim + d;
     switch (kind) {
       case Kind::float64:
         return static_cast<Real>(static_cast<const double*>(points)[place]);
@@ -82,6 +86,19 @@ struct Singles {
   SEGMA_DEVICE float& far() const { return centre()[width + 1]; }
 };
 
+// The pieces of 16 bytes of a lane's row of a tile: one number for all of them, so that few registers hold addresses.
+template <int WIDTH, int ROWS>
+struct LanePieces {
+  static constexpr int WIDE = WIDTH < 64 ? WIDTH : 64, PITCH = 2 * WIDE;
+  uint32_t base;  // of the row, with the exchange of its pieces
+
+  SEGMA_DEVICE LanePieces(uint32_t tile, int row) : base(tile + (row * PITCH ^ (row * PITCH >> 7 & (WIDE / 8 - 1)) << 4)) {}
+  // Of the coordinate, a multiple of 8, in a row that comes a multiple of 8 rows later; `tile` is aligned.
+  SEGMA_DEVICE uint32_t at(int coordinate, int later = 0) const {
+    return (base ^ coordinate % WIDE * 2) + later * PITCH + coordinate / WIDE * PITCH * ROWS;
+  }
+};
+
 struct Work {
   Cloud cloud;
   Slabs slabs;
@@ -94,8 +111,8 @@ struct Work {
   void* forces;             // (splits, rows, D), Real
   void *dz, *dmeans;        // Real
   double *dh, *dw, *energy;
-  int64_t start, stop, middle;      // rows; codes before `middle`
-  int64_t offset, length, share;    // sources of this launch, and of each of its splits
+  Index start, stop, middle;    // rows; codes before `middle`
+  Index offset, length, share;  // sources of this launch, and of each of its splits
   int splits, teams, stages, counters;  // counters: of the tickets
   float limit;                      // greatest c|x|^2/h that products resolve
   bool low, coarse, prepared, first, last, whole;
@@ -103,28 +120,29 @@ struct Work {
 
 // The rows of a block: either codes or means.
 struct RowBlock {
-  int64_t top;    // the first of them in the cloud
-  int64_t local;  // and among the rows of this call
+  Index top;    // the first of them in the cloud
+  Index local;  // and among the rows of this call
   int count;
   void* results;  // of the first row
 
   template <class Real>
-  SEGMA_DEVICE static RowBlock of(const Work& work, int block, int rows) {
-    const int64_t codes = (work.middle - work.start + rows - 1) / rows;
+  SEGMA_DEVICE static RowBlock of(const Work& work, int rows) {  // of this block, of so many rows
+    const int block = gpu::block_x();
+    const Index codes = (work.middle - work.start + rows - 1) / rows;
     const bool code = block < codes;
-    const int64_t begin = code ? work.start : work.middle, end = code ? work.middle : work.stop;
-    const int64_t top = begin + (code ? block : block - codes) * rows;
-    Real* results = static_cast<Real*>(code ? work.dz : work.dmeans) + (top - begin) * work.cloud.dim;
-    return {top, top - work.start, static_cast<int>(end - top < rows ? end - top : rows), results};
+    const Index begin = code ? work.start : work.middle, end = code ? work.middle : work.stop;
+    const Index top = begin + (code ? block : block - codes) * rows;
+    Real* results = static_cast<Real*>(code ? work.dz : work.dmeans) + int64_t(top - begin) * work.cloud.dim;
+    return {top, top - work.start, end - top < rows ? end - top : rows, results};
   }
 };
 
 // The sources of a block: its split's share.
 struct Sources {
-  int64_t first, last;
+  Index first, last;
 
-  SEGMA_DEVICE static Sources of(const Work& work, int split) {
-    const int64_t first = work.offset + split * work.share, end = work.offset + work.length;
+  SEGMA_DEVICE static Sources of(const Work& work) {
+    const Index first = work.offset + gpu::block_y() * work.share, end = work.offset + work.length;
     return {first, first + work.share < end ? first + work.share : end};
   }
 };
@@ -137,8 +155,8 @@ struct Found {
   int dim;
   bool keep;
 
-  SEGMA_DEVICE static Found of(const Work& work, const RowBlock& rows, int split) {
-    const int64_t place = split * (work.stop - work.start) + rows.local;
+  SEGMA_DEVICE static Found of(const Work& work, const RowBlock& rows) {
+    const int64_t place = gpu::block_y() * int64_t(work.stop - work.start) + rows.local;
     Real* forces = work.splits > 1 ? static_cast<Real*>(work.forces) + place * work.cloud.dim
                                    : static_cast<Real*>(rows.results);
     return {work.u_sums + place, work.q_sums + place, forces, work.cloud.dim, !work.first};

@@ -7,12 +7,6 @@ __global__ void __launch_bounds__(TEAM) prepare(const __grid_constant__ Work wor
   prepare_points(work);
 }
 
-template <class Real, bool PREPARED_POINTS>
-Kernel of_points(int dim, bool gradient) {
-  if (!gradient) return &dense<Real, PREPARED_POINTS, 1, false>;
-  return dim <= 16 ? &dense<Real, PREPARED_POINTS, 1, true> : &dense<Real, PREPARED_POINTS, 16 / sizeof(Real), true>;
-}
-
 template <int DIM>
 Kernel of_dimension(bool gradient) {
   return gradient ? &few<float, float, DIM, true> : &few<float, float, DIM, false>;
@@ -30,8 +24,10 @@ Kernel prepare_kernel() {
 }
 
 Kernel dense_kernel(bool twice, bool prepared, int dim, bool gradient) {
-  if (twice) return of_points<double, false>(dim, gradient);
-  return prepared ? of_points<float, true>(dim, gradient) : of_points<float, false>(dim, gradient);
+  if (twice) return gradient ? &dense<double, false, 1, true> : &dense<double, false, 1, false>;
+  if (!prepared) return gradient ? &dense<float, false, 1, true> : &dense<float, false, 1, false>;
+  if (!gradient) return &dense<float, true, 1, false>;
+  return dim <= 16 ? &dense<float, true, 1, true> : &dense<float, true, 4, true>;
 }
 
 Kernel few_kernel(int dim, bool twice, bool gradient) {

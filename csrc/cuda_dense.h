@@ -22,6 +22,7 @@ struct DenseRoom {
     alignas(16) Real points[DENSE_COLUMNS][PITCH];  // of the sources, for the forces
   };
   alignas(16) Real weights[DENSE_COLUMNS][PITCH];  // of the pairs: [source][row]
+  Real mass[TEAM_ROWS];                            // the sum of a row of them
 };
 
 template <class Real>
@@ -57,18 +58,19 @@ SEGMA_DEVICE Real sum_of_row(Real x) {
 
 // A coordinate as the pairs see it: centred and in units, or as it is.
 template <class Real, bool DIFFERENCES>
-SEGMA_DEVICE Real coordinate(const Work& work, int64_t row, int d, Real inverse_unit) {
+SEGMA_DEVICE Real coordinate(const Work& work, Index row, int d, Real inverse_unit) {
   const Real x = work.cloud.at<Real>(row, d);
   return DIFFERENCES ? x : (x - static_cast<Real>(work.singles.centre()[d])) * inverse_unit;
 }
 
 // Scores of 8 rows and 4 sources: products, or squared distances.
 template <class Real, bool DIFFERENCES>
-SEGMA_DEVICE void dense_scores(const Work& work, const RowBlock& rows, int team, int64_t column, DenseRoom<Real>& room,
+SEGMA_DEVICE void dense_scores(const Work& work, const RowBlock& rows, int team, Index column, DenseRoom<Real>& room,
                                Real inverse_unit, Real (&scores)[8][4]) {
   const int mine = gpu::thread() % TEAM, y = mine / 16 * 8, x = mine % 16;
   for (int begin = 0; begin < work.cloud.dim; begin += DEPTH) {
     const int depth = work.cloud.dim - begin < DEPTH ? work.cloud.dim - begin : DEPTH;
+#pragma unroll 2
     for (int i = mine / 16; i < TEAM_ROWS; i += TEAM / 16) {
       const int row = team * TEAM_ROWS + i;
       const bool wanted = x < depth;
@@ -102,30 +104,30 @@ SEGMA_DEVICE void dense_scores(const Work& work, const RowBlock& rows, int team,
 // Forces of 8 rows in `EACH` coordinates, from the weights of a tile; to memory.
 template <class Real, bool DIFFERENCES, int EACH>
 SEGMA_DEVICE void dense_forces(const Work& work, const RowBlock& rows, const Found<Real>& found, int team,
-                               int64_t column, DenseRoom<Real>& room, Real inverse_unit, const Real (&mass)[8],
-                               bool more) {
+                               Index column, DenseRoom<Real>& room, Real inverse_unit, bool more) {
   const int mine = gpu::thread() % TEAM, y = mine / 16 * 8, x = mine % 16, dim = work.cloud.dim;
   constexpr int WIDE = 16 * EACH;
   for (int begin = 0; begin < dim; begin += WIDE) {
+#pragma unroll 2
     for (int i = mine / WIDE; i < DENSE_COLUMNS; i += TEAM / WIDE) {
       const int d = begin + mine % WIDE;
       const bool wanted = d < dim && column + i < work.cloud.total;
       room.points[i][mine % WIDE] =
           wanted ? coordinate<Real, DIFFERENCES>(work, column + i, d, inverse_unit) : Real(0);
     }
-    Real own[8][EACH], forces[8][EACH] = {};
+    Real own[DIFFERENCES ? 8 : 1][EACH], forces[8][EACH] = {};
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
+    for (int i = 0; DIFFERENCES && i < 8; ++i) {
       const int row = team * TEAM_ROWS + y + i;
 #pragma unroll
       for (int e = 0; e < EACH; ++e) {
         const int d = begin + EACH * x + e;
         const bool wanted = row < rows.count && d < dim;
-        own[i][e] = wanted ? coordinate<Real, DIFFERENCES>(work, rows.top + row, d, inverse_unit) : Real(0);
+        own[i][e] = wanted ? coordinate<Real, true>(work, rows.top + row, d, inverse_unit) : Real(0);
       }
     }
     gpu::barrier(team + 1, TEAM);
-#pragma unroll 4
+#pragma unroll 2
     for (int b = 0; b < DENSE_COLUMNS; ++b) {
       const Four<Real> low = four(&room.weights[b][y]), high = four(&room.weights[b][y + 4]);
       Real source[EACH];
@@ -140,25 +142,31 @@ SEGMA_DEVICE void dense_forces(const Work& work, const RowBlock& rows, const Fou
         }
       }
     }
+    gpu::barrier(team + 1, TEAM);
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      const int row = team * TEAM_ROWS + y + i;
+    for (int i = 0; i < 8; ++i) {  // in the place of the points, so that they reach the memory row by row
 #pragma unroll
-      for (int e = 0; e < EACH; ++e) {
-        const int d = begin + EACH * x + e;
-        if (row >= rows.count || d >= dim) continue;
-        Real& place = found.forces[int64_t(row) * dim + d];
-        const Real force = DIFFERENCES ? forces[i][e] : forces[i][e] - mass[i] * own[i][e];
-        place = more ? place + force : force;
-      }
+      for (int e = 0; e < EACH; ++e) room.points[y + i][EACH * x + e] = forces[i][e];
+    }
+    gpu::barrier(team + 1, TEAM);
+#pragma unroll 1
+    for (int i = mine / WIDE; i < TEAM_ROWS; i += TEAM / WIDE) {
+      const int row = team * TEAM_ROWS + i, d = begin + mine % WIDE;
+      if (row >= rows.count || d >= dim) continue;
+      Real force = room.points[i][mine % WIDE];
+      if (!DIFFERENCES) force -= room.mass[i] * coordinate<Real, false>(work, rows.top + row, d, inverse_unit);
+      Real& place = found.forces[int64_t(row) * dim + d];
+      place = more ? place + force : force;
     }
     gpu::barrier(team + 1, TEAM);
   }
 }
 
 template <class Real, bool DIFFERENCES, int EACH, bool GRADIENT>
-SEGMA_DEVICE void by_coordinates(const Work& work, const RowBlock& rows, const Found<Real>& found,
-                                 const Sources& sources, char* memory) {
+SEGMA_DEVICE void by_coordinates(const Work& work, int rows_of_block, char* memory) {
+  const RowBlock rows = RowBlock::of<Real>(work, rows_of_block);
+  const Found<Real> found = Found<Real>::of(work, rows);
+  const Sources sources = Sources::of(work);
   const int team = gpu::thread() / TEAM, mine = gpu::thread() % TEAM, y = mine / 16 * 8, x = mine % 16;
   DenseRoom<Real>& room = reinterpret_cast<DenseRoom<Real>*>(memory)[team];
   const Cloud& cloud = work.cloud;
@@ -181,14 +189,14 @@ SEGMA_DEVICE void by_coordinates(const Work& work, const RowBlock& rows, const F
     finite = sum_of_row(finite);
     if (x == i) u.add(finite);
   }
-  for (int64_t column = sources.first; column < sources.last; column += DENSE_COLUMNS) {
+  for (Index column = sources.first; column < sources.last; column += DENSE_COLUMNS) {
     Real scores[8][4] = {};
     dense_scores<Real, DIFFERENCES>(work, rows, team, column, room, inverse_unit, scores);
-    const int64_t own = rows.top + team * TEAM_ROWS + y - column - x;  // column of the first row, from the thread's on
+    const Index own = rows.top + team * TEAM_ROWS + y - column - x;  // column of the first row, from the thread's on
     Real mass[8] = {}, potential[8] = {};
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      const int64_t b = column + x + 16 * j;
+      const Index b = column + x + 16 * j;
       const bool real = b < cloud.total && b < sources.last;
       const Real weight = real ? static_cast<Real>(cloud.w[b]) : Real(0);
       const Real other = !real         ? Real(1)
@@ -215,10 +223,10 @@ SEGMA_DEVICE void by_coordinates(const Work& work, const RowBlock& rows, const F
       if (GRADIENT) mass[i] = sum_of_row(mass[i]);
       if (x != i) continue;
       u.add(potential[i]);
-      if (GRADIENT) q.add(mass[i]);
+      if (GRADIENT) q.add(mass[i]), room.mass[y + i] = mass[i];
     }
     if constexpr (GRADIENT) {
-      dense_forces<Real, DIFFERENCES, EACH>(work, rows, found, team, column, room, inverse_unit, mass,
+      dense_forces<Real, DIFFERENCES, EACH>(work, rows, found, team, column, room, inverse_unit,
                                             found.keep || column > sources.first);
     }
   }
@@ -230,26 +238,23 @@ constexpr size_t dense_bytes(int teams, bool twice) {
   return teams * (twice ? sizeof(DenseRoom<double>) : sizeof(DenseRoom<float>));
 }
 
-// PREPARED_POINTS: `prepare` was launched, and may have found that products resolve the cloud.
+struct alignas(16) DenseBlockRoom {
+  FinishRoom finish;
+  float judging[3 * TEAM / 32];
+};
+
+// One team a block, because teams have nothing in common here. PREPARED_POINTS: `prepare` was launched, and may have found that products resolve the cloud.
 template <class Real, bool PREPARED_POINTS, int EACH, bool GRADIENT>
-__global__ void __launch_bounds__(256, sizeof(Real) == 4 ? 2 : 1) dense(const __grid_constant__ Work work) {
-  const int threads = work.teams * TEAM, block = gpu::block_x(), split = gpu::block_y();
+__global__ void __launch_bounds__(TEAM, sizeof(Real) == 4 ? 3 : 2) dense(const __grid_constant__ Work work) {
   char* memory = gpu::shared_memory();
-  struct Room {
-    FinishRoom finish;
-    float judging[3 * 8];
-  };
-  Room& room = *reinterpret_cast<Room*>(memory);
-  memory += (sizeof(Room) + 15) / 16 * 16;
-  const RowBlock rows = RowBlock::of<Real>(work, block, work.teams * TEAM_ROWS);
-  const Found<Real> found = Found<Real>::of(work, rows, split);
-  const Sources sources = Sources::of(work, split);
-  const bool fits = PREPARED_POINTS && judge(work, room.judging, threads).fits;
+  DenseBlockRoom& room = *reinterpret_cast<DenseBlockRoom*>(memory);
+  memory += sizeof(DenseBlockRoom);
+  const bool fits = PREPARED_POINTS && judge(work, room.judging, TEAM).fits;
   if constexpr (PREPARED_POINTS) {
-    if (fits) by_coordinates<Real, false, EACH, GRADIENT>(work, rows, found, sources, memory);
+    if (fits) by_coordinates<Real, false, EACH, GRADIENT>(work, TEAM_ROWS, memory);
   }
-  if (!fits) by_coordinates<Real, true, EACH, GRADIENT>(work, rows, found, sources, memory);
-  finish_found<Real, GRADIENT>(work, rows, block, fits, room.finish);
+  if (!fits) by_coordinates<Real, true, 1, GRADIENT>(work, TEAM_ROWS, memory);
+  finish_found<Real, GRADIENT>(work, fits, room.finish);
 }
 
 }  // namespace segma::cuda

@@ -18,7 +18,7 @@ struct alignas(16) FewRoom {
 template <int DIM>
 SEGMA_DEVICE float few_unit(const Cloud& cloud, double* sizes) {
   if (gpu::thread() < SAMPLE) {
-    const int64_t row = sampled(gpu::thread(), cloud.total), other = sampled((gpu::thread() + 1) % SAMPLE, cloud.total);
+    const Index row = sampled(gpu::thread(), cloud.total), other = sampled((gpu::thread() + 1) % SAMPLE, cloud.total);
     double size = cloud.h[row] * inverse_slope(DIM);
     for (int d = 0; d < DIM; ++d) {
       const double gap = cloud.at<double>(row, d) - cloud.at<double>(other, d);
@@ -34,8 +34,9 @@ SEGMA_DEVICE float few_unit(const Cloud& cloud, double* sizes) {
 template <class Real, int DIM>
 SEGMA_DEVICE void few_profile(Real t, Real h, Real& r, Real& pull, Real& widen) {
   if (DIM == 1) {
-    const Real s = t / h < Real(1e4) ? t / h : Real(1e4), inverse = Real(1) / h;
-    r = sqrt(inverse) * exp(-s);
+    const Real root = gpu::inverse_root(h), inverse = root * root;
+    const Real s = t * inverse < Real(1e4) ? t * inverse : Real(1e4);
+    r = root * exp(-s);
     pull = 2 * r * inverse;
     widen = r * inverse * (1 - 2 * s);
   } else {
@@ -48,21 +49,21 @@ SEGMA_DEVICE void few_profile(Real t, Real h, Real& r, Real& pull, Real& widen) 
 template <class Real, class Stored, int DIM, bool GRADIENT>
 __global__ void __launch_bounds__(FEW_ROWS) few(const __grid_constant__ Work work) {
   const Cloud& cloud = work.cloud;
-  const int block = gpu::block_x(), split = gpu::block_y(), mine = gpu::thread();
+  const int mine = gpu::thread();
   FewRoom& room = *reinterpret_cast<FewRoom*>(gpu::shared_memory());
   Real(*points)[DIM + 2] = reinterpret_cast<Real(*)[DIM + 2]>(&room + 1);  // coordinates, h/c and weight of a source
-  const RowBlock rows = RowBlock::of<Stored>(work, block, FEW_ROWS);
-  const Found<Stored> found = Found<Stored>::of(work, rows, split);
-  const Sources sources = Sources::of(work, split);
+  const RowBlock rows = RowBlock::of<Stored>(work, FEW_ROWS);
+  const Found<Stored> found = Found<Stored>::of(work, rows);
+  const Sources sources = Sources::of(work);
   const Real unit = DIM == 1 ? Real(1) : static_cast<Real>(few_unit<DIM>(cloud, room.sizes)), inverse = 1 / unit;
   const double wide = inverse_slope(DIM) / (static_cast<double>(unit) * unit);
-  const auto width = [&](int64_t row) {
+  const auto width = [&](Index row) {
     const double exact = cloud.h[row] * wide;
     return DIM == 1 || exact > LEAST ? static_cast<Real>(exact) : static_cast<Real>(LEAST);
   };
 
   const bool inside = mine < rows.count;
-  const int64_t own = rows.top + mine;
+  const Index own = rows.top + mine;
   double u = 0, q = 0, forces[DIM] = {};  // u is NaN where a coordinate is not finite: such a pair has k = 0
   Real x[DIM], h = 1;
   for (int d = 0; d < DIM; ++d) {
@@ -70,8 +71,8 @@ __global__ void __launch_bounds__(FEW_ROWS) few(const __grid_constant__ Work wor
     u += Real(0) * x[d];
   }
   if (inside) h = width(own);
-  for (int64_t column = sources.first; column < sources.last; column += FEW_ROWS) {
-    const int64_t source = column + mine;
+  for (Index column = sources.first; column < sources.last; column += FEW_ROWS) {
+    const Index source = column + mine;
     const bool real = source < sources.last && source < cloud.total;
     gpu::barrier(0, FEW_ROWS);
     for (int d = 0; d < DIM; ++d) points[mine][d] = real ? cloud.at<Real>(source, d) * inverse : Real(0);
@@ -79,7 +80,7 @@ __global__ void __launch_bounds__(FEW_ROWS) few(const __grid_constant__ Work wor
     points[mine][DIM + 1] = real ? static_cast<Real>(cloud.w[source]) : Real(0);
     gpu::barrier(0, FEW_ROWS);
     Real u_tile = 0, q_tile = 0, pulls[DIM] = {};
-    const int64_t same = own - column;
+    const Index same = own - column;
 #pragma unroll 4
     for (int b = 0; b < FEW_ROWS; ++b) {
       const Real* other = points[b];
@@ -109,8 +110,8 @@ __global__ void __launch_bounds__(FEW_ROWS) few(const __grid_constant__ Work wor
       place = static_cast<Stored>(found.keep ? place + forces[d] : forces[d]);
     }
   }
-  finish<Real, Stored, GRADIENT>(work, rows, block, unit, room.finish,
-                                 [&](int64_t row) { return rounded_width<Real>(cloud.h[row] * wide); });
+  finish<Real, Stored, GRADIENT>(work, FEW_ROWS, unit, room.finish,
+                                 [&](Index row) { return rounded_width<Real>(cloud.h[row] * wide); });
 }
 
 }  // namespace segma::cuda

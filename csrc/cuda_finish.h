@@ -40,9 +40,10 @@ SEGMA_DEVICE double rounded_width(double width) {
 // Writes gradients of the rows and, in the last block, the energy. `own` gives h/c of a row in squares of `unit`, as its
 // pairs see it, in the arithmetic of Real. Factors: kernel_profile.h.
 template <class Real, class Stored, bool GRADIENT, class Own>
-SEGMA_DEVICE void finish(const Work& work, const RowBlock& rows, int block, double unit, FinishRoom& room, Own own) {
+SEGMA_DEVICE void finish(const Work& work, int rows_of_block, double unit, FinishRoom& room, Own own) {
   if (!work.last) return;
-  const int threads = work.teams * TEAM;
+  const int threads = work.teams * TEAM, block = gpu::block_x();
+  const RowBlock rows = RowBlock::of<Stored>(work, rows_of_block);
   if (work.splits > 1 && arrive_at_counter(&work.tickets[block], room, threads) != work.splits - 1) return;
   const int thread = gpu::thread(), dim = work.cloud.dim;
   const int64_t all = work.stop - work.start;
@@ -57,7 +58,7 @@ SEGMA_DEVICE void finish(const Work& work, const RowBlock& rows, int block, doub
       q += gpu::load_fresh(&work.q_sums[split * all + rows.local + thread]);
     }
     const double weight = static_cast<Real>(work.cloud.w[rows.top + thread]);
-    const double root = 1.0 / sqrt(2.0 * own(rows.top + thread));
+    const double root = gpu::inverse_root(2.0 * own(rows.top + thread));
     u += weight * root;
     part = weight * u * factor;
     if (GRADIENT) {
@@ -91,9 +92,9 @@ SEGMA_DEVICE void finish(const Work& work, const RowBlock& rows, int block, doub
 
 // The same for rows whose pairs were taken in the units of `prepare`, or as the points are.
 template <class Real, bool GRADIENT>
-SEGMA_DEVICE void finish_found(const Work& work, const RowBlock& rows, int block, bool in_units, FinishRoom& room) {
+SEGMA_DEVICE void finish_found(const Work& work, bool in_units, FinishRoom& room) {
   const double unit = in_units ? static_cast<double>(work.singles.unit()) : 1.0;
-  finish<Real, Real, GRADIENT>(work, rows, block, unit, room, [&](int64_t row) {
+  finish<Real, Real, GRADIENT>(work, work.teams * TEAM_ROWS, unit, room, [&](Index row) {
     return in_units ? work.widths[row] : rounded_width<Real>(work.cloud.h[row] * inverse_slope(work.cloud.dim));
   });
 }

@@ -73,9 +73,9 @@ struct RowSums {
 // anywhere.
 template <int COLUMNS, bool GRADIENT>
 SEGMA_DEVICE void weigh_tile(const float* scores, uint32_t (&weights)[COLUMNS / 8][2], RowSums& sums,
-                             const Columns& columns, int64_t own) {
+                             const Columns& columns, Index own) {
   const bool meets = own > -16 && own < COLUMNS;
-  const int own_column = meets ? static_cast<int>(own) : -16;
+  const int own_column = meets ? own : -16;
   float u[2] = {};
 #pragma unroll
   for (int j = 0; j < COLUMNS / 8; ++j) {
@@ -105,8 +105,8 @@ SEGMA_DEVICE void weigh_tile(const float* scores, uint32_t (&weights)[COLUMNS / 
 }
 
 // What a span's sums lack: the far field of its sources, for a team; `pull` (width) in shared memory.
-SEGMA_DEVICE double far_field(const Work& work, int64_t first, int64_t last, float* pull, int team, double* mass_of_lanes) {
-  const int from = static_cast<int>(first / PREPARED), to = static_cast<int>((last + PREPARED - 1) / PREPARED);
+SEGMA_DEVICE double far_field(const Work& work, Index first, Index last, float* pull, int team, double* mass_of_lanes) {
+  const int from = first / PREPARED, to = (last + PREPARED - 1) / PREPARED;
   const int mine = gpu::thread() % TEAM, width = work.slabs.width;
   for (int d = mine; d < width; d += TEAM) {
     double sum = 0;
@@ -130,37 +130,48 @@ struct SpanRoom {
 // The end of a span: what a lane found goes to the memory of its rows. `forces` is its fragment (two rows, width / 4
 // columns) of the product of weights and points; `x_rows` the team's rows as the products see them, slab by slab.
 template <int WIDTH, bool LOW, bool GRADIENT>
-SEGMA_DEVICE void finish_span(const Work& work, const RowBlock& rows, const Found<float>& found, int team, float scale,
-                              RowSums& sums, const float* forces, const char* x_rows, SpanRoom& room, int64_t first,
-                              int64_t last, bool more) {
+SEGMA_DEVICE void finish_span(const Work& work, int team, float scale, RowSums& sums, const float* forces,
+                              const char* x_rows, SpanRoom& room, Index first, Index last) {
+  const RowBlock rows = RowBlock::of<float>(work, work.teams * TEAM_ROWS);
+  const Found<float> found = Found<float>::of(work, rows);
+  const bool more = found.keep || first > Sources::of(work).first;
   const int lane = gpu::thread() % 32, row_in_team = gpu::thread() % TEAM / 32 * 16 + lane / 4;
   const int row = team * TEAM_ROWS + row_in_team;
   double mass = 0;
-  if (GRADIENT) mass = far_field(work, first, last, room.pull, team, room.mass);
+  if (GRADIENT) {  // the forces first and a few at once, so that few registers are needed besides them
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int columns = row + 8 * i < rows.count ? found.dim - lane % 4 * 2 : 0;
+      float* force_row = found.forces + int64_t(row + 8 * i) * found.dim + lane % 4 * 2;
+#pragma unroll
+      for (int j = 0; j < WIDTH / 8; ++j) {
+        for (int e = 0; e < 2; ++e) {
+          if (8 * j + e >= columns) continue;
+          const float force = scale * forces[4 * j + 2 * i + e];
+          force_row[8 * j + e] = more ? force_row[8 * j + e] + force : force;
+        }
+        if (j % 4 == 3) gpu::warp_barrier();
+      }
+    }
+    mass = far_field(work, first, last, room.pull, team, room.mass);
+  }
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const double u = sum_of_lanes(sums.u[i].value(), 4);
     const double q = scale * sum_of_lanes(sums.q[i], 4) + sums.alpha[i] * mass;
     const float p = scale * static_cast<float>(sum_of_lanes(sums.p[i], 4)), alpha = sums.alpha[i];
-    const int here = row + 8 * i;
-    if (here < rows.count && lane % 4 == 0) found.add(here, u, q, more);
-    if (GRADIENT && here < rows.count) {
-      const Slabs tile{WIDTH, TEAM_ROWS};
-#pragma unroll
-      for (int j = 0; j < WIDTH / 8; ++j) {
-        const int column = 8 * j + lane % 4 * 2;
-        const int place = tile.place(row_in_team + 8 * i, column);
-        const uint16_t* high = reinterpret_cast<const uint16_t*>(x_rows + place);
-        const uint16_t* low = high + tile.tile_bytes() / 2;
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          if (column + e >= found.dim) continue;
-          const float x = gpu::from_half(high[e]) + (LOW ? gpu::from_half(low[e]) : 0.0f);
-          const float rest = alpha * (room.pull[column + e] - static_cast<float>(mass) * x) - p * x;
-          float& place_of_force = found.forces[int64_t(here) * found.dim + column + e];
-          const float force = scale * forces[4 * j + 2 * i + e] + rest;
-          place_of_force = more ? place_of_force + force : force;
-        }
+    if (row + 8 * i < rows.count && lane % 4 == 0) found.add(row + 8 * i, u, q, more);
+    const int columns = GRADIENT && row + 8 * i < rows.count ? found.dim - lane % 4 * 2 : 0;
+    float* force_row = found.forces + int64_t(row + 8 * i) * found.dim + lane % 4 * 2;
+#pragma unroll 1
+    for (int e = 0; e < 2; ++e) {
+#pragma unroll 1
+      for (int column = e; column < columns; column += 8) {
+        const int d = column + lane % 4 * 2;
+        const char* place = x_rows + Slabs{WIDTH, TEAM_ROWS}.place(row_in_team + 8 * i, d);
+        const uint16_t* high = reinterpret_cast<const uint16_t*>(place);
+        const float x = gpu::from_half(high[0]) + (LOW ? gpu::from_half(high[WIDTH * TEAM_ROWS]) : 0.0f);
+        force_row[column] += alpha * (room.pull[d] - static_cast<float>(mass) * x) - p * x;
       }
     }
     sums.u[i] = LongSum{};

@@ -26,15 +26,15 @@ SEGMA_DEVICE uint64_t describe_operand(uint32_t address) {
 }
 
 // One thread asks for all tiles of the sources, each as soon as its place is free.
-SEGMA_DEVICE void fetch_all(const Work& work, const ProductsLayout& layout, const Sources& sources, char* memory,
-                            HopperRoom& room) {
+SEGMA_DEVICE void fetch_all(const Work& work, const ProductsLayout& layout, char* memory, HopperRoom& room) {
+  const Sources sources = Sources::of(work);
   int stage = 0, parity = 1;  // a place that was never used is free
-  for (int64_t column = sources.first; column < sources.last; column += layout.columns) {
+  for (Index column = sources.first; column < sources.last; column += layout.columns) {
     gpu::wait_at(gpu::shared_address(&room.empty[stage]), parity);
     const uint32_t full = gpu::shared_address(&room.full[stage]);
     gpu::arrive_at(full, layout.tile_bytes() + layout.numbers_bytes());
     const char* tile =
-        reinterpret_cast<const char*>(work.halves) + (column - work.offset) / layout.columns * layout.tile_bytes();
+        reinterpret_cast<const char*>(work.halves) + int64_t((column - work.offset) / layout.columns) * layout.tile_bytes();
     gpu::copy_in_bulk(gpu::shared_address(memory + layout.tile_at(stage)), tile, layout.tile_bytes(), full);
     const uint32_t numbers = gpu::shared_address(memory + layout.numbers_at(stage));
     const int bytes = layout.columns * 4;
@@ -78,9 +78,10 @@ SEGMA_DEVICE void ask_for_forces(float (&forces)[WIDTH / WIDE][WIDE / 2], const 
 }
 
 template <int WIDTH, bool LOW, bool GRADIENT>
-SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& layout, const RowBlock& rows,
-                                     const Found<float>& found, const Sources& sources, float scale, char* memory,
+SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& layout, float scale, char* memory,
                                      HopperRoom& room) {
+  const RowBlock rows = RowBlock::of<float>(work, 2 * TEAM_ROWS);
+  const Sources sources = Sources::of(work);
   constexpr int WIDE = WIDTH < 64 ? WIDTH : 64, COLUMNS = HOPPER_COLUMNS;
   const int team = gpu::thread() / TEAM, lane = gpu::thread() % 32;
   const int first_row = gpu::thread() / 32 * 16 + lane / 4;
@@ -92,10 +93,10 @@ SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& lay
   sums.begin(work, rows, first_row, scale);
   int stage = 0, parity = 0;
   if (team == 1) gpu::arrive(TURN_BARRIER, 2 * TEAM);
-  for (int64_t begin = sources.first; begin < sources.last; begin += SPAN) {
-    const int64_t end = begin + SPAN < sources.last ? begin + SPAN : sources.last;
+  for (Index begin = sources.first; begin < sources.last; begin += SPAN) {
+    const Index end = begin + SPAN < sources.last ? begin + SPAN : sources.last;
     float forces[WIDTH / WIDE][WIDE / 2];
-    for (int64_t column = begin; column < end; column += COLUMNS) {
+    for (Index column = begin; column < end; column += COLUMNS) {
       gpu::wait_at(gpu::shared_address(&room.full[stage]), parity);
       const uint32_t tile = gpu::shared_address(memory + layout.tile_at(stage));
       float scores[COLUMNS / 2];
@@ -119,21 +120,17 @@ SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& lay
       if (++stage == work.stages) stage = 0, parity ^= 1;
     }
     if (GRADIENT) gpu::wait_for_products();
-    finish_span<WIDTH, LOW, GRADIENT>(work, rows, found, team, scale, sums, &forces[0][0], x_rows, room.spans[team],
-                                      begin, end, found.keep || begin > sources.first);
+    finish_span<WIDTH, LOW, GRADIENT>(work, team, scale, sums, &forces[0][0], x_rows, room.spans[team], begin, end);
   }
 }
 
 template <int WIDTH, bool LOW, bool GRADIENT>
 SEGMA_DEVICE void hopper_block(const Work& work) {
-  const int block = gpu::block_x(), split = gpu::block_y();
   char* memory = gpu::shared_memory();
   HopperRoom& room = *reinterpret_cast<HopperRoom*>(memory);
   memory += sizeof(HopperRoom);
   memory += (ALIGNMENT - gpu::shared_address(memory)) % ALIGNMENT;
   const ProductsLayout layout{WIDTH, HOPPER_COLUMNS, LOW ? 2 : 1, 2, work.stages};
-  const RowBlock rows = RowBlock::of<float>(work, block, 2 * TEAM_ROWS);
-  const Sources sources = Sources::of(work, split);
   if (gpu::thread() == 0) {
     for (int i = 0; i < work.stages; ++i) {
       gpu::make_barrier(gpu::shared_address(&room.full[i]), 1);
@@ -144,16 +141,15 @@ SEGMA_DEVICE void hopper_block(const Work& work) {
   const Judgement judged = judge(work, room.judging, HOPPER_THREADS);  // with barriers of the block
   if (gpu::thread() >= 2 * TEAM) {
     gpu::give_registers<24>();
-    if (judged.fits && gpu::thread() == 2 * TEAM) fetch_all(work, layout, sources, memory, room);
+    if (judged.fits && gpu::thread() == 2 * TEAM) fetch_all(work, layout, memory, room);
   } else {
     gpu::take_registers<240>();
-    const Found<float> found = Found<float>::of(work, rows, split);
     if (judged.fits) {
-      by_hopper_products<WIDTH, LOW, GRADIENT>(work, layout, rows, found, sources, judged.scale, memory, room);
+      by_hopper_products<WIDTH, LOW, GRADIENT>(work, layout, judged.scale, memory, room);
     } else {
-      by_coordinates<float, true, 4, GRADIENT>(work, rows, found, sources, memory);
+      by_coordinates<float, true, 1, GRADIENT>(work, 2 * TEAM_ROWS, memory);
     }
-    finish_found<float, GRADIENT>(work, rows, block, judged.fits, room.finish);
+    finish_found<float, GRADIENT>(work, judged.fits, room.finish);
   }
 }
 

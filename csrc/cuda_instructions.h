@@ -13,11 +13,16 @@ namespace segma::gpu {
 SEGMA_INSTRUCTION int thread() {
   return static_cast<int>(threadIdx.x);
 }
+// Read anew at every call: so what follows from it need not be kept in registers from one use to the next.
 SEGMA_INSTRUCTION int block_x() {
-  return static_cast<int>(blockIdx.x);
+  int index;
+  asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(index));
+  return index;
 }
 SEGMA_INSTRUCTION int block_y() {
-  return static_cast<int>(blockIdx.y);
+  int index;
+  asm volatile("mov.u32 %0, %%ctaid.y;" : "=r"(index));
+  return index;
 }
 SEGMA_INSTRUCTION int blocks_x() {
   return static_cast<int>(gridDim.x);

@@ -14,8 +14,6 @@ Kernel hopper_kernel(int width, bool low, bool gradient);
 Kernel dense_kernel(bool twice, bool prepared, int dim, bool gradient);
 Kernel few_kernel(int dim, bool twice, bool gradient);
 
-constexpr int DENSE_ROOM = (static_cast<int>(sizeof(FinishRoom)) + 3 * 8 * 4 + 15) / 16 * 16;
-
 struct Machine {
   int major, minor, processors, shared;  // compute capability, multiprocessors, most bytes of shared memory of a block
   bool hopper;                           // whether the kernels for it were compiled

@@ -37,13 +37,11 @@ inline Plan plan_few(int dim, bool twice, bool gradient) {
           false, false, false, false, twice};
 }
 
-inline Plan plan_dense(const Machine& machine, int dim, bool twice, bool gradient) {
-  const int teams = DENSE_ROOM + static_cast<int>(dense_bytes(2, twice)) <= machine.shared ? 2 : 1;
+inline Plan plan_dense(int dim, bool twice, bool gradient) {
   const bool prepared = !twice && dim <= MOST_PREPARED;
-  const int shared = DENSE_ROOM + static_cast<int>(dense_bytes(teams, twice));
-  return {dense_kernel(twice, prepared, dim, gradient), "dense", teams * TEAM_ROWS, DENSE_COLUMNS, teams * TEAM, shared,
-          teams, 1, twice ? 1 : 2, {std::max(16, dim), DENSE_COLUMNS}, RESOLVED_BY_FLOATS,
-          false, false, false, prepared, twice};
+  const int shared = static_cast<int>(sizeof(DenseBlockRoom) + dense_bytes(1, twice));
+  return {dense_kernel(twice, prepared, dim, gradient), "dense", TEAM_ROWS, DENSE_COLUMNS, TEAM, shared, 1, 1,
+          twice ? 1 : 3, {std::max(16, dim), DENSE_COLUMNS}, RESOLVED_BY_FLOATS, false, false, false, prepared, twice};
 }
 
 // The most teams and stages that fit; none of them where nothing does.
@@ -78,7 +76,7 @@ inline Plan make_plan(const Machine& machine, int64_t dim, Kind kind, const std:
     }
     if (plan.kernel == nullptr) plan = plan_products(machine, width, low, gradient, false);
   }
-  if (plan.kernel == nullptr) plan = plan_dense(machine, static_cast<int>(dim), kind == Kind::float64, gradient);
+  if (plan.kernel == nullptr) plan = plan_dense(static_cast<int>(dim), kind == Kind::float64, gradient);
   plan.coarse = narrow && plan.halves;
   return plan;
 }
@@ -97,32 +95,32 @@ inline int choose_splits(int64_t blocks, int64_t units, int64_t most, int64_t at
 }
 
 struct Division {
-  int64_t middle, padded, sources, share;  // rows before `middle` are codes; sources of a launch, and of a split
+  Index middle, padded, sources, share;  // rows before `middle` are codes; sources of a launch, and of a split
   int blocks, splits;
 };
 
-inline Division divide(const Plan& plan, const Machine& machine, const Cloud& cloud, int64_t start, int64_t stop,
+inline Division divide(const Plan& plan, const Machine& machine, const Cloud& cloud, Index start, Index stop,
                        bool gradient) {
   Division division{};
   division.middle = std::min(std::max(cloud.m, start), stop);
   division.padded = division.sources = (cloud.total + plan.unit - 1) / plan.unit * plan.unit;
-  const auto blocks_of = [&](int64_t rows) { return (rows + plan.rows - 1) / plan.rows; };
-  division.blocks = static_cast<int>(blocks_of(division.middle - start) + blocks_of(stop - division.middle));
+  const auto blocks_of = [&](Index rows) { return (rows + plan.rows - 1) / plan.rows; };
+  division.blocks = blocks_of(division.middle - start) + blocks_of(stop - division.middle);
   if (plan.halves) {
     const int64_t bytes = int64_t(plan.low ? 4 : 2) * plan.slabs.width * SPAN;
-    division.sources = std::min(division.padded, std::max(int64_t(1), HALVES / bytes) * SPAN);
+    division.sources = static_cast<Index>(std::min<int64_t>(division.padded, std::max(int64_t(1), HALVES / bytes) * SPAN));
   }
   if (division.sources < division.padded) {
     division.splits = 1;
     division.share = division.sources;
     return division;
   }
-  const int64_t bytes = gradient ? (stop - start) * cloud.dim * (plan.twice ? 8 : 4) : 1;
+  const int64_t bytes = gradient ? int64_t(stop - start) * cloud.dim * (plan.twice ? 8 : 4) : 1;
   const int64_t units = division.padded / plan.unit;
   const int splits =
       choose_splits(division.blocks, units, SPLIT_FORCES / std::max<int64_t>(1, bytes), machine.processors * plan.at_once);
-  division.share = (units + splits - 1) / splits * plan.unit;
-  division.splits = static_cast<int>((division.padded + division.share - 1) / division.share);
+  division.share = static_cast<Index>((units + splits - 1) / splits * plan.unit);
+  division.splits = (division.padded + division.share - 1) / division.share;
   return division;
 }
 

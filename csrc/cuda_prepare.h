@@ -16,8 +16,8 @@ constexpr double LARGEST = 3.6e9;       // squared distance from the centre that
 constexpr double WIDEST_COMPONENT = 8;  // times far / limit: what is wider has rows of tiny weights
 
 // Row of the i-th point of a sample: in steps of the golden ratio, which meet no period of the data.
-SEGMA_DEVICE int64_t sampled(int i, int64_t total) {
-  return ((i * 40503) & 65535) * total >> 16;
+SEGMA_DEVICE Index sampled(int i, Index total) {
+  return static_cast<Index>(((i * 40503) & 65535) * int64_t(total) >> 16);
 }
 
 SEGMA_DEVICE float power_of_two(int exponent) {
@@ -81,7 +81,7 @@ SEGMA_DEVICE void find_centre(const Cloud& cloud, float* centre, float* middles)
 // h/c + |x - centre|^2 of the median of a sample.
 SEGMA_DEVICE double usual_size(const Cloud& cloud, const float* centre, double* sizes) {
   constexpr int LANES = TEAM / SAMPLE;
-  const int64_t row = sampled(gpu::thread() / LANES, cloud.total);
+  const Index row = sampled(gpu::thread() / LANES, cloud.total);
   double norm = 0;
   for (int d = gpu::thread() % LANES; d < cloud.dim; d += LANES) {
     const double x = cloud.at<float>(row, d) - centre[d];
@@ -113,11 +113,11 @@ struct Description {
 };
 
 // Stores what pairs need of a point besides coordinates (first lane), adds to the description, and gives w s.
-SEGMA_DEVICE float describe(const Work& work, int64_t row, double norm, double square, float far, bool stores,
-                            Description& found) {
+SEGMA_DEVICE float describe(const Work& work, Index row, double norm, double inverse_square, float far,
+                            bool stores, Description& found) {
   const Cloud& cloud = work.cloud;
   const bool inside = row < cloud.total;
-  const double width = (inside ? cloud.h[row] * inverse_slope(cloud.dim) : 1.0) / square;
+  const double width = inside ? cloud.h[row] * inverse_slope(cloud.dim) * inverse_square : 1.0;
   const float lifted = static_cast<float>(width + norm);
   const double seen = lifted - norm;  // the width that all pairs of this point see; k_aa takes the same
   const float weight = inside ? static_cast<float>(cloud.w[row]) : 0.0f;
@@ -154,8 +154,8 @@ SEGMA_DEVICE void prepare_points(const Work& work) {
   find_centre(cloud, centre, middles);
   const double size = usual_size(cloud, centre, sizes);
   const float unit = unit_for(size), inverse = 1.0f / unit;
-  const double square = static_cast<double>(unit) * unit;
-  const float far = static_cast<float>(size / square);
+  const double inverse_square = static_cast<double>(inverse) * inverse;
+  const float far = static_cast<float>(size * inverse_square);
   if (work.coarse) {
     int bits = 0;
     while (dim >> (bits + 1)) ++bits;
@@ -175,7 +175,7 @@ SEGMA_DEVICE void prepare_points(const Work& work) {
   double pull[MOST] = {};
   Description mine;
   for (int i = warp; i < PREPARED; i += WARPS) {
-    const int64_t row = block * int64_t(PREPARED) + i, place = row - work.offset;
+    const Index row = block * PREPARED + i, place = row - work.offset;
     const bool inside = row < cloud.total, kept = place >= 0 && place < work.length;
     double norm = 0;
     float held[MOST];
@@ -195,13 +195,13 @@ SEGMA_DEVICE void prepare_points(const Work& work) {
         held[j] = gpu::from_half(high) + (work.low ? gpu::from_half(low) : 0.0f);
         norm += static_cast<double>(held[j]) * held[j];
         if (!kept) continue;
-        const int at = work.slabs.place(static_cast<int>(place % work.slabs.rows), d) / 2;
+        const int at = work.slabs.place(place % work.slabs.rows, d) / 2;
         tile[at] = high;
         if (work.low) tile[work.slabs.tile_bytes() / 2 + at] = low;
       }
     }
     norm = sum_of_lanes(norm, 32);
-    const double sigma = describe(work, row, norm, square, far, lane == 0, mine);
+    const double sigma = describe(work, row, norm, inverse_square, far, lane == 0, mine);
     if (!rounds) continue;
 #pragma unroll
     for (int j = 0; j < MOST; ++j) {

@@ -25,10 +25,10 @@ struct ProductsLayout {
 };
 
 // Begins to copy the tile from `column` on.
-SEGMA_DEVICE void fetch(const Work& work, const ProductsLayout& layout, char* memory, int64_t column, int stage,
+SEGMA_DEVICE void fetch(const Work& work, const ProductsLayout& layout, char* memory, Index column, int stage,
                         int threads) {
   const char* from = reinterpret_cast<const char*>(work.halves) +
-                     (column - work.offset) / layout.columns * layout.tile_bytes();
+                     int64_t((column - work.offset) / layout.columns) * layout.tile_bytes();
   const uint32_t to = gpu::shared_address(memory + layout.tile_at(stage));
   for (int i = gpu::thread() * 16; i < layout.tile_bytes(); i += threads * 16) gpu::copy_16_bytes(to + i, from + i);
   const uint32_t numbers = gpu::shared_address(memory + layout.numbers_at(stage));
@@ -42,27 +42,28 @@ SEGMA_DEVICE void fetch(const Work& work, const ProductsLayout& layout, char* me
 // Scores of a warp's 16 rows and all columns of a tile: small products in sums of their own.
 template <int WIDTH, int COLUMNS, bool LOW>
 SEGMA_DEVICE void find_scores(float (&scores)[COLUMNS / 8][4], uint32_t rows, uint32_t tile) {
-  const int lane = gpu::thread() % 32, which = lane / 8, row = lane % 8;
-  const Slabs row_slabs{WIDTH, TEAM_ROWS}, slabs{WIDTH, COLUMNS};
-  const int first_row = gpu::thread() % TEAM / 32 * 16;
+  constexpr uint32_t ROWS_HALF = 2 * WIDTH * TEAM_ROWS, HALF = 2 * WIDTH * COLUMNS;  // bytes
+  const int which = gpu::thread() % 32 / 8, row = gpu::thread() % 8, warp = gpu::thread() % TEAM / 32;
+  const LanePieces<WIDTH, TEAM_ROWS> row_pieces(rows, warp * 16 + which % 2 * 8 + row);
+  const LanePieces<WIDTH, COLUMNS> pieces(tile, which / 2 * 8 + row);
   float small[LOW ? COLUMNS / 8 : 1][4] = {};
 #pragma unroll
   for (int j = 0; j < COLUMNS / 8; ++j) {
     for (int i = 0; i < 4; ++i) scores[j][i] = 0;
   }
-#pragma unroll
+#pragma unroll 4
   for (int k = 0; k < WIDTH; k += 16) {
     uint32_t high_rows[4], low_rows[4];
-    const int place = row_slabs.place(first_row + which % 2 * 8 + row, k + which / 2 * 8);
-    gpu::load_matrices(high_rows, rows + place);
-    if (LOW) gpu::load_matrices(low_rows, rows + row_slabs.tile_bytes() + place);
+    // lanes 0 to 15 of the rows ask for the first eight coordinates, the others for the next; of sources every other eight
+    const uint32_t piece = row_pieces.at(k) ^ (which / 2 << 4), source = pieces.at(k) ^ (which % 2 << 4);
+    gpu::load_matrices(high_rows, piece);
+    if constexpr (LOW) gpu::load_matrices(low_rows, piece + ROWS_HALF);
 #pragma unroll
     for (int j = 0; j < COLUMNS / 8; j += 2) {
       uint32_t high[4], low[4];
-      const int source = slabs.place(8 * j + which / 2 * 8 + row, k + which % 2 * 8);
-      gpu::load_matrices(high, tile + source);
-      if (LOW) {
-        gpu::load_matrices(low, tile + slabs.tile_bytes() + source);
+      gpu::load_matrices(high, source + j * 8 * pieces.PITCH);
+      if constexpr (LOW) {
+        gpu::load_matrices(low, source + j * 8 * pieces.PITCH + HALF);
         for (int n = 0; n < 2; ++n) {
           gpu::multiply(small[j + n], low_rows, high[2 * n], high[2 * n + 1]);
           gpu::multiply(small[j + n], high_rows, low[2 * n], low[2 * n + 1]);
@@ -71,25 +72,27 @@ SEGMA_DEVICE void find_scores(float (&scores)[COLUMNS / 8][4], uint32_t rows, ui
       for (int n = 0; n < 2; ++n) gpu::multiply(scores[j + n], high_rows, high[2 * n], high[2 * n + 1]);
     }
   }
-  if (!LOW) return;
+  if constexpr (LOW) {
 #pragma unroll
-  for (int j = 0; j < COLUMNS / 8; ++j) {
-    for (int i = 0; i < 4; ++i) scores[j][i] += small[j][i];
+    for (int j = 0; j < COLUMNS / 8; ++j) {
+      for (int i = 0; i < 4; ++i) scores[j][i] += small[j][i];
+    }
   }
 }
 
 // forces += weights x, of a warp's rows, the sources of a tile and all coordinates.
 template <int WIDTH, int COLUMNS>
 SEGMA_DEVICE void add_forces(float (&forces)[WIDTH / 8][4], const uint32_t (&weights)[COLUMNS / 8][2], uint32_t tile) {
-  const int lane = gpu::thread() % 32, which = lane / 8, row = lane % 8;
-  const Slabs slabs{WIDTH, COLUMNS};
+  const int which = gpu::thread() % 32 / 8, row = gpu::thread() % 8;
+  const LanePieces<WIDTH, COLUMNS> pieces(tile, which % 2 * 8 + row);
 #pragma unroll
-  for (int b = 0; b < COLUMNS; b += 16) {
-    const uint32_t rows[4] = {weights[b / 8][0], weights[b / 8][1], weights[b / 8 + 1][0], weights[b / 8 + 1][1]};
+  for (int d = 0; d < WIDTH; d += 16) {
+    const uint32_t piece = pieces.at(d) ^ (which / 2 << 4);
 #pragma unroll
-    for (int d = 0; d < WIDTH; d += 16) {
+    for (int b = 0; b < COLUMNS; b += 16) {
+      const uint32_t rows[4] = {weights[b / 8][0], weights[b / 8][1], weights[b / 8 + 1][0], weights[b / 8 + 1][1]};
       uint32_t x[4];
-      gpu::load_matrices_transposed(x, tile + slabs.place(b + which % 2 * 8 + row, d + which / 2 * 8));
+      gpu::load_matrices_transposed(x, piece + b * pieces.PITCH);
       gpu::multiply(forces[d / 8], rows, x[0], x[1]);
       gpu::multiply(forces[d / 8 + 1], rows, x[2], x[3]);
     }
@@ -97,8 +100,10 @@ SEGMA_DEVICE void add_forces(float (&forces)[WIDTH / 8][4], const uint32_t (&wei
 }
 
 template <int WIDTH, bool LOW, bool GRADIENT>
-SEGMA_DEVICE void by_products(const Work& work, const RowBlock& rows, const Found<float>& found, const Sources& sources,
-                              float scale, char* memory, SpanRoom& room, int threads) {
+SEGMA_DEVICE void by_products(const Work& work, float scale, char* memory, SpanRoom& room) {
+  const RowBlock rows = RowBlock::of<float>(work, work.teams * TEAM_ROWS);
+  const Sources sources = Sources::of(work);
+  const int threads = work.teams * TEAM;
   constexpr int COLUMNS = products_columns(WIDTH);
   const ProductsLayout layout{WIDTH, COLUMNS, LOW ? 2 : 1, work.teams, work.stages};
   const int team = gpu::thread() / TEAM, lane = gpu::thread() % 32;
@@ -108,16 +113,16 @@ SEGMA_DEVICE void by_products(const Work& work, const RowBlock& rows, const Foun
   RowSums sums;
   sums.begin(work, rows, first_row, scale);
 
-  int64_t next = sources.first;
+  Index next = sources.first;
   for (int stage = 0; stage < work.stages - 1; ++stage, next += COLUMNS) {
     if (next < sources.last) fetch(work, layout, memory, next, stage, threads);
     gpu::commit_copies();
   }
   int stage = 0;
-  for (int64_t begin = sources.first; begin < sources.last; begin += SPAN) {
-    const int64_t end = begin + SPAN < sources.last ? begin + SPAN : sources.last;
+  for (Index begin = sources.first; begin < sources.last; begin += SPAN) {
+    const Index end = begin + SPAN < sources.last ? begin + SPAN : sources.last;
     float forces[GRADIENT ? WIDTH / 8 : 1][4] = {};
-    for (int64_t column = begin; column < end; column += COLUMNS, next += COLUMNS) {
+    for (Index column = begin; column < end; column += COLUMNS, next += COLUMNS) {
       if (work.stages > 2) {
         gpu::wait_for_copies<1>();
       } else {
@@ -137,8 +142,7 @@ SEGMA_DEVICE void by_products(const Work& work, const RowBlock& rows, const Foun
       if constexpr (GRADIENT) add_forces<WIDTH, COLUMNS>(forces, weights, tile);
       stage = stage + 1 < work.stages ? stage + 1 : 0;
     }
-    finish_span<WIDTH, LOW, GRADIENT>(work, rows, found, team, scale, sums, &forces[0][0], x_rows, room, begin, end,
-                                      found.keep || begin > sources.first);
+    finish_span<WIDTH, LOW, GRADIENT>(work, team, scale, sums, &forces[0][0], x_rows, room, begin, end);
   }
   gpu::wait_for_copies<0>();
 }
@@ -152,22 +156,17 @@ struct ProductsRoom {
 
 template <int WIDTH, bool LOW, bool GRADIENT>
 __global__ void __launch_bounds__(256, 1) products(const __grid_constant__ Work work) {
-  const int threads = work.teams * TEAM, block = gpu::block_x(), split = gpu::block_y();
   char* memory = gpu::shared_memory();
   ProductsRoom& room = *reinterpret_cast<ProductsRoom*>(memory);
   memory += sizeof(ProductsRoom);
   memory += (ALIGNMENT - gpu::shared_address(memory)) % ALIGNMENT;
-  const RowBlock rows = RowBlock::of<float>(work, block, work.teams * TEAM_ROWS);
-  const Found<float> found = Found<float>::of(work, rows, split);
-  const Sources sources = Sources::of(work, split);
-  const Judgement judged = judge(work, room.judging, threads);
+  const Judgement judged = judge(work, room.judging, work.teams * TEAM);
   if (judged.fits) {
-    by_products<WIDTH, LOW, GRADIENT>(work, rows, found, sources, judged.scale, memory, room.spans[gpu::thread() / TEAM],
-                                      threads);
+    by_products<WIDTH, LOW, GRADIENT>(work, judged.scale, memory, room.spans[gpu::thread() / TEAM]);
   } else {
-    by_coordinates<float, true, 4, GRADIENT>(work, rows, found, sources, memory);
+    by_coordinates<float, true, 1, GRADIENT>(work, work.teams * TEAM_ROWS, memory);
   }
-  finish_found<float, GRADIENT>(work, rows, block, judged.fits, room.finish);
+  finish_found<float, GRADIENT>(work, judged.fits, room.finish);
 }
 
 }  // namespace segma::cuda

@@ -48,19 +48,19 @@ void fill(const Points& points, const Plan& plan, const Machine& machine, const 
   if (plan.prepared) {
     const int64_t blocks = division.padded / PREPARED;
     const int64_t field = plan.halves ? blocks * plan.slabs.width : 0;
-    work.singles = {space.take<float>(3 * division.padded + 4 * blocks + field + plan.slabs.width + 2), division.padded,
+    work.singles = {space.take<float>(3 * int64_t(division.padded) + 4 * blocks + field + plan.slabs.width + 2), division.padded,
                     plan.slabs.width, plan.halves ? plan.slabs.width : 0};
     work.widths = space.take<double>(division.padded);
-    const int64_t bytes = division.sources * plan.slabs.width * (plan.low ? 4 : 2);
+    const int64_t bytes = int64_t(division.sources) * plan.slabs.width * (plan.low ? 4 : 2);
     work.halves = plan.halves ? reinterpret_cast<uint16_t*>(space.take<char>(bytes)) : nullptr;
   }
-  for (int64_t offset = 0; offset < division.padded; offset += division.sources) {
+  for (Index offset = 0; offset < division.padded; offset += division.sources) {
     work.offset = offset;
     work.length = std::min(division.sources, division.padded - offset);
     work.first = offset == 0;
     work.last = offset + division.sources >= division.padded;
     if (plan.prepared) {
-      launch(prepare_kernel(), static_cast<int>(division.padded / PREPARED), 1, TEAM, prepare_bytes(work.cloud.dim),
+      launch(prepare_kernel(), division.padded / PREPARED, 1, TEAM, prepare_bytes(work.cloud.dim),
              stream, work);
     } else {
       stream.set_to_zero(work.tickets, work.counters * sizeof(int));
@@ -76,7 +76,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> evaluate(const Tensor& z, con
   STD_TORCH_CHECK(Stream::serves(z), "z, means, h and w must be CUDA tensors");
   STD_TORCH_CHECK(precision == "highest" || precision == "high" || precision == "medium", "precision='", precision,
                   "', expected 'highest', 'high' or 'medium'");
-  STD_TORCH_CHECK(points.dim <= std::numeric_limits<int>::max(), points.dim, " dimensions are too many");
+  STD_TORCH_CHECK(points.dim <= std::numeric_limits<int>::max() && points.rows <= MOST_POINTS, points.rows,
+                  " points of ", points.dim, " dimensions are too many, expected 2^30 points at most");
   const Stream stream(z);
   const int64_t middle = std::max(start, std::min(stop, z.size(0))), count = stop - start;
   const ScalarType type = points.kind == Kind::float64 ? ScalarType::Double : ScalarType::Float;
@@ -94,12 +95,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> evaluate(const Tensor& z, con
                 points.second,
                 static_cast<const double*>(h.const_data_ptr()),
                 static_cast<const double*>(w.const_data_ptr()),
-                points.first_rows,
-                points.rows,
+                static_cast<Index>(points.first_rows),
+                static_cast<Index>(points.rows),
                 static_cast<int>(points.dim),
                 points.kind};
-  work.start = start;
-  work.stop = stop;
+  work.start = static_cast<Index>(start);
+  work.stop = static_cast<Index>(stop);
   work.dz = dz.mutable_data_ptr();
   work.dmeans = dmeans.mutable_data_ptr();
   work.dh = static_cast<double*>(dh.mutable_data_ptr());
