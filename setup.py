@@ -1,7 +1,9 @@
 """Builds the compiled kernels ``segma_fast._C`` where torch and a C++ compiler are; else says why not.
 
-All else is in pyproject.toml. Environment variables: ``SEGMA_FAST_REQUIRE_NATIVE=1`` makes a build without the kernels
-an error, ``SEGMA_FAST_SANITIZE=1`` builds them with the address and undefined behaviour sanitizers.
+The kernels for GPUs are built where torch has CUDA and a CUDA toolkit is there, whether or not a GPU is. All else is in
+pyproject.toml. Environment variables: ``SEGMA_FAST_REQUIRE_NATIVE=1`` makes a build without what could be built an error,
+``SEGMA_FAST_CUDA=0`` leaves the kernels for GPUs out, ``TORCH_CUDA_ARCH_LIST`` chooses their architectures, and
+``SEGMA_FAST_SANITIZE=1`` builds with the address and undefined behaviour sanitizers.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ from setuptools.command.build_ext import build_ext
 MODULE = "segma_fast._C"
 NOTE = "_build_note.txt"  # beside the module's place: the reason why it was not built
 TARGET = (2, 11)  # the stable ABI of this torch serves it and all later ones
+ARCHITECTURES, OLDER_ARCHITECTURES = "8.0;9.0a;10.0;12.0+PTX", "8.0+PTX;9.0a"  # older: of CUDA before 12.8
+CUDA_LIBRARIES = ["cudart", "torch_cuda"]
 REQUIRE = os.environ.get("SEGMA_FAST_REQUIRE_NATIVE", "0") not in ("", "0")
+CUDA = os.environ.get("SEGMA_FAST_CUDA", "1") not in ("", "0")
 SANITIZE = os.environ.get("SEGMA_FAST_SANITIZE", "0") not in ("", "0")
 AGAIN = "install segma_fast again with `pip install --no-build-isolation`"
 
@@ -42,6 +47,11 @@ class NotBuilt(Exception):
     """The kernels cannot be built; the message says why and what to do."""
 
 
+def why_not_compiled(error: Exception) -> str:
+    cause = shorten(str(error), 100, placeholder=" ...") or type(error).__name__
+    return f"compiling failed ({cause}): `pip install --no-build-isolation -v` shows the compiler's message"
+
+
 class BuildNative(BuildExtension):  # type: ignore[misc, valid-type]
     """Build the module or leave a note in its place, never both, and never a module of an earlier build."""
 
@@ -53,14 +63,17 @@ class BuildNative(BuildExtension):  # type: ignore[misc, valid-type]
                 place.unlink(missing_ok=True)
                 place.with_name(NOTE).unlink(missing_ok=True)
             self.check_tools()
-            super().run()
+            with_cuda = self.add_cuda()
+            try:
+                super().run()
+            except Exception as error:
+                if not with_cuda or REQUIRE:
+                    raise
+                print(f"segma_fast: built without kernels for GPUs: {why_not_compiled(error)}", file=sys.stderr)
+                self.remove_cuda()
+                super().run()
         except Exception as error:
-            reason = str(error)
-            if not isinstance(error, NotBuilt):
-                cause = shorten(reason, 100, placeholder=" ...") or type(error).__name__
-                reason = (
-                    f"compiling failed ({cause}): `pip install --no-build-isolation -v` shows the compiler's message"
-                )
+            reason = str(error) if isinstance(error, NotBuilt) else why_not_compiled(error)
             if REQUIRE:
                 raise RuntimeError(f"SEGMA_FAST_REQUIRE_NATIVE is set, but {reason}") from error
             print(f"segma_fast: installed without its compiled kernels: {reason}", file=sys.stderr)
@@ -90,6 +103,29 @@ class BuildNative(BuildExtension):  # type: ignore[misc, valid-type]
         self.extensions[0].include_dirs += cpp_extension.include_paths()
         self.extensions[0].library_dirs += cpp_extension.library_paths()
 
+    def add_cuda(self) -> bool:
+        """Add the kernels for GPUs where they can be built, and say whether."""
+        home = cpp_extension.CUDA_HOME
+        if not CUDA or not torch.version.cuda or home is None or os.name == "nt":
+            return False
+        newest = tuple(int(part) for part in torch.version.cuda.split(".")[:2])
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ARCHITECTURES if newest >= (12, 8) else OLDER_ARCHITECTURES)
+        architectures = os.environ["TORCH_CUDA_ARCH_LIST"].replace(" ", ";").replace(";", "_")
+        extension = self.extensions[0]
+        extension.sources += sorted(glob("csrc/*.cu"))
+        extension.include_dirs += cpp_extension.include_paths("cuda")
+        extension.library_dirs += cpp_extension.library_paths("cuda")
+        extension.libraries += CUDA_LIBRARIES
+        extension.define_macros += [("USE_CUDA", None), ("SEGMA_CUDA_ARCHITECTURES", architectures)]
+        return True
+
+    def remove_cuda(self) -> None:
+        extension = self.extensions[0]
+        extension.sources = [path for path in extension.sources if not path.endswith(".cu")]
+        extension.libraries = [name for name in extension.libraries if name not in CUDA_LIBRARIES]
+        cuda_only = ("USE_CUDA", "SEGMA_CUDA_ARCHITECTURES")
+        extension.define_macros = [(name, value) for name, value in extension.define_macros if name not in cuda_only]
+
     def build_extensions(self) -> None:
         msvc = self.compiler.compiler_type == "msvc"
         if not msvc and shutil.which(self.compiler.compiler_cxx[0]) is None:
@@ -107,6 +143,9 @@ class BuildNative(BuildExtension):  # type: ignore[misc, valid-type]
             extension.extra_compile_args += [*sanitizers, "-g", "-O1"]
             extension.extra_link_args = sanitizers
             extension.define_macros += [("SEGMA_SANITIZED", "1")]
+        if any(path.endswith(".cu") for path in extension.sources):
+            for_gpus = ["-std=c++17", "-O3", "-Xcompiler", "-fvisibility=hidden"]
+            extension.extra_compile_args = {"cxx": extension.extra_compile_args, "nvcc": for_gpus}
         super().build_extensions()
 
 

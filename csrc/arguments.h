@@ -1,5 +1,5 @@
-// What operators of all devices do with tensors: check them, and make the results. For files that are built with torch's
-// stable ABI.
+// What operators of all devices do with tensors: check them, and make the results. For files that are built with
+// torch's stable ABI.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>

@@ -9,6 +9,7 @@ constexpr unsigned target_major = SEGMA_TARGET_MAJOR, target_minor = SEGMA_TARGE
 #include <pybind11/pybind11.h>
 
 #include <cmath>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 
@@ -56,7 +57,12 @@ py::dict build_info() {
   } catch (const std::runtime_error& error) {
     info["code_path_error"] = error.what();
   }
-  info["cuda_architectures"] = py::list();
+  py::list architectures;
+#ifdef SEGMA_CUDA_ARCHITECTURES
+  std::stringstream listed(SEGMA_EXPANDED_TEXT(SEGMA_CUDA_ARCHITECTURES));
+  for (std::string name; std::getline(listed, name, '_');) architectures.append(name);
+#endif
+  info["cuda_architectures"] = architectures;
 #ifdef SEGMA_SANITIZED
   info["sanitized"] = true;
 #else

@@ -12,12 +12,12 @@ namespace segma::cuda {
 using Index = int32_t;
 constexpr int64_t MOST_POINTS = int64_t(1) << 30;
 
-constexpr int TEAM = 128;             // threads that share 64 rows, a warpgroup
+constexpr int TEAM = 128;  // threads that share 64 rows, a warpgroup
 constexpr int TEAM_ROWS = 64;
-constexpr int SPAN = 4096;            // sources of which sums stay in float32
-constexpr int PREPARED = 64;          // points that one block prepares
-constexpr int ALIGNMENT = 1024;       // of operands in shared memory
-constexpr double LEAST = 1e-25;       // width of a pair, in squared units, whose r^3 float32 holds
+constexpr int SPAN = 4096;       // sources of which sums stay in float32
+constexpr int PREPARED = 64;     // points that one block prepares
+constexpr int ALIGNMENT = 1024;  // of operands in shared memory
+constexpr double LEAST = 1e-25;  // width of a pair, in squared units, whose r^3 float32 holds
 constexpr double INV_SQRT_PI = 0.56418958354775628695;
 
 // 1/c, see kernel_profile.h; 1 in one dimension, whose form does not need it.
@@ -51,8 +51,9 @@ struct Cloud {
   }
 };
 
-// fp16 coordinates of tiles of sources as both the copies and the matrix units like them: slabs of at most 64 coordinates,
-// a row of a slab 32, 64 or 128 bytes, its pieces of 16 bytes exchanged so that eight rows meet all banks of the memory.
+// fp16 coordinates of tiles of sources as both the copies and the matrix units like them: slabs of at most 64
+// coordinates, a row of a slab 32, 64 or 128 bytes, its pieces of 16 bytes exchanged so that eight rows meet all banks
+// of the memory.
 struct Slabs {
   int width;  // coordinates, a power of two from 16 on
   int rows;   // of a tile
@@ -92,7 +93,8 @@ struct LanePieces {
   static constexpr int WIDE = WIDTH < 64 ? WIDTH : 64, PITCH = 2 * WIDE;
   uint32_t base;  // of the row, with the exchange of its pieces
 
-  SEGMA_DEVICE LanePieces(uint32_t tile, int row) : base(tile + (row * PITCH ^ (row * PITCH >> 7 & (WIDE / 8 - 1)) << 4)) {}
+  SEGMA_DEVICE LanePieces(uint32_t tile, int row)
+      : base(tile + (row * PITCH ^ (row * PITCH >> 7 & (WIDE / 8 - 1)) << 4)) {}
   // Of the coordinate, a multiple of 8, in a row that comes a multiple of 8 rows later; `tile` is aligned.
   SEGMA_DEVICE uint32_t at(int coordinate, int later = 0) const {
     return (base ^ coordinate % WIDE * 2) + later * PITCH + coordinate / WIDE * PITCH * ROWS;
@@ -104,17 +106,17 @@ struct Work {
   Slabs slabs;
   uint16_t* halves;  // tiles of sources from `offset` on: high numbers, and the low ones with `low`
   Singles singles;
-  double* widths;  // (padded): h/c as all pairs of a point see it
-  double* parts;   // (blocks of rows) of the energy
-  int* tickets;    // of the blocks of rows, and one for all
+  double* widths;           // (padded): h/c as all pairs of a point see it
+  double* parts;            // (blocks of rows) of the energy
+  int* tickets;             // of the blocks of rows, and one for all
   double *u_sums, *q_sums;  // (splits, rows)
   void* forces;             // (splits, rows, D), Real
   void *dz, *dmeans;        // Real
   double *dh, *dw, *energy;
-  Index start, stop, middle;    // rows; codes before `middle`
-  Index offset, length, share;  // sources of this launch, and of each of its splits
+  Index start, stop, middle;            // rows; codes before `middle`
+  Index offset, length, share;          // sources of this launch, and of each of its splits
   int splits, teams, stages, counters;  // counters: of the tickets
-  float limit;                      // greatest c|x|^2/h that products resolve
+  float limit;                          // greatest c|x|^2/h that products resolve
   bool low, coarse, prepared, first, last, whole;
 };
 
@@ -157,8 +159,8 @@ struct Found {
 
   SEGMA_DEVICE static Found of(const Work& work, const RowBlock& rows) {
     const int64_t place = gpu::block_y() * int64_t(work.stop - work.start) + rows.local;
-    Real* forces = work.splits > 1 ? static_cast<Real*>(work.forces) + place * work.cloud.dim
-                                   : static_cast<Real*>(rows.results);
+    Real* forces =
+        work.splits > 1 ? static_cast<Real*>(work.forces) + place * work.cloud.dim : static_cast<Real*>(rows.results);
     return {work.u_sums + place, work.q_sums + place, forces, work.cloud.dim, !work.first};
   }
   SEGMA_DEVICE void add(int row, double u_row, double q_row, bool more) const {
@@ -177,6 +179,20 @@ struct LongSum {
     high = sum;
   }
   SEGMA_DEVICE double value() const { return static_cast<double>(high) + low; }
+};
+
+// A sum of many numbers in more digits than theirs, or in double.
+template <class Real>
+struct Total {
+  LongSum sum;
+  SEGMA_DEVICE void add(Real x) { sum.add(x); }
+  SEGMA_DEVICE double value() const { return sum.value(); }
+};
+template <>
+struct Total<double> {
+  double sum = 0;
+  SEGMA_DEVICE void add(double x) { sum += x; }
+  SEGMA_DEVICE double value() const { return sum; }
 };
 
 SEGMA_DEVICE double sum_of_lanes(double x, int lanes) {  // neighbours, a power of two of them

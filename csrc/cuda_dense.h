@@ -1,5 +1,5 @@
-// Pairs without matrix units, in float32 or float64, coordinate by coordinate: by products of what `prepare` centred, or
-// by differences of the points as they are, which no offset and no size spoils. Any number of dimensions.
+// Pairs without matrix units, in float32 or float64, coordinate by coordinate: by products of what `prepare` centred,
+// or by differences of the points as they are, which no offset and no size spoils. Any number of dimensions.
 //
 // A team holds 64 rows and takes 64 sources at a time; a thread holds 8 rows and 4 sources, or 8 rows and some
 // coordinates of the forces, which wait in memory from tile to tile.
@@ -34,20 +34,6 @@ template <class Real>
 SEGMA_DEVICE Four<Real> four(const Real* place) {
   return *reinterpret_cast<const Four<Real>*>(place);
 }
-
-// Sums of many numbers over the tiles.
-template <class Real>
-struct Total {
-  LongSum sum;
-  SEGMA_DEVICE void add(Real x) { sum.add(x); }
-  SEGMA_DEVICE double value() const { return sum.value(); }
-};
-template <>
-struct Total<double> {
-  double sum = 0;
-  SEGMA_DEVICE void add(double x) { sum += x; }
-  SEGMA_DEVICE double value() const { return sum; }
-};
 
 // Over the 16 threads that share eight rows.
 template <class Real>
@@ -103,8 +89,8 @@ SEGMA_DEVICE void dense_scores(const Work& work, const RowBlock& rows, int team,
 
 // Forces of 8 rows in `EACH` coordinates, from the weights of a tile; to memory.
 template <class Real, bool DIFFERENCES, int EACH>
-SEGMA_DEVICE void dense_forces(const Work& work, const RowBlock& rows, const Found<Real>& found, int team,
-                               Index column, DenseRoom<Real>& room, Real inverse_unit, bool more) {
+SEGMA_DEVICE void dense_forces(const Work& work, const RowBlock& rows, const Found<Real>& found, int team, Index column,
+                               DenseRoom<Real>& room, Real inverse_unit, bool more) {
   const int mine = gpu::thread() % TEAM, y = mine / 16 * 8, x = mine % 16, dim = work.cloud.dim;
   constexpr int WIDE = 16 * EACH;
   for (int begin = 0; begin < dim; begin += WIDE) {
@@ -112,8 +98,7 @@ SEGMA_DEVICE void dense_forces(const Work& work, const RowBlock& rows, const Fou
     for (int i = mine / WIDE; i < DENSE_COLUMNS; i += TEAM / WIDE) {
       const int d = begin + mine % WIDE;
       const bool wanted = d < dim && column + i < work.cloud.total;
-      room.points[i][mine % WIDE] =
-          wanted ? coordinate<Real, DIFFERENCES>(work, column + i, d, inverse_unit) : Real(0);
+      room.points[i][mine % WIDE] = wanted ? coordinate<Real, DIFFERENCES>(work, column + i, d, inverse_unit) : Real(0);
     }
     Real own[DIFFERENCES ? 8 : 1][EACH], forces[8][EACH] = {};
 #pragma unroll
@@ -178,7 +163,7 @@ SEGMA_DEVICE void by_coordinates(const Work& work, int rows_of_block, char* memo
   for (int i = 0; i < 8; ++i) {
     const int row = team * TEAM_ROWS + y + i;
     const bool inside = row < rows.count;
-    lifted[i] = !inside          ? Real(1)
+    lifted[i] = !inside       ? Real(1)
                 : DIFFERENCES ? static_cast<Real>(cloud.h[rows.top + row] * wide)
                               : static_cast<Real>(work.singles.lifted()[rows.top + row]);
     // NaN where a coordinate is not finite, because such a pair has k = 0
@@ -243,7 +228,8 @@ struct alignas(16) DenseBlockRoom {
   float judging[3 * TEAM / 32];
 };
 
-// One team a block, because teams have nothing in common here. PREPARED_POINTS: `prepare` was launched, and may have found that products resolve the cloud.
+// One team a block, because teams have nothing in common here. PREPARED_POINTS: `prepare` was launched, and may have
+// found that products resolve the cloud.
 template <class Real, bool PREPARED_POINTS, int EACH, bool GRADIENT>
 __global__ void __launch_bounds__(TEAM, sizeof(Real) == 4 ? 3 : 2) dense(const __grid_constant__ Work work) {
   char* memory = gpu::shared_memory();

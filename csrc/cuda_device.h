@@ -1,4 +1,5 @@
-// What kernels ask of the machine: instructions, or on the host a model of them, with which the tests run the same kernels.
+// What kernels ask of the machine: instructions, or on the host a model of them, with which the tests run the same
+// kernels.
 #pragma once
 
 #ifdef __CUDACC__

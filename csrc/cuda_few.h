@@ -1,4 +1,5 @@
-// Pairs of points of few dimensions, by differences: a thread has a row, and all threads of a block pass over the sources.
+// Pairs of points of few dimensions, by differences: a thread has a row, and all threads of a block pass over the
+// sources.
 #pragma once
 
 #include "cuda_finish.h"
@@ -7,6 +8,7 @@
 namespace segma::cuda {
 
 constexpr int FEW_DIMENSIONS = 8;
+constexpr int PART = 16;                                   // sources of which sums stay in Real
 constexpr int FEW_TEAMS = 2, FEW_ROWS = FEW_TEAMS * TEAM;  // and sources at once
 
 struct alignas(16) FewRoom {
@@ -64,11 +66,11 @@ __global__ void __launch_bounds__(FEW_ROWS) few(const __grid_constant__ Work wor
 
   const bool inside = mine < rows.count;
   const Index own = rows.top + mine;
-  double u = 0, q = 0, forces[DIM] = {};  // u is NaN where a coordinate is not finite: such a pair has k = 0
+  Total<Real> u, q, forces[DIM];  // u is NaN where a coordinate is not finite: such a pair has k = 0
   Real x[DIM], h = 1;
   for (int d = 0; d < DIM; ++d) {
     x[d] = inside ? cloud.at<Real>(own, d) * inverse : Real(0);
-    u += Real(0) * x[d];
+    u.add(Real(0) * x[d]);
   }
   if (inside) h = width(own);
   for (Index column = sources.first; column < sources.last; column += FEW_ROWS) {
@@ -79,35 +81,38 @@ __global__ void __launch_bounds__(FEW_ROWS) few(const __grid_constant__ Work wor
     points[mine][DIM] = real ? width(source) : Real(1);
     points[mine][DIM + 1] = real ? static_cast<Real>(cloud.w[source]) : Real(0);
     gpu::barrier(0, FEW_ROWS);
-    Real u_tile = 0, q_tile = 0, pulls[DIM] = {};
     const Index same = own - column;
-#pragma unroll 4
-    for (int b = 0; b < FEW_ROWS; ++b) {
-      const Real* other = points[b];
-      Real t = 0, gaps[DIM], r, pull, widen;
+    for (int begin = 0; begin < FEW_ROWS; begin += PART) {
+      Real u_part = 0, q_part = 0, pulls[DIM] = {};
 #pragma unroll
-      for (int d = 0; d < DIM; ++d) {
-        gaps[d] = other[d] - x[d];
-        t += gaps[d] * gaps[d];
+      for (int i = 0; i < PART; ++i) {
+        const Real* other = points[begin + i];
+        Real t = 0, gaps[DIM], r, pull, widen;
+#pragma unroll
+        for (int d = 0; d < DIM; ++d) {
+          gaps[d] = other[d] - x[d];
+          t += gaps[d] * gaps[d];
+        }
+        few_profile<Real, DIM>(t, h + other[DIM], r, pull, widen);
+        const Real weight = begin + i == same ? Real(0) : other[DIM + 1];
+        u_part += weight * r;
+        if (!GRADIENT) continue;
+        q_part += weight * widen;
+        pull *= weight;
+#pragma unroll
+        for (int d = 0; d < DIM; ++d) pulls[d] += pull * gaps[d];
       }
-      few_profile<Real, DIM>(t, h + other[DIM], r, pull, widen);
-      const Real weight = b == same ? Real(0) : other[DIM + 1];
-      u_tile += weight * r;
+      u.add(u_part);
       if (!GRADIENT) continue;
-      q_tile += weight * widen;
-      pull *= weight;
-#pragma unroll
-      for (int d = 0; d < DIM; ++d) pulls[d] += pull * gaps[d];
+      q.add(q_part);
+      for (int d = 0; d < DIM; ++d) forces[d].add(pulls[d]);
     }
-    u += u_tile;
-    q += q_tile;
-    for (int d = 0; d < DIM; ++d) forces[d] += pulls[d];
   }
   if (inside) {
-    found.add(mine, u, q, found.keep);
+    found.add(mine, u.value(), q.value(), found.keep);
     for (int d = 0; GRADIENT && d < DIM; ++d) {
       Stored& place = found.forces[int64_t(mine) * DIM + d];
-      place = static_cast<Stored>(found.keep ? place + forces[d] : forces[d]);
+      place = static_cast<Stored>(found.keep ? place + forces[d].value() : forces[d].value());
     }
   }
   finish<Real, Stored, GRADIENT>(work, FEW_ROWS, unit, room.finish,

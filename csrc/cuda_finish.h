@@ -37,8 +37,8 @@ SEGMA_DEVICE double rounded_width(double width) {
   return width >= LEAST ? static_cast<double>(static_cast<Real>(width)) : width;
 }
 
-// Writes gradients of the rows and, in the last block, the energy. `own` gives h/c of a row in squares of `unit`, as its
-// pairs see it, in the arithmetic of Real. Factors: kernel_profile.h.
+// Writes gradients of the rows and, in the last block, the energy. `own` gives h/c of a row in squares of `unit`, as
+// its pairs see it, in the arithmetic of Real. Factors: kernel_profile.h.
 template <class Real, class Stored, bool GRADIENT, class Own>
 SEGMA_DEVICE void finish(const Work& work, int rows_of_block, double unit, FinishRoom& room, Own own) {
   if (!work.last) return;

@@ -1,8 +1,8 @@
 // Pairs on the way between two matrix products, where both engines (mma.sync and wgmma) hold them alike.
 //
 // A warp holds 16 rows: its lane has rows lane / 4 and lane / 4 + 8, and of every eight columns the two from
-// lane % 4 * 2 on. Scores x_a x_b come in; out go P_ab = w_b r^3 - a_a w_b s_b in fp16, as the first operand of the next
-// product takes them, and the sums of every row.
+// lane % 4 * 2 on. Scores x_a x_b come in; out go P_ab = w_b r^3 - a_a w_b s_b in fp16, as the first operand of the
+// next product takes them, and the sums of every row.
 #pragma once
 
 #include "cuda_prepare.h"
@@ -69,8 +69,8 @@ struct RowSums {
   }
 };
 
-// Scores of a tile, in turn weights (pairs of one row in fp16); `own` is the column of the lane's first row, which may lie
-// anywhere.
+// Scores of a tile, in turn weights (pairs of one row in fp16); `own` is the column of the lane's first row, which may
+// lie anywhere.
 template <int COLUMNS, bool GRADIENT>
 SEGMA_DEVICE void weigh_tile(const float* scores, uint32_t (&weights)[COLUMNS / 8][2], RowSums& sums,
                              const Columns& columns, Index own) {

@@ -1,4 +1,5 @@
-// Instructions of Hopper (sm_90a): products of a warpgroup on operands in shared memory, bulk copies and their barriers.
+// Instructions of Hopper (sm_90a): products of a warpgroup on operands in shared memory, bulk copies and their
+// barriers.
 #pragma once
 
 #include "cuda_instructions.h"
@@ -54,8 +55,9 @@ SEGMA_INSTRUCTION void wait_for_products() {
   asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
 }
 
-#define SEGMA_SUMS_8(d, i) \
-  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
+#define SEGMA_SUMS_8(d, i)                                                                                    \
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), \
+      "+f"(d[i + 7])
 #define SEGMA_SUMS_16(d, i) SEGMA_SUMS_8(d, i), SEGMA_SUMS_8(d, i + 8)
 #define SEGMA_SUMS_32(d, i) SEGMA_SUMS_16(d, i), SEGMA_SUMS_16(d, i + 16)
 #define SEGMA_SUMS_64(d, i) SEGMA_SUMS_32(d, i), SEGMA_SUMS_32(d, i + 32)

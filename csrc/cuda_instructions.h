@@ -50,7 +50,8 @@ SEGMA_INSTRUCTION T shuffle_xor(T value, int mask) {
   return __shfl_xor_sync(0xffffffffu, value, mask);
 }
 
-// One thread of a block, between two barriers of it: what the block wrote before can be seen by the block that counts next.
+// One thread of a block, between two barriers of it: what the block wrote before can be seen by the block that counts
+// next.
 SEGMA_INSTRUCTION int count_up(int* counter) {
   __threadfence();
   const int before = atomicAdd(counter, 1);

@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 #include <torch/csrc/stable/accelerator.h>
 
+#include <cstdlib>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -13,6 +14,8 @@
 #include "cuda_kernels.h"
 
 #define SEGMA_GPU_KEY CUDA
+#define SEGMA_TEXT(...) #__VA_ARGS__
+#define SEGMA_EXPANDED_TEXT(...) SEGMA_TEXT(__VA_ARGS__)
 
 namespace segma::cuda {
 
@@ -34,25 +37,28 @@ class Stream {
     check(cudaMemsetAsync(place, 0, bytes, handle), "setting memory to zero");
   }
 
-  const Machine& machine() const {
+  // SEGMA_FAST_CUDA_WGMMA=0 has Hopper served by the kernels of all GPUs, to compare.
+  Machine machine() const {
     static std::mutex mutex;
     static std::vector<Machine> machines;
     const std::lock_guard<std::mutex> lock(mutex);
-    if (machines.capacity() == 0) machines.reserve(256);  // so that none moves
     while (machines.size() <= size_t(device_)) machines.push_back({});
-    Machine& found = machines[device_];
-    if (found.major == 0) {
+    Machine& known = machines[device_];
+    if (known.major == 0) {
       const auto ask = [&](cudaDeviceAttr what) {
         int value = 0;
         check(cudaDeviceGetAttribute(&value, what, device_), "asking for an attribute of the device");
         return value;
       };
-      found.minor = ask(cudaDevAttrComputeCapabilityMinor);
-      found.processors = ask(cudaDevAttrMultiProcessorCount);
-      found.shared = ask(cudaDevAttrMaxSharedMemoryPerBlockOptin);
-      found.hopper = std::string(SEGMA_CUDA_ARCHITECTURES).find("9.0a") != std::string::npos;
-      found.major = ask(cudaDevAttrComputeCapabilityMajor);
+      known.minor = ask(cudaDevAttrComputeCapabilityMinor);
+      known.processors = ask(cudaDevAttrMultiProcessorCount);
+      known.shared = ask(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+      known.hopper = std::string(SEGMA_EXPANDED_TEXT(SEGMA_CUDA_ARCHITECTURES)).find("9.0a") != std::string::npos;
+      known.major = ask(cudaDevAttrComputeCapabilityMajor);
     }
+    Machine found = known;
+    const char* wanted = std::getenv("SEGMA_FAST_CUDA_WGMMA");
+    if (wanted != nullptr && std::string(wanted) == "0") found.hopper = false;
     return found;
   }
 

@@ -9,17 +9,17 @@
 
 namespace segma::cuda {
 
-constexpr int64_t HALVES = 36'000'000;        // bytes of rounded sources in memory at once; later launches take the rest
+constexpr int64_t HALVES = 36'000'000;  // bytes of rounded sources in memory at once; later launches take the rest
 constexpr int64_t SPLIT_FORCES = 16'000'000;  // bytes of forces that splits of the sources may leave to be added
 constexpr int MOST_SPLITS = 32;
-constexpr int MOST_PREPARED = 8192;           // dimensions whose centre fits into the shared memory of any GPU
+constexpr int MOST_PREPARED = 8192;  // dimensions whose centre fits into the shared memory of any GPU
 constexpr float RESOLVED_BY_HALVES = 8192, RESOLVED_BY_FLOATS = 300;  // greatest c|x|^2/h of products
 
 struct Plan {
   Kernel kernel;
   const char* name;
-  int rows, unit;        // of a block, and sources that are not divided
-  int threads, shared;   // of a block, and its bytes of shared memory
+  int rows, unit;              // of a block, and sources that are not divided
+  int threads, shared;         // of a block, and its bytes of shared memory
   int teams, stages, at_once;  // at_once: blocks on a multiprocessor
   Slabs slabs;
   float limit;
@@ -33,15 +33,43 @@ inline int round_up(int64_t number, int64_t unit) {
 inline Plan plan_few(int dim, bool twice, bool gradient) {
   const size_t points = (dim + 2) * FEW_ROWS * (dim == 1 ? sizeof(double) : sizeof(float));
   const int shared = static_cast<int>(sizeof(FewRoom) + points);
-  return {few_kernel(dim, twice, gradient), "few", FEW_ROWS, FEW_ROWS, FEW_ROWS, shared, FEW_TEAMS, 1, 4, {16, 64}, 1,
-          false, false, false, false, twice};
+  return {few_kernel(dim, twice, gradient),
+          "few",
+          FEW_ROWS,
+          FEW_ROWS,
+          FEW_ROWS,
+          shared,
+          FEW_TEAMS,
+          1,
+          4,
+          {16, 64},
+          1,
+          false,
+          false,
+          false,
+          false,
+          twice};
 }
 
 inline Plan plan_dense(int dim, bool twice, bool gradient) {
   const bool prepared = !twice && dim <= MOST_PREPARED;
   const int shared = static_cast<int>(sizeof(DenseBlockRoom) + dense_bytes(1, twice));
-  return {dense_kernel(twice, prepared, dim, gradient), "dense", TEAM_ROWS, DENSE_COLUMNS, TEAM, shared, 1, 1,
-          twice ? 1 : 3, {std::max(16, dim), DENSE_COLUMNS}, RESOLVED_BY_FLOATS, false, false, false, prepared, twice};
+  return {dense_kernel(twice, prepared, dim, gradient),
+          "dense",
+          TEAM_ROWS,
+          DENSE_COLUMNS,
+          TEAM,
+          shared,
+          1,
+          1,
+          twice ? 1 : 3,
+          {std::max(16, dim), DENSE_COLUMNS},
+          RESOLVED_BY_FLOATS,
+          false,
+          false,
+          false,
+          prepared,
+          twice};
 }
 
 // The most teams and stages that fit; none of them where nothing does.
@@ -54,9 +82,21 @@ inline Plan plan_products(const Machine& machine, int width, bool low, bool grad
       const int shared = room + std::max(layout.bytes(), static_cast<int>(dense_bytes(teams, false)));
       if (shared > machine.shared) continue;
       return {hopper ? hopper_kernel(width, low, gradient) : products_kernel(width, low, gradient),
-              hopper ? "hopper" : "products", teams * TEAM_ROWS, std::max(columns, PREPARED),
-              hopper ? HOPPER_THREADS : teams * TEAM, shared, teams, stages, 1, {width, columns}, RESOLVED_BY_HALVES,
-              true, low, false, true, false};
+              hopper ? "hopper" : "products",
+              teams * TEAM_ROWS,
+              std::max(columns, PREPARED),
+              hopper ? HOPPER_THREADS : teams * TEAM,
+              shared,
+              teams,
+              stages,
+              1,
+              {width, columns},
+              RESOLVED_BY_HALVES,
+              true,
+              low,
+              false,
+              true,
+              false};
     }
   }
   return {};
@@ -108,7 +148,8 @@ inline Division divide(const Plan& plan, const Machine& machine, const Cloud& cl
   division.blocks = blocks_of(division.middle - start) + blocks_of(stop - division.middle);
   if (plan.halves) {
     const int64_t bytes = int64_t(plan.low ? 4 : 2) * plan.slabs.width * SPAN;
-    division.sources = static_cast<Index>(std::min<int64_t>(division.padded, std::max(int64_t(1), HALVES / bytes) * SPAN));
+    division.sources =
+        static_cast<Index>(std::min<int64_t>(division.padded, std::max(int64_t(1), HALVES / bytes) * SPAN));
   }
   if (division.sources < division.padded) {
     division.splits = 1;
@@ -117,8 +158,8 @@ inline Division divide(const Plan& plan, const Machine& machine, const Cloud& cl
   }
   const int64_t bytes = gradient ? int64_t(stop - start) * cloud.dim * (plan.twice ? 8 : 4) : 1;
   const int64_t units = division.padded / plan.unit;
-  const int splits =
-      choose_splits(division.blocks, units, SPLIT_FORCES / std::max<int64_t>(1, bytes), machine.processors * plan.at_once);
+  const int splits = choose_splits(division.blocks, units, SPLIT_FORCES / std::max<int64_t>(1, bytes),
+                                   machine.processors * plan.at_once);
   division.share = static_cast<Index>((units + splits - 1) / splits * plan.unit);
   division.splits = (division.padded + division.share - 1) / division.share;
   return division;

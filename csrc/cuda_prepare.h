@@ -2,8 +2,8 @@
 //
 // Every block centres 64 points, divides them by a power of two and rounds them once, to one fp16 number or to a sum of
 // two (or leaves them float32); all that follows is taken from what was rounded. It also says how the kernel looks from
-// afar, r^3 = a_a s_b or about so, and whether the products can hold the cloud at all (docs/derivation.md, "The kernel on
-// the GPU").
+// afar, r^3 = a_a s_b or about so, and whether the products can hold the cloud at all (docs/derivation.md, "The kernel
+// on the GPU").
 #pragma once
 
 #include "cuda_cloud.h"
@@ -48,8 +48,8 @@ SEGMA_DEVICE float middle_of(float a, float b, float c, float d) {
   return 0.5f * lower + 0.5f * upper;
 }
 
-// A point in the middle of the cloud that a few points far away do not move, coordinate by coordinate: the middle of each
-// of some groups of four points, and the mean of these without the least and the greatest.
+// A point in the middle of the cloud that a few points far away do not move, coordinate by coordinate: the middle of
+// each of some groups of four points, and the mean of these without the least and the greatest.
 SEGMA_DEVICE void find_centre(const Cloud& cloud, float* centre, float* middles) {
   const int chunk = cloud.dim < 256 ? cloud.dim : 256;
   const int groups = chunk <= 64 ? 64 : chunk <= 128 ? 32 : 16;
@@ -113,8 +113,8 @@ struct Description {
 };
 
 // Stores what pairs need of a point besides coordinates (first lane), adds to the description, and gives w s.
-SEGMA_DEVICE float describe(const Work& work, Index row, double norm, double inverse_square, float far,
-                            bool stores, Description& found) {
+SEGMA_DEVICE float describe(const Work& work, Index row, double norm, double inverse_square, float far, bool stores,
+                            Description& found) {
   const Cloud& cloud = work.cloud;
   const bool inside = row < cloud.total;
   const double width = inside ? cloud.h[row] * inverse_slope(cloud.dim) * inverse_square : 1.0;

@@ -10,7 +10,9 @@
 
 namespace segma::cuda {
 
-SEGMA_BOTH constexpr int products_columns(int width) { return width > 128 ? 32 : 64; }  // sources of a tile
+SEGMA_BOTH constexpr int products_columns(int width) {
+  return width > 128 ? 32 : 64;
+}  // sources of a tile
 
 // Bytes of shared memory: rows of all teams, then tiles with their columns' numbers.
 struct ProductsLayout {
@@ -54,7 +56,8 @@ SEGMA_DEVICE void find_scores(float (&scores)[COLUMNS / 8][4], uint32_t rows, ui
 #pragma unroll 4
   for (int k = 0; k < WIDTH; k += 16) {
     uint32_t high_rows[4], low_rows[4];
-    // lanes 0 to 15 of the rows ask for the first eight coordinates, the others for the next; of sources every other eight
+    // lanes 0 to 15 of the rows ask for the first eight coordinates, the others for the next; of sources every other
+    // eight
     const uint32_t piece = row_pieces.at(k) ^ (which / 2 << 4), source = pieces.at(k) ^ (which % 2 << 4);
     gpu::load_matrices(high_rows, piece);
     if constexpr (LOW) gpu::load_matrices(low_rows, piece + ROWS_HALF);

@@ -153,7 +153,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> native_gradient(const Tensor&
   Tensor energy = make_tensor({}, ScalarType::Double, z);
   Tensor dz = make_tensor({middle - start, z.size(1)}, type, z);
   Tensor dmeans = make_tensor({stop - middle, z.size(1)}, type, z);
-  Tensor dh = make_tensor({stop - start}, ScalarType::Double, z), dw = make_tensor({stop - start}, ScalarType::Double, z);
+  Tensor dh = make_tensor({stop - start}, ScalarType::Double, z),
+         dw = make_tensor({stop - start}, ScalarType::Double, z);
   Output output{0,
                 static_cast<double*>(dh.mutable_data_ptr()),
                 static_cast<double*>(dw.mutable_data_ptr()),

@@ -48,8 +48,8 @@ void fill(const Points& points, const Plan& plan, const Machine& machine, const 
   if (plan.prepared) {
     const int64_t blocks = division.padded / PREPARED;
     const int64_t field = plan.halves ? blocks * plan.slabs.width : 0;
-    work.singles = {space.take<float>(3 * int64_t(division.padded) + 4 * blocks + field + plan.slabs.width + 2), division.padded,
-                    plan.slabs.width, plan.halves ? plan.slabs.width : 0};
+    work.singles = {space.take<float>(3 * int64_t(division.padded) + 4 * blocks + field + plan.slabs.width + 2),
+                    division.padded, plan.slabs.width, plan.halves ? plan.slabs.width : 0};
     work.widths = space.take<double>(division.padded);
     const int64_t bytes = int64_t(division.sources) * plan.slabs.width * (plan.low ? 4 : 2);
     work.halves = plan.halves ? reinterpret_cast<uint16_t*>(space.take<char>(bytes)) : nullptr;
@@ -60,8 +60,7 @@ void fill(const Points& points, const Plan& plan, const Machine& machine, const 
     work.first = offset == 0;
     work.last = offset + division.sources >= division.padded;
     if (plan.prepared) {
-      launch(prepare_kernel(), division.padded / PREPARED, 1, TEAM, prepare_bytes(work.cloud.dim),
-             stream, work);
+      launch(prepare_kernel(), division.padded / PREPARED, 1, TEAM, prepare_bytes(work.cloud.dim), stream, work);
     } else {
       stream.set_to_zero(work.tickets, work.counters * sizeof(int));
     }
@@ -106,7 +105,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> evaluate(const Tensor& z, con
   work.dh = static_cast<double*>(dh.mutable_data_ptr());
   work.dw = static_cast<double*>(dw.mutable_data_ptr());
   work.energy = static_cast<double*>(energy.mutable_data_ptr());
-  const Machine& machine = stream.machine();
+  const Machine machine = stream.machine();
   fill(points, make_plan(machine, points.dim, points.kind, precision, gradient), machine, stream, work, z, gradient);
   return {energy, dz, dmeans, dh, dw};
 }
@@ -116,7 +115,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> evaluate(const Tensor& z, con
 
 STABLE_TORCH_LIBRARY_FRAGMENT(segma_fast, library) {
   library.def(
-      "cuda_kernels(Tensor z, Tensor means, Tensor h, Tensor w, SymInt start, SymInt stop, str precision, bool gradient)"
+      "cuda_kernels(Tensor z, Tensor means, Tensor h, Tensor w, SymInt start, SymInt stop, str precision, bool "
+      "gradient)"
       " -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 STABLE_TORCH_LIBRARY_IMPL(segma_fast, SEGMA_GPU_KEY, library) {

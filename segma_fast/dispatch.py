@@ -14,7 +14,7 @@ from importlib.util import find_spec
 
 import torch
 
-from segma_fast.backends import native
+from segma_fast.backends import cuda, native
 
 ENVIRONMENT_VARIABLE = "SEGMA_FAST_BACKEND"
 PRECISIONS = ("highest", "high", "medium")
@@ -88,6 +88,13 @@ BACKENDS: tuple[Backend, ...] = (
         _without_triton,
         _no_triton_for,
         lambda device: device.type == "cpu",
+    ),
+    Backend(
+        "cuda",
+        "compiled CUDA C++, value and gradients in one pass over pairs of points, O(mD) memory, GPU",
+        cuda.missing,
+        cuda.unsuitable,
+        lambda device: True,  # until it is measured to be ahead of Triton
     ),
     Backend("chunked", "plain torch, tile by tile, O(mD) memory, any device"),
     Backend("reference", "equation (8) as written, in plain torch with m×m matrices, any device"),

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segma_fast.backends import chunked, native  # noqa: F401  native: its import registers compiled operators
+from segma_fast.backends import chunked, cuda, native  # noqa: F401  native: its import registers compiled operators
 
 ARGUMENTS = "(Tensor z, Tensor means, Tensor h, Tensor w, SymInt start, SymInt stop, str precision)"
 _library = torch.library.Library("segma_fast", "FRAGMENT")
@@ -103,3 +103,6 @@ declare("native")
 declare("triton")
 _library.impl("triton_energy", _by_triton("energy"), "CompositeExplicitAutograd")
 _library.impl("triton_gradient", _by_triton("gradient"), "CompositeExplicitAutograd")
+declare("cuda")
+_library.impl("cuda_energy", cuda.energy, "CompositeExplicitAutograd")
+_library.impl("cuda_gradient", cuda.gradient, "CompositeExplicitAutograd")

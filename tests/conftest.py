@@ -12,6 +12,9 @@ import torch
 
 if not torch.cuda.is_available():  # before Triton is imported: kernels that were not compiled stay interpreted
     os.environ.setdefault("TRITON_INTERPRET", "1")
+    import cuda_model
+
+    cuda_model.load()  # before anybody asks which backends there are
 
 from cases import BACKENDS, DEVICE, OPTIMISED
 
@@ -43,7 +46,8 @@ def usual_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many cases the Triton kernels were tested in: where Triton is not installed, none."""
-    ran = sum("triton" in report.nodeid for report in terminalreporter.getreports("passed") if report.when == "call")
-    how = f"on {DEVICE.type}" if DEVICE.type != "cpu" else "in Triton's interpreter"
-    terminalreporter.write_line(f"Triton kernels: {ran} cases passed {how}")
+    """How many cases the kernels for GPUs were tested in: where they cannot be built, none."""
+    passed = [report.nodeid for report in terminalreporter.getreports("passed") if report.when == "call"]
+    for name, model in (("Triton", "in Triton's interpreter"), ("CUDA", "on a model of the GPU")):
+        ran = sum(name.lower() in node for node in passed)
+        terminalreporter.write_line(f"{name} kernels: {ran} cases passed {model if DEVICE.type == 'cpu' else 'on cuda'}")

@@ -1,10 +1,10 @@
 // A GPU on the host, for tests: the same kernels, thread by thread, on one core.
 //
-// Every thread of a block is a fiber; the threads of a warp, of a warpgroup or of a barrier meet where the GPU makes them
-// meet, and a block that cannot go on is an error. What the GPU does in the background happens here as late as it may:
-// copies when someone has waited for them, products of warpgroups when they are waited for. So whoever reads too early
-// reads what was there before. GPU_MODEL_ORDER=reverse runs threads and blocks from the last to the first: a result that
-// depends on who comes first differs.
+// Every thread of a block is a fiber; the threads of a warp, of a warpgroup or of a barrier meet where the GPU makes
+// them meet, and a block that cannot go on is an error. What the GPU does in the background happens here as late as it
+// may: copies when someone has waited for them, products of warpgroups when they are waited for. So whoever reads too
+// early reads what was there before. GPU_MODEL_ORDER=reverse runs threads and blocks from the last to the first: a
+// result that depends on who comes first differs.
 #pragma once
 
 #include <cmath>

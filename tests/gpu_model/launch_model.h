@@ -1,4 +1,5 @@
-// Launches on the model: at once, on the memory of CPU tensors. GPU_MODEL_MACHINE=MAJOR.MINOR names the GPU that is modelled.
+// Launches on the model: at once, on the memory of CPU tensors. GPU_MODEL_MACHINE=MAJOR.MINOR names the GPU that is
+// modelled.
 #pragma once
 
 #include <cstdlib>
