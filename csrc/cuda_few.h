@@ -49,7 +49,7 @@ SEGMA_DEVICE void few_profile(Real t, Real h, Real& r, Real& pull, Real& widen) 
 
 // Arithmetic in Real, results in Stored. One dimension is taken as it is, in double.
 template <class Real, class Stored, int DIM, bool GRADIENT>
-__global__ void __launch_bounds__(FEW_ROWS) few(const __grid_constant__ Work work) {
+__global__ void __launch_bounds__(FEW_ROWS, 2) few(const __grid_constant__ Work work) {
   const Cloud& cloud = work.cloud;
   const int mine = gpu::thread();
   FewRoom& room = *reinterpret_cast<FewRoom*>(gpu::shared_memory());

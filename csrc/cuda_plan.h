@@ -9,7 +9,10 @@
 
 namespace segma::cuda {
 
-constexpr int64_t HALVES = 36'000'000;  // bytes of rounded sources in memory at once; later launches take the rest
+#ifndef SEGMA_HALVES
+#define SEGMA_HALVES 36'000'000
+#endif
+constexpr int64_t HALVES = SEGMA_HALVES;  // bytes of rounded sources in memory at once; later launches take the rest
 constexpr int64_t SPLIT_FORCES = 16'000'000;  // bytes of forces that splits of the sources may leave to be added
 constexpr int MOST_SPLITS = 32;
 constexpr int MOST_PREPARED = 8192;  // dimensions whose centre fits into the shared memory of any GPU

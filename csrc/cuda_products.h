@@ -11,7 +11,7 @@
 namespace segma::cuda {
 
 SEGMA_BOTH constexpr int products_columns(int width) {
-  return width > 128 ? 32 : 64;
+  return width >= 128 ? 32 : 64;
 }  // sources of a tile
 
 // Bytes of shared memory: rows of all teams, then tiles with their columns' numbers.

@@ -1,0 +1,118 @@
+"""The CUDA kernels where a GPU is, and elsewhere on a model of one: every GPU's kernels, orders of threads, long sums."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cases import DEVICE, near_optimum, relative_error
+from torch import Tensor
+
+from segma_fast import silverman_gamma
+from segma_fast.autograd import cloud
+from segma_fast.backends import cuda
+
+pytestmark = pytest.mark.skipif(
+    (cuda.missing() or cuda.unsuitable(DEVICE, torch.float32, 10)) is not None, reason="there are no CUDA kernels"
+)
+on_a_model = pytest.mark.skipif(DEVICE.type != "cpu", reason="a GPU is there: nothing is modelled")
+MACHINES = ["9.0", "8.0", "8.6", "10.0", "12.0"] if DEVICE.type == "cpu" else ["here"]
+TOLERANCE = {"highest": 2e-5, "high": 2e-3, "medium": 1e-2}
+
+
+def inputs(m: int, components: int, dim: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
+    z, means = (t.to(dtype) for t in near_optimum(m, components, dim))
+    return z, means, *cloud(m, components, DEVICE, None, None, 1.0, silverman_gamma(m, components))
+
+
+def exact(arguments: tuple[Tensor, ...], start: int, stop: int) -> tuple[Tensor, ...]:
+    z, means, h, w = arguments
+    operator = torch.ops.segma_fast.chunked_gradient.default
+    return operator(z.double(), means.double(), h, w, start, stop, "highest")
+
+
+def check(arguments: tuple[Tensor, ...], precision: str, start: int = 0, stop: int | None = None) -> tuple[Tensor, ...]:
+    """Value and gradients of some rows against float64."""
+    stop = len(arguments[2]) if stop is None else stop
+    found = cuda.gradient(*arguments, start, stop, precision)
+    expected = exact(arguments, start, stop)
+    assert relative_error(found[0], expected[0]) <= (2e-3 if precision == "medium" else 2e-4)
+    for gradient, right in zip(found[1:], expected[1:], strict=True):
+        if right.numel():
+            assert relative_error(gradient, right) <= TOLERANCE[precision]
+    alone = cuda.energy(*arguments, start, stop, precision)
+    assert relative_error(alone, found[0]) <= 1e-4
+    return found
+
+
+@pytest.fixture(params=MACHINES)
+def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("GPU_MODEL_MACHINE", request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+@pytest.mark.parametrize("dim", [9, 16, 31, 64, 100, 128, 131, 256])
+def test_kernels_of_every_gpu(machine: str, dim: int, precision: str) -> None:
+    if precision == "highest" and machine not in ("9.0", "here"):
+        pytest.skip("the same kernel for all GPUs")
+    check(inputs(203, 3, dim), precision)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_narrow_points(machine: str, dtype: torch.dtype) -> None:
+    check(inputs(150, 3, 40, dtype), "high")
+
+
+@pytest.mark.parametrize("dim, precision", [(1, "high"), (5, "high"), (20, "highest"), (20, "high"), (70, "medium")])
+@pytest.mark.parametrize("start, stop", [(0, 130), (37, 290), (130, 305), (299, 300), (300, 305), (304, 305)])
+def test_some_rows(dim: int, precision: str, start: int, stop: int) -> None:
+    check(inputs(300, 5, dim), precision, start, stop)
+
+
+@pytest.mark.parametrize("m, dim, precision", [(4500, 3, "high"), (4500, 12, "medium"), (4200, 64, "high")])
+def test_more_sources_than_a_span(m: int, dim: int, precision: str) -> None:
+    """Sums of several spans, of several splits, and (64 dimensions on the model) of launches one after another."""
+    check(inputs(m, 3, dim), precision)
+
+
+@on_a_model
+@pytest.mark.parametrize("name", ["9.0", "8.0"])
+@pytest.mark.parametrize(
+    "m, dim, precision",
+    [(700, 1, "high"), (700, 4, "high"), (700, 20, "highest"), (700, 20, "high"), (300, 128, "high"), (300, 200, "high")],
+)
+def test_order_of_threads_and_blocks(
+    name: str, m: int, dim: int, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bits whoever comes first: no sum depends on it, and nobody reads what is not there yet."""
+    monkeypatch.setenv("GPU_MODEL_MACHINE", name)
+    arguments = inputs(m, 3, dim)
+    forward = check(arguments, precision)
+    monkeypatch.setenv("GPU_MODEL_ORDER", "reverse")
+    backward = check(arguments, precision)
+    assert all(map(torch.equal, forward, backward))
+
+
+def test_no_rows() -> None:
+    z, means, h, w = inputs(5, 2, 20)
+    value, dz, dmeans, dh, dw = cuda.gradient(z, means, h, w, 3, 3, "high")
+    assert value == 0 and dz.shape == dmeans.shape == (0, 20) and len(dh) == len(dw) == 0
+    nobody = torch.zeros(0, 20, device=DEVICE)
+    assert cuda.energy(nobody, nobody, h[:0], w[:0], 0, 0, "high") == 0
+
+
+def test_what_is_refused() -> None:
+    z, means, h, w = inputs(5, 2, 20)
+
+    def refused(message: str, *arguments: object) -> None:
+        with pytest.raises(RuntimeError, match=message):
+            torch.ops.segma_fast.cuda_kernels(*arguments)
+
+    refused("shapes", z, means[:, :3], h, w, 0, 7, "high", True)
+    refused("one dtype", z, means.double(), h, w, 0, 7, "high", True)
+    refused("half, bfloat16, float32 or float64", z.int(), means.int(), h, w, 0, 7, "high", True)
+    refused("float64 vectors of 7", z, means, h[1:], w, 0, 7, "high", True)
+    refused("float64 vectors", z, means, h.float(), w, 0, 7, "high", True)
+    refused("contiguous", z.T.contiguous().T, means, h, w, 0, 7, "high", True)
+    refused("not within 0:7", z, means, h, w, 3, 8, "high", True)
+    refused("precision='full'", z, means, h, w, 0, 7, "full", True)
