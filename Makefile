@@ -59,13 +59,13 @@ sanitize: $(READY) ## test the kernels with the address and undefined behaviour 
 lint: $(READY) ## ruff, mypy and the formatters
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror csrc/*
+	$(BIN)/clang-format --dry-run --Werror csrc/* tests/gpu_model/*
 	$(BIN)/mypy
 
 format: $(READY) ## put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i csrc/*
+	$(BIN)/clang-format -i csrc/* tests/gpu_model/*
 
 bench: export OMP_WAIT_POLICY = ACTIVE
 bench: $(BENCH_READY) ## time the backends and their peers side by side, about ten quiet minutes; leaves BENCH_JSON

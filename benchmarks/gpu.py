@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from gpu_contenders import TOO_MANY, GpuContender, Shape, contenders, why_not
+from gpu_counters import counters
 from gpu_machine import describe_gpu, gpu_state
 from gpu_report import report
 from gpu_timing import by_wall, peak_memory, product_rate, synchronize, take_turns
@@ -110,6 +111,10 @@ class Session:
             **memory,
         }
 
+    def measured(self) -> set[str]:
+        """Names of the contenders that were timed somewhere."""
+        return {entry["params"]["contender"] for entry in self.entries if "stats" in entry}
+
     def skip(self, shape: Shape, name: str, reason: str) -> None:
         self.entries.append({"params": _params(shape, name), "skipped": reason})
         self.log(f"{shape} {name}: skipped: {reason}")
@@ -137,12 +142,15 @@ def run(
     path = out / f"gpu-{now:%Y-%m-%d}.json"
     out.mkdir(parents=True, exist_ok=True)
 
+    content_extra: dict[str, Any] = {}
+
     def write() -> None:
         content = {
             "machine_info": info,
             "datetime": now.isoformat(timespec="seconds"),
             "seconds": round(perf_counter() - started, 1),
             "benchmarks": session.entries,
+            **content_extra,
         }
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         path.with_suffix(".md").write_text(report(content) + "\n", encoding="utf-8")
@@ -155,6 +163,9 @@ def run(
                 shape, "all that are not listed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             )
         write()  # a run that is stopped leaves what it has
+    if device.type == "cuda" and session.end - perf_counter() > 30:
+        found = counters([name for name in (main, "cuda") if f"{name} high" in session.measured()])
+        content_extra["counters" if isinstance(found, list) else "no_counters"] = found
     if perf_counter() < session.end:
         info["cold_first_call_s"] = cold_first_call(device, main)
     write()

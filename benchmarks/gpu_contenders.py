@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,8 @@ from segma_fast.operators import GRADIENT
 
 Shape = tuple[int, int, int]  # rows, dim, components
 PRECISIONS = ("high", "medium", "highest")
-FLOPS = {"high": 8, "medium": 4, "highest": 12}  # products that our kernels make, times M² D
+FLOPS = {"high": 8, "medium": 4, "highest": 12}  # products of fp16 that our kernels make, times M² D
+FLOPS_CUDA = FLOPS | {"highest": 4}  # of float32, on the ordinary units
 MATRICES = 14  # m×m float32 that the reference and its gradient hold at once, about
 SMALL = 4096  # rows up to which the launches are much of the time
 TOO_MANY = 262144  # rows from which on plain torch would take more time than the whole run has
@@ -34,13 +36,27 @@ def ours(problem: Problem, backend: str, precision: str | None = None) -> Run:
     )
 
 
-def in_graph(problem: Problem, precision: str) -> Run:
+def without_wgmma(problem: Problem, precision: str) -> Run:
+    """The CUDA kernels of all GPUs, also where there are others for Hopper."""
+    call = ours(problem, "cuda", precision)
+
+    def run() -> tuple[torch.Tensor, ...]:
+        os.environ["SEGMA_FAST_CUDA_WGMMA"] = "0"
+        try:
+            return call()
+        finally:
+            del os.environ["SEGMA_FAST_CUDA_WGMMA"]
+
+    return run
+
+
+def in_graph(problem: Problem, precision: str, backend: str = "triton") -> Run:
     """Value and gradients of our operator, captured once and replayed: what the call costs without its host side."""
     z, means, device = problem.z.detach(), problem.means.detach(), problem.z.device
     h, w = cloud(len(z), len(means), device, None, None, 1.0, problem.gamma)
 
     def call() -> tuple[torch.Tensor, ...]:
-        return tuple(GRADIENT["triton"](z, means, h, w, 0, len(h), precision)[:3])
+        return tuple(GRADIENT[backend](z, means, h, w, 0, len(h), precision)[:3])
 
     torch.cuda.synchronize(device)
     with torch.cuda.stream(torch.cuda.Stream(device)):
@@ -82,18 +98,34 @@ def contenders(main: str = "triton") -> dict[str, GpuContender]:
     def usual(shape: Shape) -> bool:
         return shape[1:] == (64, 10)
 
-    cuda = None if torch.cuda.is_available() else "it needs a GPU"
+    no_gpu = None if torch.cuda.is_available() else "it needs a GPU"
     found = {}
-    for precision in PRECISIONS:
-        found[f"{main} {precision}"] = GpuContender(
-            partial(ours, backend=main, precision=precision),
-            lambda shape, p=precision: p == "high" or usual(shape) and 256 < shape[0] <= 65536 or shape[1] == 128,
-            next(entry.missing() for entry in BACKENDS if entry.name == main),
-            precision,
-        )
+    for backend in dict.fromkeys((main, "cuda")):
+        missing = next(entry.missing() for entry in BACKENDS if entry.name == backend)
+        if backend == "cuda":
+            missing = missing or no_gpu
+        for precision in PRECISIONS:
+            found[f"{backend} {precision}"] = GpuContender(
+                partial(ours, backend=backend, precision=precision),
+                lambda shape, p=precision: p == "high" or usual(shape) and 256 < shape[0] <= 65536 or shape[1] == 128,
+                missing,
+                precision,
+            )
+    found["cuda high, graph"] = GpuContender(
+        partial(in_graph, precision="high", backend="cuda"),
+        lambda shape: shape[0] <= SMALL and usual(shape),
+        missing,
+        "high",
+    )
+    found["cuda high, mma.sync"] = GpuContender(
+        partial(without_wgmma, precision="high"),
+        lambda shape: usual(shape) and shape[0] in (4096, 65536) or shape[1] == 128,
+        missing,
+        "high",
+    )
     return found | {
         f"{main} high, graph": GpuContender(
-            partial(in_graph, precision="high"), lambda shape: shape[0] <= SMALL and usual(shape), cuda, "high"
+            partial(in_graph, precision="high"), lambda shape: shape[0] <= SMALL and usual(shape), no_gpu, "high"
         ),
         "reference": GpuContender(partial(ours, backend="reference"), lambda shape: True, plain=True),
         "chunked": GpuContender(partial(ours, backend="chunked"), lambda shape: shape[0] < TOO_MANY),
@@ -104,7 +136,7 @@ def contenders(main: str = "triton") -> dict[str, GpuContender]:
             plain=True,
         ),
         "compiled reference, graphs": GpuContender(
-            compiled_in_graphs, lambda shape: usual(shape) and shape[0] in (256, 1024), cuda, plain=True
+            compiled_in_graphs, lambda shape: usual(shape) and shape[0] in (256, 1024), no_gpu, plain=True
         ),
         "pykeops": GpuContender(
             pykeops, lambda shape: shape[1] <= 128 and shape[0] < TOO_MANY, _missing("pykeops", False)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from goals import Verdict
-from gpu_contenders import FLOPS, Shape
+from gpu_contenders import FLOPS, FLOPS_CUDA, Shape
 from table import milliseconds, table
 
 LIMIT = 790.0  # TFLOP/s of fp16 matrix products that torch reaches on an H200
+LIMIT_SINGLE = 67.0  # and of float32 on its ordinary units, by the data sheet
 WIDEST_PRODUCT = 256  # dimensions up to which our kernels multiply matrices, from 9 on
 
 
@@ -102,6 +103,19 @@ def verdicts(results: GpuResults) -> list[Verdict]:
     ]
 
 
+def lead(results: GpuResults) -> list[list[str]]:
+    """Where the CUDA kernels are faster than ours in Triton: what ``backend="auto"`` may choose them for."""
+    found = []
+    for (shape, name), _ in results.entries.items():
+        backend, _, precision = name.partition(" ")
+        if backend != "cuda" or precision not in FLOPS:
+            continue
+        mine, other = results.time(shape, name), results.time(shape, f"{results.main} {precision}")
+        if mine is not None and other is not None:
+            found.append([_named(shape), precision, f"{other / mine:.2f}×"])
+    return found
+
+
 def rows(results: GpuResults) -> Iterable[list[str]]:
     order = {shape: index for index, (shape, _) in enumerate(results.entries)}
     for (shape, name), entry in sorted(results.entries.items(), key=lambda item: (order[item[0][0]], item[0][1])):
@@ -110,7 +124,10 @@ def rows(results: GpuResults) -> Iterable[list[str]]:
         ours = entry["precision"] is not None
         share = "–"
         if ours and 8 < dim <= WIDEST_PRODUCT:
-            share = f"{1e-10 * FLOPS[entry['precision']] * pairs * dim / events['median'] / LIMIT:.1f} %"
+            by_cuda = name.startswith("cuda")
+            made = (FLOPS_CUDA if by_cuda else FLOPS)[entry["precision"]] * pairs * dim
+            limit = LIMIT_SINGLE if by_cuda and entry["precision"] == "highest" else LIMIT
+            share = f"{1e-10 * made / events['median'] / limit:.1f} %"
         own = results.time(shape, f"{results.main} high")
         yield [
             _named(shape),
@@ -139,11 +156,18 @@ def report(content: dict[str, Any]) -> str:
         f"{info.get('cold_first_call_s')} s; {results.seconds:.0f} s in all. Value and all gradients of float32 "
         "codes and means; medians (20–80 %). An exclamation mark: further from float64 than it may be."
     )
-    header = ["m × D", "contender", "calls in a row, ms", "one call, ms", "/ ours", "4M²D TFLOP/s", f"of {LIMIT:.0f}"]
+    header = ["m × D", "contender", "calls in a row, ms", "one call, ms", "/ ours", "4M²D TFLOP/s", "of the limit"]
     header += ["extra MB", "first call, s", "errors of d², ∂z"]
     parts = [head, "### Time\n\n" + table(header, rows(results))]
     goals = [[v.goal, v.wanted, v.measured, words[v.met]] for v in verdicts(results)]
     parts.append("### Goals\n\n" + table(["goal", "wanted", "measured", ""], goals))
+    if ahead := lead(results):
+        parts.append(f"### CUDA against {results.main}\n\n" + table(["m × D", "precision", "faster by"], ahead))
+    if counters := content.get("counters"):
+        parts.append("### Counters of nsight-compute\n\n" + table(["kernel", "metric", "value"], counters))
+    parts.append(
+        f"Limits: {LIMIT:.0f} TFLOP/s of fp16 products, {LIMIT_SINGLE:.0f} TFLOP/s of float32 for `cuda highest`."
+    )
     if results.skipped:
         skipped = [f"- {_named(shape)}, {name}: skipped: {why}" for (shape, name), why in results.skipped.items()]
         parts.append("### Skipped\n\n" + "\n".join(skipped))

@@ -44,7 +44,7 @@ inline Plan plan_few(int dim, bool twice, bool gradient) {
           shared,
           FEW_TEAMS,
           1,
-          4,
+          2,
           {16, 64},
           1,
           false,

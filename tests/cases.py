@@ -24,7 +24,8 @@ OPTIMISED = [name for name in BACKENDS if name != "reference"]
 
 def skip_unless_served(backend: str, dtype: torch.dtype, dim: int) -> None:
     """Skip a test whose points the backend does not take."""
-    reason = next(entry for entry in dispatch.BACKENDS if entry.name == backend).unsuitable(DEVICE, dtype, dim)
+    entry = next(entry for entry in dispatch.BACKENDS if entry.name == backend)
+    reason = entry.missing() or entry.unsuitable(DEVICE, dtype, dim)
     if reason is not None:
         pytest.skip(f"{backend}: {reason}")
 

@@ -16,7 +16,7 @@ if not torch.cuda.is_available():  # before Triton is imported: kernels that wer
 
     cuda_model.load()  # before anybody asks which backends there are
 
-from cases import BACKENDS, DEVICE, OPTIMISED
+from cases import BACKENDS, DEVICE, OPTIMISED, skip_unless_served
 
 from segma_fast.dispatch import ENVIRONMENT_VARIABLE
 
@@ -35,6 +35,13 @@ def optimised(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.fixture(params=["triton", "cuda"])
+def gpu_backend(request: pytest.FixtureRequest) -> str:
+    """Every backend with kernels for GPUs in turn."""
+    skip_unless_served(request.param, torch.float32, 64)
+    return request.param
+
+
 @pytest.fixture(autouse=True)
 def usual_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The same random numbers, full float32 products and no chosen backend, whatever ran before."""
@@ -50,4 +57,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     passed = [report.nodeid for report in terminalreporter.getreports("passed") if report.when == "call"]
     for name, model in (("Triton", "in Triton's interpreter"), ("CUDA", "on a model of the GPU")):
         ran = sum(name.lower() in node for node in passed)
-        terminalreporter.write_line(f"{name} kernels: {ran} cases passed {model if DEVICE.type == 'cpu' else 'on cuda'}")
+        terminalreporter.write_line(
+            f"{name} kernels: {ran} cases passed {model if DEVICE.type == 'cpu' else 'on cuda'}"
+        )

@@ -1,4 +1,4 @@
-"""The CUDA kernels on the CPU: built by a C++ compiler with a model of the GPU (``gpu_model/``) in place of its instructions.
+"""The CUDA kernels on the CPU: built by a C++ compiler, with a model (``gpu_model/``) of what a GPU does.
 
 ``GPU_MODEL_MACHINE`` names the GPU by its compute capability ("9.0", "8.0", "8.6", "10.0", "12.0") and
 ``GPU_MODEL_ORDER=reverse`` runs threads and blocks from the last to the first.

@@ -1,4 +1,4 @@
-"""Small calls of the Triton backend, of each arithmetic; ``python tests/gpu_calls.py M D,D,...`` for checkers."""
+"""Small calls of a backend, of each arithmetic; ``python tests/gpu_calls.py M D,D,... [BACKEND]`` for checkers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def gradients(
     return value.detach(), *torch.autograd.grad(value, leaves)
 
 
-def main(rows: int, dims: list[int], device: str = "cuda") -> None:
+def main(rows: int, dims: list[int], backend: str = "triton", device: str = "cuda") -> None:
     for dim in dims:
         generator = torch.Generator().manual_seed(dim)
         z, means = (torch.randn(n, dim, generator=generator).to(device) for n in (rows, 3))
         for precision in ("high", "medium", "highest"):
-            value, *_ = gradients(z, means, precision=precision)
+            value, *_ = gradients(z, means, backend, precision)
             print(rows, dim, precision, value.item(), flush=True)
 
 

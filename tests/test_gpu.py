@@ -1,4 +1,4 @@
-"""What only a GPU can show of the Triton backend: streams, CUDA graphs, launches, memory, synchronisation, accuracy."""
+"""What only a GPU can show of its backends: streams, CUDA graphs, launches, memory, synchronisation, accuracy."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 from segma_fast import CWDistanceLoss, fast_cw_distance, silverman_gamma
 from segma_fast.autograd import cloud
 from segma_fast.backends.reference import scalar_product
+from segma_fast.operators import GRADIENT
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 VALUE_TOLERANCE = {"highest": 2e-5, "high": 2e-5, "medium": 1e-4}
@@ -49,56 +50,56 @@ def captured(graph: torch.cuda.CUDAGraph) -> Iterator[None]:
 
 @pytest.mark.parametrize("precision", ["high", "medium", "highest"])
 @pytest.mark.parametrize("m, dim", [(500, 3), (500, 10), (4096, 64), (20000, 64)])
-def test_replay_of_a_captured_call(m: int, dim: int, precision: str) -> None:
+def test_replay_of_a_captured_call(gpu_backend: str, m: int, dim: int, precision: str) -> None:
     """Static inputs, changed contents: the bits of a call without a graph."""
     z, means = leaves(m, 10, dim)
     torch.cuda.synchronize()
     with torch.cuda.stream(torch.cuda.Stream()):
-        gradients(z, means, precision=precision)
+        gradients(z, means, backend=gpu_backend, precision=precision)
     graph = torch.cuda.CUDAGraph()
     with captured(graph):
-        found = gradients(z, means, precision=precision)
+        found = gradients(z, means, backend=gpu_backend, precision=precision)
     for seed in (1, 2):
         new_z, new_means = near_optimum(m, 10, dim, seed=seed)
         with torch.no_grad():
             z.copy_(new_z)
             means.copy_(new_means)
         graph.replay()
-        expected = gradients(new_z, new_means, precision=precision)
+        expected = gradients(new_z, new_means, backend=gpu_backend, precision=precision)
         assert same_bits(found, expected)
 
 
-def test_a_captured_call_owns_its_constants() -> None:
+def test_a_captured_call_owns_its_constants(gpu_backend: str) -> None:
     """Widths and weights of a graph are not those of an earlier call, whose memory may be given back."""
     z, means = leaves(700, 5, 64)
-    gradients(z, means, gamma=0.123)  # kernels are loaded, and the constants of this γ are kept
+    gradients(z, means, backend=gpu_backend, gamma=0.123)  # kernels are loaded, and the constants of this γ are kept
     graph = torch.cuda.CUDAGraph()
     with captured(graph):
-        found = gradients(z, means, gamma=0.123)
-    expected = tuple(t.clone() for t in gradients(z, means, gamma=0.123))
+        found = gradients(z, means, backend=gpu_backend, gamma=0.123)
+    expected = tuple(t.clone() for t in gradients(z, means, backend=gpu_backend, gamma=0.123))
     for step in range(20):  # as many other constants as drive them out
-        gradients(z, means, gamma=0.2 + step)
+        gradients(z, means, backend=gpu_backend, gamma=0.2 + step)
     rubbish = [torch.full((705,), torch.nan, dtype=torch.float64, device=DEVICE) for _ in range(200)]
     graph.replay()
     assert same_bits(found, expected)
     del rubbish
 
 
-def test_constants_made_in_a_capture_stay_there() -> None:
+def test_constants_made_in_a_capture_stay_there(gpu_backend: str) -> None:
     z, means = leaves(701, 5, 64)
-    gradients(z, means, gamma=0.5)
+    gradients(z, means, backend=gpu_backend, gamma=0.5)
     graph = torch.cuda.CUDAGraph()
     with captured(graph):
-        gradients(z, means, gamma=0.6)
-    found = gradients(z, means, gamma=0.6)  # before any replay
-    expected = gradients(z, means, gamma=torch.tensor(0.6, dtype=torch.float64, device=DEVICE))
+        gradients(z, means, backend=gpu_backend, gamma=0.6)
+    found = gradients(z, means, backend=gpu_backend, gamma=0.6)  # before any replay
+    expected = gradients(z, means, backend=gpu_backend, gamma=torch.tensor(0.6, dtype=torch.float64, device=DEVICE))
     assert relative_error(found[0], expected[0]) <= 1e-6
 
 
-def test_graphed_callable() -> None:
+def test_graphed_callable(gpu_backend: str) -> None:
     sample = leaves(1000, 10, 32)
-    loss = CWDistanceLoss(log=True, backend="triton", precision="high")
-    graphed = torch.cuda.make_graphed_callables(CWDistanceLoss(log=True, backend="triton", precision="high"), sample)
+    loss = CWDistanceLoss(log=True, backend=gpu_backend, precision="high")
+    graphed = torch.cuda.make_graphed_callables(CWDistanceLoss(log=True, backend=gpu_backend, precision="high"), sample)
     for seed in (1, 2):
         points = leaves(1000, 10, 32, seed)
         value, expected = graphed(*points), loss(*points)
@@ -107,11 +108,11 @@ def test_graphed_callable() -> None:
 
 
 @pytest.mark.parametrize("dim", [3, 10, 64, 256])
-def test_at_most_two_launches(dim: int) -> None:
+def test_at_most_two_launches(gpu_backend: str, dim: int) -> None:
     m, components = 4096, 10
     z, means = near_optimum(m, components, dim)
     h, w = cloud(m, components, DEVICE, None, None, 1.0, silverman_gamma(m, components))
-    operator = torch.ops.segma_fast.triton_gradient.default
+    operator = GRADIENT[gpu_backend]
     operator(z, means, h, w, 0, m + components, "high")
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
@@ -123,14 +124,14 @@ def test_at_most_two_launches(dim: int) -> None:
 
 
 @pytest.mark.parametrize("dim", [1, 3, 10, 64, 300])
-def test_no_synchronisation(dim: int) -> None:
+def test_no_synchronisation(gpu_backend: str, dim: int) -> None:
     z, means = leaves(3000, 10, dim)
     given = torch.full((10,), 0.1, device=DEVICE), torch.ones(10, device=DEVICE), torch.tensor(0.3, device=DEVICE)
 
     def calls() -> None:
         for log in (False, True):
-            gradients(z, means, log=log)
-            value = fast_cw_distance(z, means, *given, log=log, backend="triton")
+            gradients(z, means, backend=gpu_backend, log=log)
+            value = fast_cw_distance(z, means, *given, log=log, backend=gpu_backend)
             torch.autograd.grad(value, (z, means))
 
     calls()
@@ -142,51 +143,51 @@ def test_no_synchronisation(dim: int) -> None:
 
 
 @pytest.mark.parametrize("m, dim", [(700, 3), (1100, 64), (5000, 64), (900, 300)])
-def test_a_hundred_repeats_beside_other_work(m: int, dim: int) -> None:
+def test_a_hundred_repeats_beside_other_work(gpu_backend: str, m: int, dim: int) -> None:
     points = leaves(m, 10, dim)
-    expected = gradients(*points)
+    expected = gradients(*points, backend=gpu_backend)
     other, matrix = torch.cuda.Stream(), torch.randn(2048, 2048, device=DEVICE)
     torch.cuda.synchronize()
     for _ in range(100):
         with torch.cuda.stream(other):
             torch.mm(matrix, matrix)
-        assert same_bits(gradients(*points), expected)
+        assert same_bits(gradients(*points, backend=gpu_backend), expected)
     torch.cuda.synchronize()
 
 
-def test_another_stream() -> None:
+def test_another_stream(gpu_backend: str) -> None:
     points = leaves(3000, 10, 64)
-    expected = gradients(*points)
+    expected = gradients(*points, backend=gpu_backend)
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        found = gradients(*points)
+        found = gradients(*points, backend=gpu_backend)
     stream.synchronize()
     assert same_bits(found, expected)
 
 
-def test_constants_do_not_cross_streams() -> None:
+def test_constants_do_not_cross_streams(gpu_backend: str) -> None:
     """A call on an idle stream does not read what a busy stream has yet to write."""
     points = leaves(702, 5, 64)
-    expected = gradients(*points, gamma=torch.tensor(0.8, dtype=torch.float64, device=DEVICE))
-    gradients(*points)
+    expected = gradients(*points, backend=gpu_backend, gamma=torch.tensor(0.8, dtype=torch.float64, device=DEVICE))
+    gradients(*points, backend=gpu_backend)
     busy, idle = torch.cuda.Stream(), torch.cuda.Stream()
     torch.cuda.synchronize()
     with torch.cuda.stream(busy):
         torch.cuda._sleep(1 << 29)
-        gradients(*points, gamma=0.8)
+        gradients(*points, backend=gpu_backend, gamma=0.8)
     with torch.cuda.stream(idle):
-        found = gradients(*points, gamma=0.8)
+        found = gradients(*points, backend=gpu_backend, gamma=0.8)
     torch.cuda.synchronize()
     assert relative_error(found[0], expected[0]) <= 1e-6
     assert relative_error(found[1], expected[1]) <= 1e-5
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is no second GPU")
-def test_second_device() -> None:
+def test_second_device(gpu_backend: str) -> None:
     points = near_optimum(1000, 10, 64)
-    expected = gradients(*points)
-    found = gradients(*(t.to("cuda:1") for t in points))
+    expected = gradients(*points, backend=gpu_backend)
+    found = gradients(*(t.to("cuda:1") for t in points), backend=gpu_backend)
     assert torch.cuda.current_device() == 0
     assert same_bits(tuple(t.to(DEVICE) for t in found), expected)
 
@@ -200,9 +201,9 @@ def large() -> tuple[tuple[Tensor, Tensor], Tensor, list[Tensor], float]:
 
 
 @pytest.mark.parametrize("precision", ["high", "medium", "highest"])
-def test_large_batch_near_the_optimum(large: tuple, precision: str) -> None:
+def test_large_batch_near_the_optimum(gpu_backend: str, large: tuple, precision: str) -> None:
     points, expected, expected_gradients, kappa = large
-    value, *found = gradients(*points, precision=precision)
+    value, *found = gradients(*points, backend=gpu_backend, precision=precision)
     assert relative_error(value, expected) <= VALUE_TOLERANCE[precision] * max(1, kappa / 2000)
     for gradient, exact in zip(found, expected_gradients, strict=True):
         # at this m the sums of float32 themselves leave 2e-5 and more of what nearly cancels
@@ -211,12 +212,12 @@ def test_large_batch_near_the_optimum(large: tuple, precision: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("precision", ["high", "highest"])
-def test_narrow_inputs(dtype: torch.dtype, precision: str) -> None:
+def test_narrow_inputs(gpu_backend: str, dtype: torch.dtype, precision: str) -> None:
     """They count as what they hold; the gradient is rounded once, scaled so that fp16 holds it."""
     points = [t.to(dtype) for t in near_optimum(4000, 10, 64)]
     expected = evaluate(fast_cw_distance, points, torch.float64, backend="chunked")
     inputs = [t.requires_grad_() for t in points]
-    value = fast_cw_distance(*inputs, backend="triton", precision=precision)
+    value = fast_cw_distance(*inputs, backend=gpu_backend, precision=precision)
     assert value.dtype == torch.float32
     kappa = conditioned(points, expected[0])
     assert relative_error(value, expected[0]) <= VALUE_TOLERANCE[precision] * max(1, kappa / 2000)

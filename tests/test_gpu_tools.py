@@ -1,4 +1,4 @@
-"""The Triton backend on a GPU under torch.compile and NVIDIA's memory checkers, and the memory that it takes."""
+"""The backends of a GPU under torch.compile and NVIDIA's memory checkers, and the memory that it takes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from segma_fast import fast_cw_distance, silverman_gamma
 from segma_fast.autograd import cloud
+from segma_fast.operators import GRADIENT
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 FOLDER = Path(__file__).parent
@@ -25,18 +26,20 @@ MOST = 64_000_000  # bytes beyond inputs and gradients
 CHECKER = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
 FOUND = 86  # exit status that the checker is told to give for an error
 CHECKS = {"memcheck": (300, "3,64,300"), "racecheck": (70, "3,16")}
+CHECKED = [(tool, backend) for tool in CHECKS for backend in ("triton", "cuda")]
 SECONDS = 60  # to wait for each of them after all other tests
-_running: dict[str, subprocess.Popen[str]] = {}
+_running: dict[tuple[str, str], subprocess.Popen[str]] = {}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def checkers() -> Iterator[None]:
     """Started first, because they take long, and asked last."""
     variables = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    for tool, (rows, dims) in CHECKS.items() if CHECKER else ():
+    for tool, backend in CHECKED if CHECKER else ():
+        rows, dims = CHECKS[tool]
         command = [CHECKER, "--tool", tool, "--error-exitcode", str(FOUND), "--print-limit", "5"]
-        call = [sys.executable, str(FOLDER / "gpu_calls.py"), str(rows), dims]
-        _running[tool] = subprocess.Popen(
+        call = [sys.executable, str(FOLDER / "gpu_calls.py"), str(rows), dims, backend]
+        _running[tool, backend] = subprocess.Popen(
             command + call, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
     yield
@@ -44,9 +47,9 @@ def checkers() -> Iterator[None]:
         process.kill()
 
 
-def test_compiled_by_inductor_in_one_graph() -> None:
+def test_compiled_by_inductor_in_one_graph(gpu_backend: str) -> None:
     def distance(z: Tensor, means: Tensor, gamma: float) -> Tensor:
-        return fast_cw_distance(z, means, gamma=gamma, backend="triton", precision="high")
+        return fast_cw_distance(z, means, gamma=gamma, backend=gpu_backend, precision="high")
 
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("inductor")
@@ -67,10 +70,10 @@ def test_compiled_by_inductor_in_one_graph() -> None:
 
 
 @pytest.mark.parametrize("m", [65536, 262144])
-def test_workspace_of_the_operator(m: int) -> None:
+def test_workspace_of_the_operator(gpu_backend: str, m: int) -> None:
     z, means = near_optimum(m, 10, 64)
     h, w = cloud(m, 10, DEVICE, None, None, 1.0, silverman_gamma(m, 10))
-    operator = torch.ops.segma_fast.triton_gradient.default
+    operator = GRADIENT[gpu_backend]
     for precision in ("high", "highest"):
         torch.cuda.synchronize()
         before = torch.cuda.memory_allocated()
@@ -83,12 +86,12 @@ def test_workspace_of_the_operator(m: int) -> None:
 
 
 @pytest.mark.parametrize("m", [65536, 262144])
-def test_memory_of_a_call(m: int) -> None:
+def test_memory_of_a_call(gpu_backend: str, m: int) -> None:
     z, means = (t.requires_grad_() for t in near_optimum(m, 10, 64))
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    _, *found = gradients(z, means)
+    _, *found = gradients(z, means, gpu_backend)
     torch.cuda.synchronize()
     kept = sum(t.numel() * t.element_size() for t in found)
     # the gradient that forward saved is still there when backward has made its multiple of it
@@ -97,9 +100,9 @@ def test_memory_of_a_call(m: int) -> None:
 
 
 @pytest.mark.skipif(CHECKER is None, reason="compute-sanitizer is not there")
-@pytest.mark.parametrize("tool", CHECKS)
-def test_checkers_find_nothing(tool: str) -> None:
-    process = _running[tool]
+@pytest.mark.parametrize("tool, backend", CHECKED)
+def test_checkers_find_nothing(tool: str, backend: str) -> None:
+    process = _running[tool, backend]
     try:
         output, _ = process.communicate(timeout=SECONDS)
     except subprocess.TimeoutExpired:

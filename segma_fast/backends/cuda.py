@@ -38,14 +38,16 @@ def unsuitable(device: torch.device, dtype: torch.dtype, dim: int) -> str | None
 
 def energy(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str) -> Tensor:
     """``chunked.energy`` as CUDA kernels."""
-    return _evaluate(z, means, h, w, start, stop, precision, False)[0]
+    found: Tensor = _evaluate(z, means, h, w, start, stop, precision, False)[0]
+    return found
 
 
 def gradient(
     z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str
 ) -> tuple[Tensor, ...]:
     """``chunked.gradient`` as CUDA kernels."""
-    return _evaluate(z, means, h, w, start, stop, precision, True)
+    found: tuple[Tensor, ...] = _evaluate(z, means, h, w, start, stop, precision, True)
+    return found
 
 
 def _evaluate(
