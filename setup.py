@@ -1,7 +1,7 @@
 """Builds the compiled kernels ``segma_fast._C`` where torch and a C++ compiler are; else says why not.
 
 The kernels for GPUs are built where torch has CUDA and a CUDA toolkit is there, whether or not a GPU is. All else is in
-pyproject.toml. Environment variables: ``SEGMA_FAST_REQUIRE_NATIVE=1`` makes it an error if something that is to be built
+pyproject.toml. Environment variables: ``SEGMA_FAST_REQUIRE_NATIVE=1`` makes it an error if what is to be built
 cannot be, ``SEGMA_FAST_CUDA=0`` leaves out the kernels for GPUs, ``TORCH_CUDA_ARCH_LIST`` chooses their architectures,
 and ``SEGMA_FAST_SANITIZE=1`` builds with the address and undefined behaviour sanitizers.
 """

@@ -1,4 +1,4 @@
-"""The CUDA kernels where a GPU is, and elsewhere on a model of one: for every GPU, in any order of threads, long sums."""
+"""The CUDA kernels on a GPU, and elsewhere on a model of one: for every GPU, in any order of threads, long sums."""
 
 from __future__ import annotations
 
