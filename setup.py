@@ -63,7 +63,7 @@ class BuildNative(BuildExtension):  # type: ignore[misc, valid-type]
                 place.unlink(missing_ok=True)
                 place.with_name(NOTE).unlink(missing_ok=True)
             self.check_tools()
-            with_cuda = self.add_cuda()
+            with_cuda, compiler = self.add_cuda(), self.compiler
             try:
                 super().run()
             except Exception as error:
@@ -71,6 +71,7 @@ class BuildNative(BuildExtension):  # type: ignore[misc, valid-type]
                     raise
                 print(f"segma_fast: built without kernels for GPUs: {why_not_compiled(error)}", file=sys.stderr)
                 self.remove_cuda()
+                self.compiler = compiler  # its name, of which the first run made an object
                 super().run()
         except Exception as error:
             reason = str(error) if isinstance(error, NotBuilt) else why_not_compiled(error)

@@ -1,0 +1,60 @@
+"""A build with the kernels for GPUs, without a GPU: with a torch that pretends to have CUDA, and a real toolkit."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+import torch
+from test_build import copy_sources, needs_compiler, run, succeed
+
+# A torch without CUDA that says it has it, and a library with the one function of libtorch_cuda that the kernels call.
+PRETENDED = """
+import runpy, sys, torch
+from torch.utils import cpp_extension
+torch.version.cuda, cpp_extension.CUDA_HOME = sys.argv[1], sys.argv[2]
+sys.argv = ["setup.py", "build_ext", "--inplace"]
+runpy.run_path("setup.py", run_name="__main__")
+"""
+STREAM = "int aoti_torch_get_current_cuda_stream(int device, void** stream) { *stream = 0; return 0; }"
+TOOLKIT = Path(os.environ.get("CUDA_HOME") or "/usr/local/cuda")
+USED = """
+import torch, segma_fast
+print(torch._C._dispatch_has_kernel_for_dispatch_key('segma_fast::cuda_kernels', 'CUDA'))
+"""
+
+
+@needs_compiler
+@pytest.mark.skipif(not (TOOLKIT / "bin" / "nvcc").exists(), reason="there is no CUDA toolkit")
+@pytest.mark.skipif(torch.version.cuda is not None, reason="torch has CUDA: the kernels are those that all tests use")
+def test_kernels_for_gpus_are_built(tmp_path: Path) -> None:
+    """With nvcc, into the module, which loads and registers them; without them where nvcc fails."""
+    sources = copy_sources(tmp_path)
+    (tmp_path / "stub.c").write_text(STREAM)
+    compiler = sysconfig.get_config_var("CC").split()[0]
+    succeed(compiler, "-shared", "-fPIC", "-o", "libtorch_cuda.so", "stub.c", cwd=tmp_path)
+    said = succeed(TOOLKIT / "bin" / "nvcc", "--version", cwd=tmp_path)
+    version = re.search(r"release (\d+\.\d+)", said).group(1)
+    there = {
+        "TORCH_CUDA_ARCH_LIST": "8.0",
+        "NVCC_APPEND_FLAGS": "-Xptxas -O0 -Xcicc -O1",  # what is built is not run
+        "LIBRARY_PATH": str(tmp_path),
+        "LD_LIBRARY_PATH": os.pathsep.join([str(tmp_path), str(TOOLKIT / "lib64")]),
+    }
+    build = (sys.executable, "-c", PRETENDED, version, TOOLKIT)
+    succeed(*build, cwd=sources, SEGMA_FAST_REQUIRE_NATIVE="1", **there)
+    assert succeed(sys.executable, "-c", USED, cwd=sources, **there).split() == ["True"]
+    assert "CUDA architectures: 8.0" in succeed(sys.executable, "-m", "segma_fast", "info", cwd=sources, **there)
+
+    for source in sources.glob("csrc/cuda_*.cu"):
+        source.write_text("#error broken\n")
+    required = run(*build, cwd=sources, SEGMA_FAST_REQUIRE_NATIVE="1", **there)
+    assert required.returncode != 0 and "SEGMA_FAST_REQUIRE_NATIVE is set" in required.stdout + required.stderr
+    said = succeed(*build, cwd=sources, SEGMA_FAST_REQUIRE_NATIVE="0", **there)
+    assert "built without kernels for GPUs: compiling failed" in said
+    shown = succeed(sys.executable, "-m", "segma_fast", "info", cwd=sources)
+    assert "CUDA architectures: none" in shown and "native       available" in shown
