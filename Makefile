@@ -81,16 +81,20 @@ bench-readme: $(READY) ## put the newest result of make bench into the README
 # into OUT. Each step has a share of GPU_SECONDS, and the benchmark runs whatever the tests said.
 gpu: RESULTS = $(if $(OUT),$(OUT),benchmarks/results)
 gpu: export PYTHONPATH := $(CURDIR)
+gpu: export TORCH_CUDA_ARCH_LIST ?= $(shell $(PYTHON) -c 'import torch; m, n = torch.cuda.get_device_capability(); \
+	print(f"{m}.{n}" + "a" * ((m, n) == (9, 0)))' 2>/dev/null)
 gpu: ## on a machine with a GPU, without an environment: build in place, test, time; leaves OUT; 8 minutes at most
 	@mkdir -p "$(RESULTS)"
 	@begin=$$(date +%s); failed=; left() { echo $$(( $(GPU_SECONDS) - $$(date +%s) + begin )); }; \
 	step() { echo "== $$*"; test "$$1" -gt 0 && timeout -k 10 -s INT "$$@" || failed="$$failed; not done: $$*"; }; \
+	xdist() { $(PYTHON) -c 'import xdist' 2>/dev/null && echo "$$*"; }; \
 	step 120 $(PYTHON) setup.py --quiet build_ext --inplace; \
-	step 180 $(PYTHON) -m pytest tests/test_gpu.py tests/test_gpu_tools.py -rs --durations=5; \
+	step 180 $(PYTHON) -m pytest tests/test_gpu.py tests/test_gpu_tools.py tests/test_cuda.py -rs --durations=5 \
+		$$(xdist -n 3 --dist loadfile); \
 	share=$$(( $$(left) - 100 )); test $$share -le 220 || share=220; \
 	step $$share $(PYTHON) benchmarks/gpu.py --out "$(RESULTS)" --seconds $$(( share - 40 )); \
-	many=$$($(PYTHON) -c 'import xdist' 2>/dev/null && echo '-n 12'); \
-	step $$(left) $(PYTHON) -m pytest tests/test_accuracy.py tests/test_operator.py -k "triton or chunked" -rs $$many; \
+	step $$(left) $(PYTHON) -m pytest tests/test_accuracy.py tests/test_operator.py -k "triton or cuda or chunked" -rs \
+		$$(xdist -n 12); \
 	cat "$$(ls "$(RESULTS)"/gpu-*.md | tail -1)"; echo "$$(left) s of $(GPU_SECONDS) were left$$failed"; test -z "$$failed"
 
 $(BENCH_READY): $(READY)

@@ -110,7 +110,8 @@ class BuildNative(BuildExtension):  # type: ignore[misc, valid-type]
         if not CUDA or not torch.version.cuda or home is None or os.name == "nt":
             return False
         newest = tuple(int(part) for part in torch.version.cuda.split(".")[:2])
-        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ARCHITECTURES if newest >= (12, 8) else OLDER_ARCHITECTURES)
+        if not os.environ.get("TORCH_CUDA_ARCH_LIST"):
+            os.environ["TORCH_CUDA_ARCH_LIST"] = ARCHITECTURES if newest >= (12, 8) else OLDER_ARCHITECTURES
         architectures = os.environ["TORCH_CUDA_ARCH_LIST"].replace(" ", ";").replace(";", "_")
         extension = self.extensions[0]
         extension.sources += sorted(glob("csrc/*.cu"))

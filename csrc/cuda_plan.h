@@ -19,95 +19,69 @@ constexpr int MOST_PREPARED = 8192;  // dimensions whose centre fits into the sh
 constexpr float RESOLVED_BY_HALVES = 8192, RESOLVED_BY_FLOATS = 300;  // greatest c|x|^2/h of products
 
 struct Plan {
-  Kernel kernel;
-  const char* name;
-  int rows, unit;              // of a block, and sources that are not divided
-  int threads, shared;         // of a block, and its bytes of shared memory
-  int teams, stages, at_once;  // at_once: blocks on a multiprocessor
-  Slabs slabs;
-  float limit;
-  bool halves, low, coarse, prepared, twice;
+  Kernel kernel = nullptr;
+  int rows = 0, threads = 0, shared = 0;   // of a block, and its bytes of shared memory
+  int unit = 0;                            // sources that are not divided
+  int teams = 1, stages = 1, at_once = 1;  // at_once: blocks on a multiprocessor
+  Slabs slabs{16, PREPARED};
+  float limit = 1;
+  bool prepared = false;                             // by a launch of its own
+  bool halves = false, low = false, coarse = false;  // points in fp16; see Work
+  bool twice = false;                                // results in double
 };
 
-inline int round_up(int64_t number, int64_t unit) {
-  return static_cast<int>((number + unit - 1) / unit * unit);
-}
-
 inline Plan plan_few(int dim, bool twice, bool gradient) {
-  const size_t points = (dim + 2) * FEW_ROWS * (dim == 1 ? sizeof(double) : sizeof(float));
-  const int shared = static_cast<int>(sizeof(FewRoom) + points);
-  return {few_kernel(dim, twice, gradient),
-          "few",
-          FEW_ROWS,
-          FEW_ROWS,
-          FEW_ROWS,
-          shared,
-          FEW_TEAMS,
-          1,
-          2,
-          {16, 64},
-          1,
-          false,
-          false,
-          false,
-          false,
-          twice};
+  Plan plan;
+  plan.kernel = few_kernel(dim, twice, gradient);
+  plan.rows = plan.threads = plan.unit = FEW_ROWS;
+  plan.shared = static_cast<int>(sizeof(FewRoom) + (dim + 2) * FEW_ROWS * (dim == 1 ? sizeof(double) : sizeof(float)));
+  plan.teams = FEW_TEAMS;
+  plan.at_once = 2;
+  plan.twice = twice;
+  return plan;
 }
 
 inline Plan plan_dense(int dim, bool twice, bool gradient) {
-  const bool prepared = !twice && dim <= MOST_PREPARED;
-  const int shared = static_cast<int>(sizeof(DenseBlockRoom) + dense_bytes(1, twice));
-  return {dense_kernel(twice, prepared, dim, gradient),
-          "dense",
-          TEAM_ROWS,
-          DENSE_COLUMNS,
-          TEAM,
-          shared,
-          1,
-          1,
-          twice ? 1 : 3,
-          {std::max(16, dim), DENSE_COLUMNS},
-          RESOLVED_BY_FLOATS,
-          false,
-          false,
-          false,
-          prepared,
-          twice};
+  Plan plan;
+  plan.prepared = !twice && dim <= MOST_PREPARED;
+  plan.kernel = dense_kernel(twice, plan.prepared, dim, gradient);
+  plan.rows = TEAM_ROWS;
+  plan.threads = TEAM;
+  plan.unit = DENSE_COLUMNS;
+  plan.shared = static_cast<int>(sizeof(DenseBlockRoom) + dense_bytes(1, twice));
+  plan.at_once = twice ? 2 : 3;
+  plan.slabs.width = dim;
+  plan.limit = RESOLVED_BY_FLOATS;
+  plan.twice = twice;
+  return plan;
 }
 
-// The most teams and stages that fit; none of them where nothing does.
+// The most teams and stages that fit; no kernel where nothing does.
 inline Plan plan_products(const Machine& machine, int width, bool low, bool gradient, bool hopper) {
+  Plan plan;
   const int columns = hopper ? HOPPER_COLUMNS : products_columns(width);
-  const int room = static_cast<int>(hopper ? sizeof(HopperRoom) : sizeof(ProductsRoom)) + ALIGNMENT;
-  for (int teams = 2; teams >= (hopper ? 2 : 1); --teams) {
-    for (int stages = hopper ? MOST_STAGES : 3; stages >= 2; --stages) {
-      const ProductsLayout layout{width, columns, low ? 2 : 1, teams, stages};
-      const int shared = room + std::max(layout.bytes(), static_cast<int>(dense_bytes(teams, false)));
-      if (shared > machine.shared) continue;
-      return {hopper ? hopper_kernel(width, low, gradient) : products_kernel(width, low, gradient),
-              hopper ? "hopper" : "products",
-              teams * TEAM_ROWS,
-              std::max(columns, PREPARED),
-              hopper ? HOPPER_THREADS : teams * TEAM,
-              shared,
-              teams,
-              stages,
-              1,
-              {width, columns},
-              RESOLVED_BY_HALVES,
-              true,
-              low,
-              false,
-              true,
-              false};
+  const int room = static_cast<int>(hopper ? sizeof(HopperRoom) : sizeof(ProductsRoom));
+  plan.unit = std::max(columns, PREPARED);
+  plan.slabs = {width, columns};
+  plan.limit = RESOLVED_BY_HALVES;
+  plan.prepared = plan.halves = true;
+  plan.low = low;
+  for (plan.teams = 2; plan.teams >= (hopper ? 2 : 1); --plan.teams) {
+    for (plan.stages = hopper ? MOST_STAGES : 3; plan.stages >= 2; --plan.stages) {
+      const ProductsLayout layout{width, columns, low ? 2 : 1, plan.teams, plan.stages};
+      plan.shared = room + std::max(layout.bytes(), ALIGNMENT + static_cast<int>(dense_bytes(plan.teams, false)));
+      if (plan.shared > machine.shared) continue;
+      plan.rows = plan.teams * TEAM_ROWS;
+      plan.threads = hopper ? HOPPER_THREADS : plan.teams * TEAM;
+      plan.kernel = hopper ? hopper_kernel(width, low, gradient) : products_kernel(width, low, gradient);
+      return plan;
     }
   }
-  return {};
+  return plan;
 }
 
 inline Plan make_plan(const Machine& machine, int64_t dim, Kind kind, const std::string& precision, bool gradient) {
-  const bool narrow = kind == Kind::half || kind == Kind::bfloat16;
-  Plan plan{};
+  Plan plan;
   if (dim == 1 || (dim <= FEW_DIMENSIONS && kind != Kind::float64)) {
     plan = plan_few(static_cast<int>(dim), kind == Kind::float64, gradient);
   } else if (kind != Kind::float64 && precision != "highest" && dim <= 256) {
@@ -120,7 +94,7 @@ inline Plan make_plan(const Machine& machine, int64_t dim, Kind kind, const std:
     if (plan.kernel == nullptr) plan = plan_products(machine, width, low, gradient, false);
   }
   if (plan.kernel == nullptr) plan = plan_dense(static_cast<int>(dim), kind == Kind::float64, gradient);
-  plan.coarse = narrow && plan.halves;
+  plan.coarse = plan.halves && (kind == Kind::half || kind == Kind::bfloat16);
   return plan;
 }
 
