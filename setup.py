@@ -9,7 +9,9 @@ and ``SEGMA_FAST_SANITIZE=1`` builds with the address and undefined behaviour sa
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
 import sys
 import sysconfig
 from glob import glob
@@ -22,7 +24,8 @@ from setuptools.command.build_ext import build_ext
 MODULE = "segma_fast._C"
 NOTE = "_build_note.txt"  # beside the module's place: the reason why it was not built
 TARGET = (2, 11)  # the stable ABI of this torch serves it and all later ones
-ARCHITECTURES, OLDER_ARCHITECTURES = "8.0;9.0a;10.0;12.0+PTX", "8.0+PTX;9.0a"  # older: of CUDA before 12.8
+ARCHITECTURES, OLDER_ARCHITECTURES = "8.0+PTX;9.0a;10.0;12.0", "8.0+PTX;9.0a"  # older: of CUDA before 12.8
+NAMED = {"Volta": "7.0", "Turing": "7.5", "Ampere": "8.0", "Ada": "8.9", "Hopper": "9.0a", "Blackwell": "10.0"}
 CUDA_LIBRARIES = ["cudart", "torch_cuda"]
 REQUIRE = os.environ.get("SEGMA_FAST_REQUIRE_NATIVE", "0") not in ("", "0")
 CUDA = os.environ.get("SEGMA_FAST_CUDA", "1") not in ("", "0")
@@ -52,6 +55,21 @@ def why_not_compiled(error: Exception) -> str:
     return f"compiling failed ({cause}): `pip install --no-build-isolation -v` shows the compiler's message"
 
 
+def choose_architectures(wanted: str, home: str) -> list[str]:
+    """What of ``TORCH_CUDA_ARCH_LIST`` the kernels can be built for, Hopper with its own instructions; if unset, all."""
+    nvcc = os.path.join(home, "bin", "nvcc")
+    said = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
+    version = re.search(r"release (\d+)\.(\d+)", said)
+    if version is None:
+        return []
+    recent = tuple(map(int, version.groups())) >= (12, 8)
+    names = wanted.replace(";", " ").split() or (ARCHITECTURES if recent else OLDER_ARCHITECTURES).split(";")
+    names = [NAMED.get(name, name) for name in names]
+    numbers = [re.match(r"(\d+)\.\d", name) for name in names]
+    names = [name for name, number in zip(names, numbers, strict=True) if number is None or int(number[1]) >= 8]
+    return list(dict.fromkeys("9.0a" if name in ("9.0", "9.0+PTX") else name for name in names))
+
+
 class BuildNative(BuildExtension):  # type: ignore[misc, valid-type]
     """Build the module or leave a note in its place, never both, and never a module of an earlier build."""
 
@@ -63,7 +81,7 @@ class BuildNative(BuildExtension):  # type: ignore[misc, valid-type]
                 place.unlink(missing_ok=True)
                 place.with_name(NOTE).unlink(missing_ok=True)
             self.check_tools()
-            with_cuda, compiler = self.add_cuda(), self.compiler
+            with_cuda, before = self.add_cuda(), (self.compiler, self.inplace)
             try:
                 super().run()
             except Exception as error:
@@ -71,7 +89,7 @@ class BuildNative(BuildExtension):  # type: ignore[misc, valid-type]
                     raise
                 print(f"segma_fast: built without kernels for GPUs: {why_not_compiled(error)}", file=sys.stderr)
                 self.remove_cuda()
-                self.compiler = compiler  # its name, of which the first run made an object
+                self.compiler, self.inplace = before  # which the first run changed
                 super().run()
         except Exception as error:
             reason = str(error) if isinstance(error, NotBuilt) else why_not_compiled(error)
@@ -109,16 +127,16 @@ class BuildNative(BuildExtension):  # type: ignore[misc, valid-type]
         home = cpp_extension.CUDA_HOME
         if not CUDA or not torch.version.cuda or home is None or os.name == "nt":
             return False
-        newest = tuple(int(part) for part in torch.version.cuda.split(".")[:2])
-        if not os.environ.get("TORCH_CUDA_ARCH_LIST"):
-            os.environ["TORCH_CUDA_ARCH_LIST"] = ARCHITECTURES if newest >= (12, 8) else OLDER_ARCHITECTURES
-        architectures = os.environ["TORCH_CUDA_ARCH_LIST"].replace(" ", ";").replace(";", "_")
+        architectures = choose_architectures(os.environ.get("TORCH_CUDA_ARCH_LIST", ""), home)
+        if not architectures:
+            return False
+        os.environ["TORCH_CUDA_ARCH_LIST"] = ";".join(architectures)
         extension = self.extensions[0]
         extension.sources += sorted(glob("csrc/*.cu"))
         extension.include_dirs += cpp_extension.include_paths("cuda")
         extension.library_dirs += cpp_extension.library_paths("cuda")
         extension.libraries += CUDA_LIBRARIES
-        extension.define_macros += [("USE_CUDA", None), ("SEGMA_CUDA_ARCHITECTURES", architectures)]
+        extension.define_macros += [("USE_CUDA", None), ("SEGMA_CUDA_ARCHITECTURES", "_".join(architectures))]
         return True
 
     def remove_cuda(self) -> None:

@@ -32,12 +32,22 @@ SEGMA_DEVICE float few_unit(const Cloud& cloud, double* sizes) {
   return unit_for(median(sizes));
 }
 
+// A coordinate in units; one that is finite stays so, and so do its differences.
+SEGMA_DEVICE float few_coordinate(float x, float inverse) {
+  constexpr float FARTHEST = 8e37f;
+  const float near = fminf(fmaxf(x * inverse, -FARTHEST), FARTHEST);
+  return fabsf(x) < INFINITY ? near : x;
+}
+SEGMA_DEVICE double few_coordinate(double x, double) {
+  return x;
+}
+
 // r, r^3 (-2 dk/dt) and the same for widths, from t = |a - b|^2 and h/c; in one dimension h and the exact form.
 template <class Real, int DIM>
 SEGMA_DEVICE void few_profile(Real t, Real h, Real& r, Real& pull, Real& widen) {
   if (DIM == 1) {
     const Real root = gpu::inverse_root(h), inverse = root * root;
-    const Real s = t * inverse < Real(1e4) ? t * inverse : Real(1e4);
+    const Real s = t * inverse > Real(1e4) ? Real(1e4) : t * inverse;  // NaN stays
     r = root * exp(-s);
     pull = 2 * r * inverse;
     widen = r * inverse * (1 - 2 * s);
@@ -61,7 +71,7 @@ __global__ void __launch_bounds__(FEW_ROWS, 2) few(const __grid_constant__ Work 
   const double wide = inverse_slope(DIM) / (static_cast<double>(unit) * unit);
   const auto width = [&](Index row) {
     const double exact = cloud.h[row] * wide;
-    return DIM == 1 || exact > LEAST ? static_cast<Real>(exact) : static_cast<Real>(LEAST);
+    return static_cast<Real>(DIM > 1 && exact <= LEAST ? LEAST : exact);  // NaN stays
   };
 
   const bool inside = mine < rows.count;
@@ -69,7 +79,7 @@ __global__ void __launch_bounds__(FEW_ROWS, 2) few(const __grid_constant__ Work 
   Total<Real> u, q, forces[DIM];  // u is NaN where a coordinate is not finite: such a pair has k = 0
   Real x[DIM], h = 1;
   for (int d = 0; d < DIM; ++d) {
-    x[d] = inside ? cloud.at<Real>(own, d) * inverse : Real(0);
+    x[d] = inside ? few_coordinate(cloud.at<Real>(own, d), inverse) : Real(0);
     u.add(Real(0) * x[d]);
   }
   if (inside) h = width(own);
@@ -77,7 +87,7 @@ __global__ void __launch_bounds__(FEW_ROWS, 2) few(const __grid_constant__ Work 
     const Index source = column + mine;
     const bool real = source < sources.last && source < cloud.total;
     gpu::barrier(0, FEW_ROWS);
-    for (int d = 0; d < DIM; ++d) points[mine][d] = real ? cloud.at<Real>(source, d) * inverse : Real(0);
+    for (int d = 0; d < DIM; ++d) points[mine][d] = real ? few_coordinate(cloud.at<Real>(source, d), inverse) : Real(0);
     points[mine][DIM] = real ? width(source) : Real(1);
     points[mine][DIM + 1] = real ? static_cast<Real>(cloud.w[source]) : Real(0);
     gpu::barrier(0, FEW_ROWS);

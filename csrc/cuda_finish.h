@@ -70,7 +70,7 @@ SEGMA_DEVICE void finish(const Work& work, int rows_of_block, double unit, Finis
   const double sum = sum_of_block(part, room, threads);
   if (GRADIENT) {
     Stored* results = static_cast<Stored*>(rows.results);
-    const Stored* forces = static_cast<const Stored*>(work.forces) + rows.local * dim;
+    const Stored* forces = static_cast<const Stored*>(work.forces) + int64_t(rows.local) * dim;
     for (int64_t i = thread; i < int64_t(rows.count) * dim; i += threads) {
       double force = 0;
       if (work.splits > 1) {

@@ -10,6 +10,7 @@
 namespace segma::cuda {
 
 constexpr float HEAVIEST = 49152.0f;  // of the weights that are rounded to fp16
+constexpr float CLOSE = 64;           // heaviest pair over all usual ones: it counts as often as its points are rounded
 constexpr float SPREAD = 5e7f;        // of their sizes: at 49152 / 5e7 = 1e-3 fp16 still has 11 bits
 
 // Whether products can hold the cloud, and the size of the weights rounded to fp16, a power of 2.
@@ -42,7 +43,8 @@ SEGMA_DEVICE Judgement judge(const Work& work, float* room, int threads) {
   gpu::barrier(0, threads);
   const float usual = size / static_cast<float>(work.cloud.total);
   const int exponent = static_cast<int>(gpu::bits_as<uint32_t>(fmaxf(most / HEAVIEST, usual)) >> 23) + 1;
-  return {misfits < 2.0f && most <= usual * SPREAD, power_of_two((exponent < 254 ? exponent : 254) - 127)};
+  return {misfits < 2.0f && most <= usual * SPREAD && most <= size * CLOSE,
+          power_of_two((exponent < 254 ? exponent : 254) - 127)};
 }
 
 // A tile's columns in shared memory: l, then weights, then w s.

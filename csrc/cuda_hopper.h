@@ -105,6 +105,7 @@ SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& lay
       ask_for_scores<WIDTH, LOW>(scores, gpu::shared_address(x_rows), tile);
       gpu::commit_products();
       gpu::wait_for_products();  // and for the forces of the tile before, whose place is now free
+      gpu::use_products(scores);
       if (team == 0 || column + COLUMNS < sources.last) gpu::arrive(TURN_BARRIER + 1 - team, 2 * TEAM);
       if (column > sources.first && lane == 0) {
         gpu::arrive_at(gpu::shared_address(&room.empty[stage == 0 ? work.stages - 1 : stage - 1]));
@@ -120,6 +121,7 @@ SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& lay
       if (++stage == work.stages) stage = 0, parity ^= 1;
     }
     if (GRADIENT) gpu::wait_for_products();
+    for (auto& slab : forces) gpu::use_products(slab);
     finish_span<WIDTH, LOW, GRADIENT>(work, team, scale, sums, &forces[0][0], x_rows, room.spans[team], begin, end);
   }
 }

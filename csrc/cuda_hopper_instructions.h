@@ -45,6 +45,13 @@ SEGMA_INSTRUCTION void show_memory_to_engines() {
 
 // ---- products of a warpgroup, in the background
 
+// What products found is used after they were waited for, and the compiler moves no use of it to before.
+template <int COUNT>
+SEGMA_INSTRUCTION void use_products(float (&sums)[COUNT]) {
+#pragma unroll
+  for (int i = 0; i < COUNT; ++i) asm volatile("" : "+f"(sums[i])::"memory");
+}
+
 SEGMA_INSTRUCTION void begin_products() {  // after registers that they use were written
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }

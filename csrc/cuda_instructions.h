@@ -28,7 +28,7 @@ SEGMA_INSTRUCTION int blocks_x() {
   return static_cast<int>(gridDim.x);
 }
 SEGMA_INSTRUCTION char* shared_memory() {
-  extern __shared__ char memory[];
+  extern __shared__ __align__(16) char memory[];
   return memory;
 }
 SEGMA_INSTRUCTION uint32_t shared_address(const void* pointer) {

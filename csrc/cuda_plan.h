@@ -63,7 +63,8 @@ inline Plan plan_products(const Machine& machine, int width, bool low, bool grad
   const int room = static_cast<int>(hopper ? sizeof(HopperRoom) : sizeof(ProductsRoom));
   plan.unit = std::max(columns, PREPARED);
   plan.slabs = {width, columns};
-  plan.limit = RESOLVED_BY_HALVES;
+  // matrix units cut what they add: the error of a score grows with the number of its products
+  plan.limit = std::max(RESOLVED_BY_HALVES / 8, RESOLVED_BY_HALVES * 16 / static_cast<float>(width));
   plan.prepared = plan.halves = true;
   plan.low = low;
   for (plan.teams = 2; plan.teams >= (hopper ? 2 : 1); --plan.teams) {

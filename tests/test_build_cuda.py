@@ -58,3 +58,22 @@ def test_kernels_for_gpus_are_built(tmp_path: Path) -> None:
     assert "built without kernels for GPUs: compiling failed" in said
     shown = succeed(sys.executable, "-m", "segma_fast", "info", cwd=sources)
     assert "CUDA architectures: none" in shown and "native       available" in shown
+
+
+@pytest.mark.skipif(not (TOOLKIT / "bin" / "nvcc").exists(), reason="there is no CUDA toolkit")
+@pytest.mark.parametrize(
+    "wanted, chosen",
+    [
+        ("", ["8.0+PTX", "9.0a", "10.0", "12.0"]),
+        ("7.5 8.0 8.6 9.0 12.0+PTX", ["8.0", "8.6", "9.0a", "12.0+PTX"]),
+        ("Turing;Hopper;9.0a", ["9.0a"]),
+        ("7.0+PTX", []),
+    ],
+)
+def test_architectures(wanted: str, chosen: list[str], tmp_path: Path) -> None:
+    """What is too old is left out, and Hopper gets its own instructions."""
+    code = "import setuptools, runpy, sys; setuptools.setup = lambda **_: None; "
+    code += "print(*runpy.run_path('setup.py')['choose_architectures'](*sys.argv[1:]))"
+    sources = copy_sources(tmp_path)
+    said = succeed(sys.executable, "-c", code, wanted, TOOLKIT, cwd=sources)
+    assert said.split() == chosen or "release 12" in succeed(TOOLKIT / "bin" / "nvcc", "--version", cwd=sources)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import DEVICE, near_optimum, relative_error
+from cases import DEVICE, near_optimum, relative_error, skip_unless_served
 from torch import Tensor
 
 from segma_fast import silverman_gamma
 from segma_fast.autograd import cloud
 from segma_fast.backends import cuda
+from segma_fast.operators import GRADIENT
 
 pytestmark = pytest.mark.skipif(
     (cuda.missing() or cuda.unsuitable(DEVICE, torch.float32, 10)) is not None, reason="there are no CUDA kernels"
@@ -97,6 +98,34 @@ def test_order_of_threads_and_blocks(
     monkeypatch.setenv("GPU_MODEL_ORDER", "reverse")
     backward = check(arguments, precision)
     assert all(map(torch.equal, forward, backward))
+
+
+@pytest.mark.parametrize("dim", [1, 3, 20, 300])
+def test_nan_reaches_all_rows(dim: int) -> None:
+    """Of one width or one coordinate, in a range of rows that does not hold it."""
+    for place in (0, 2):
+        arguments = [t.clone() for t in inputs(50, 4, dim)]
+        arguments[place].view(-1)[-1 if place == 0 else 52] = torch.nan
+        value, dz, _, dh, dw = cuda.gradient(*arguments, 0, 20, "high")
+        assert value.isnan() and dz.isnan().all() and dh.isnan().all() and dw.isnan().all()
+
+
+def test_a_point_at_the_end_of_the_range() -> None:
+    z, means, h, w = inputs(50, 3, 3)
+    z[5, 0] = 1e38
+    check((z, means, h, w), "high")
+
+
+@pytest.mark.parametrize("gamma", [1e-1, 1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize("backend", ["cuda", "triton"])
+def test_duplicates_beside_a_small_width(backend: str, gamma: float) -> None:
+    """The pair of two equal codes weighs more than all others, and pulls nowhere."""
+    skip_unless_served(backend, torch.float32, 40)
+    z, means = near_optimum(5, 3, 40)
+    z[3:] = z[:2]
+    arguments = z, means, *cloud(5, 3, DEVICE, None, None, 1.0, gamma)
+    found, expected = GRADIENT[backend](*arguments, 0, 8, "high"), exact(arguments, 0, 8)
+    assert relative_error(found[1], expected[1]) <= 5e-3
 
 
 def test_no_rows() -> None:

@@ -23,7 +23,8 @@ SHARED = 48 * 1024  # bytes that a kernel may have without asking
 # what the machine code has to hold: products of fp16, of warpgroups on Hopper, and copies in the background
 WANTED = {
     "cuda_products": ["HMMA.16816.F32", "LDSM.16.M88.4", "LDSM.16.MT88.4", "LDGSTS.E.BYPASS.128", "MUFU.RSQ"],
-    "cuda_hopper": ["HGMMA.64x128x16.F32", "HGMMA.64x64x16.F32", "UBLKCP", "SYNCS.PHASECHK", "USETMAXREG", "MUFU.RSQ"],
+    "cuda_hopper": ["HGMMA.64x128x16.F32", "HGMMA.64x64x16.F32", "UBLKCP", "SYNCS.PHASECHK", "USETMAXREG", "MUFU.RSQ"]
+    + ["WARPGROUP.ARRIVE", "WARPGROUP.DEPBAR", "FENCE.VIEW.ASYNC", "MEMBAR"],
     "cuda_coordinates": ["FFMA", "DFMA", "MUFU.RSQ"],
 }
 JOBS = [

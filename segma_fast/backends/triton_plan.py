@@ -20,7 +20,8 @@ HALVES = 36_000_000  # bytes of rounded sources in memory at once; what is more 
 SPLIT_FORCES = 16_000_000  # bytes of forces that splits of the sources may leave to be added
 MOST_SPLITS = 32
 SPAN = 4096  # sources of which sums stay in float32
-RESOLVED = {"highest": 1024.0, "high": 8192.0, "medium": 8192.0}  # greatest c|x|²/h that fp16 products may see
+# greatest c|x|²/h that fp16 products may see: at width 16, and where matrix units cut the sum of many products
+RESOLVED = {"highest": (1024.0, 1024.0), "high": (8192.0, 1024.0), "medium": (8192.0, 1024.0)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +79,9 @@ def make_plan(
         "REAL": tl.float32 if single else tl.float64, "num_warps": blocks.warps, "num_stages": blocks.stages,
     }  # fmt: skip
     coarse, real = dtype.itemsize == 2, torch.float64 if dtype == torch.float64 else torch.float32
-    return Plan(
-        dim, width, block, real, products, panels, differences, low, coarse, RESOLVED[precision], blocks, options
-    )
+    most, least = RESOLVED[precision]
+    limit = max(least, most * 16 / width)
+    return Plan(dim, width, block, real, products, panels, differences, low, coarse, limit, blocks, options)
 
 
 @lru_cache(maxsize=64)

@@ -11,6 +11,7 @@ import triton.language as tl
 LEAST = tl.constexpr(1e-25)  # width of a pair, in squared units, whose r³ float32 holds
 HEAVIEST = tl.constexpr(49152.0)  # of the weights that are rounded to fp16
 SPREAD = tl.constexpr(5e7)  # of their sizes: at 49152 / 5e7 = 1e-3 fp16 still has 11 bits
+CLOSE = tl.constexpr(64.0)  # heaviest possible pair over all usual ones: it counts as often as its points are rounded
 
 
 @triton.constexpr_function
@@ -96,6 +97,6 @@ def judge(numbers, blocks, total):
         misfits += tl.load(numbers + 2 * blocks + first + lanes, mask=mask, other=0.0)
     most = tl.max(heaviest, 0)
     usual = tl.sum(size, 0) / total.to(tl.float32)
-    fits = (tl.sum(misfits, 0) < 2.0) & (most <= usual * SPREAD)
+    fits = (tl.sum(misfits, 0) < 2.0) & (most <= usual * SPREAD) & (most <= tl.sum(size, 0) * CLOSE)
     exponent = (tl.maximum(most / HEAVIEST, usual).to(tl.int32, bitcast=True) >> 23) + 1
     return fits, (tl.minimum(exponent, 254) << 23).to(tl.float32, bitcast=True)

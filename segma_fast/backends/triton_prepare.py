@@ -15,6 +15,7 @@ from segma_fast.backends.triton_points import LEAST, far_scale, inverse_slope, l
 
 SAMPLE = tl.constexpr(16)  # points from which the unit of length is taken
 HEADROOM = tl.constexpr(5)  # a point at a usual distance from the centre is about 2^5 units away from it
+FARTHEST = tl.constexpr(8e37)  # coordinate in units: differences of two stay finite
 LARGEST = tl.constexpr(3.6e9)  # squared distance from the centre that fp16 coordinates reach, (6e4)²
 
 
@@ -115,7 +116,9 @@ def lay_out(
     start = row_pointers(z, means, rows, m, DIM)
     place = flat + rows
     for d in tl.static_range(DIM):
-        tl.store(place, tl.load(start + d, mask=inside, other=0.0).to(tl.float32) * (1.0 / unit))
+        x = tl.load(start + d, mask=inside, other=0.0).to(tl.float32)
+        near = tl.minimum(tl.maximum(x * (1.0 / unit), -FARTHEST), FARTHEST)
+        tl.store(place, tl.where(tl.abs(x) < float("inf"), near, x))
         place += padded.to(tl.int64)
     square = unit.to(tl.float64) * unit.to(tl.float64)
     width = tl.load(h + rows, mask=inside, other=1.0) * inverse_slope(DIM) / square

@@ -37,6 +37,40 @@ inline void load_matrices_transposed(uint32_t (&found)[4], uint32_t address) {
   load_matrices(found, address, true);
 }
 
+// sums[n] += a[0] b[0][n] + ..., as tensor cores are known to add: the exact products and the sum are cut to EXTRA bits
+// more than a float of the size of the greatest of them has, and what they add up to is cut to a float.
+template <int N, int COUNT, int EXTRA>
+void add_products(float* sums, const float* a, const float (*b)[N]) {
+  double most[N], unit[N], inverse[N], total[N];
+  for (int n = 0; n < N; ++n) most[n] = std::fabs(sums[n]);
+  for (int k = 0; k < COUNT; ++k) {
+    for (int n = 0; n < N; ++n) {
+      const double term = std::fabs(double(a[k]) * b[k][n]);
+      most[n] = term > most[n] ? term : most[n];
+    }
+  }
+  for (int n = 0; n < N; ++n) {
+    uint64_t bits;
+    std::memcpy(&bits, &most[n], 8);
+    bits &= uint64_t(0x7ff) << 52;
+    std::memcpy(&unit[n], &bits, 8);
+    unit[n] = unit[n] > 0 ? unit[n] * (1.0 / (1 << (23 + EXTRA))) : 1.0;
+    inverse[n] = 1.0 / unit[n];
+    total[n] = std::trunc(sums[n] * inverse[n]);
+  }
+  for (int k = 0; k < COUNT; ++k) {
+    for (int n = 0; n < N; ++n) total[n] += std::trunc(double(a[k]) * b[k][n] * inverse[n]);
+  }
+  for (int n = 0; n < N; ++n) {
+    const double exact = total[n] * unit[n];
+    const float near = static_cast<float>(exact);
+    uint32_t bits;
+    std::memcpy(&bits, &near, 4);
+    bits -= std::fabs(double(near)) > std::fabs(exact);
+    std::memcpy(&sums[n], &bits, 4);
+  }
+}
+
 inline float half_of(uint32_t pair, int which) {
   return from_half(static_cast<uint16_t>(pair >> 16 * which));
 }
@@ -65,9 +99,8 @@ inline void multiply(float (&sums)[4], const uint32_t (&a)[4], uint32_t b_first,
       for (int i = 0; i < 4; ++i) found[lane / 4 + 8 * (i >> 1)][lane % 4 * 2 + (i & 1)] = (*lanes[lane]->sums)[i];
     }
     for (int row = 0; row < 16; ++row) {
-      for (int k = 0; k < 16; ++k) {
-        for (int column = 0; column < 8; ++column) found[row][column] += a[row][k] * b[k][column];
-      }
+      add_products<8, 8, 1>(found[row], a[row], b);
+      add_products<8, 8, 1>(found[row], a[row] + 8, b + 8);
     }
     for (int lane = 0; lane < WARP; ++lane) {
       for (int i = 0; i < 4; ++i) (*lanes[lane]->sums)[i] = found[lane / 4 + 8 * (i >> 1)][lane % 4 * 2 + (i & 1)];
@@ -134,9 +167,7 @@ void run_product(const std::vector<Operands>& lanes) {
     for (int i = 0; i < N / 2; ++i) place(t, i) = lanes[t].add ? lanes[t].sums[i] : 0.0f;
   }
   for (int row = 0; row < 64; ++row) {
-    for (int k = 0; k < 16; ++k) {
-      for (int n = 0; n < N; ++n) sums[row][n] += a[row][k] * b[k][n];
-    }
+    add_products<N, 16, 2>(sums[row], a[row], b);
   }
   for (int t = 0; t < WARPGROUP; ++t) {
     for (int i = 0; i < N / 2; ++i) lanes[t].sums[i] = place(t, i);
@@ -179,6 +210,8 @@ inline void wait_for_products() {
     }
   });
 }
+template <int COUNT>
+void use_products(float (&)[COUNT]) {}
 template <int COUNT>
 void take_registers() {}
 template <int COUNT>
