@@ -56,7 +56,7 @@ def why_not_compiled(error: Exception) -> str:
 
 
 def choose_architectures(wanted: str, home: str) -> list[str]:
-    """What of ``TORCH_CUDA_ARCH_LIST`` the kernels can be built for, Hopper with its own instructions; if unset, all."""
+    """What of ``TORCH_CUDA_ARCH_LIST`` the kernels are built for, Hopper with its own instructions; all if unset."""
     nvcc = os.path.join(home, "bin", "nvcc")
     said = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
     version = re.search(r"release (\d+)\.(\d+)", said)
