@@ -225,7 +225,7 @@ constexpr size_t dense_bytes(int teams, bool twice) {
 
 struct alignas(16) DenseBlockRoom {
   FinishRoom finish;
-  float judging[3 * TEAM / 32];
+  Judgement judged;
 };
 
 // One team a block, because teams have nothing in common here. PREPARED_POINTS: `prepare` was launched, and may have
@@ -235,12 +235,12 @@ __global__ void __launch_bounds__(TEAM, sizeof(Real) == 4 ? 3 : 2) dense(const _
   char* memory = gpu::shared_memory();
   DenseBlockRoom& room = *reinterpret_cast<DenseBlockRoom*>(memory);
   memory += sizeof(DenseBlockRoom);
-  const bool fits = PREPARED_POINTS && judge(work, room.judging, TEAM).fits;
   if constexpr (PREPARED_POINTS) {
-    if (fits) by_coordinates<Real, false, EACH, GRADIENT>(work, TEAM_ROWS, memory);
+    judge(work, room.judged, TEAM);
+    if (room.judged.fits) by_coordinates<Real, false, EACH, GRADIENT>(work, TEAM_ROWS, memory);
   }
-  if (!fits) by_coordinates<Real, true, 1, GRADIENT>(work, TEAM_ROWS, memory);
-  finish_found<Real, GRADIENT>(work, fits, room.finish);
+  if (!PREPARED_POINTS || !room.judged.fits) by_coordinates<Real, true, 1, GRADIENT>(work, TEAM_ROWS, memory);
+  finish_found<Real, GRADIENT>(work, PREPARED_POINTS && room.judged.fits, room.finish);
 }
 
 }  // namespace segma::cuda

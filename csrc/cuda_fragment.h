@@ -13,14 +13,16 @@ constexpr float HEAVIEST = 49152.0f;  // of the weights that are rounded to fp16
 constexpr float CLOSE = 64;           // heaviest pair over all usual ones: it counts as often as its points are rounded
 constexpr float SPREAD = 5e7f;        // of their sizes: at 49152 / 5e7 = 1e-3 fp16 still has 11 bits
 
-// Whether products can hold the cloud, and the size of the weights rounded to fp16, a power of 2.
+// Whether products can hold the cloud, and the size of the weights rounded to fp16, a power of 2. It stays in shared
+// memory, so that no register keeps it while pairs are evaluated.
 struct Judgement {
-  bool fits;
+  float warps[3 * 12];
   float scale;
+  bool fits;
 };
 
-// For all threads of a block; `room` holds three numbers of each of its warps.
-SEGMA_DEVICE Judgement judge(const Work& work, float* room, int threads) {
+// By all threads of a block.
+SEGMA_DEVICE void judge(const Work& work, Judgement& judged, int threads) {
   float most = 0, size = 0, misfits = 0;
   for (int i = gpu::thread(); i < work.singles.blocks(); i += threads) {
     most = fmaxf(most, work.singles.numbers(0)[i]);
@@ -32,19 +34,21 @@ SEGMA_DEVICE Judgement judge(const Work& work, float* room, int threads) {
     size += gpu::shuffle_xor(size, step);
     misfits += gpu::shuffle_xor(misfits, step);
   }
-  const int warp = gpu::thread() / 32;
-  if (gpu::thread() % 32 == 0) room[3 * warp] = most, room[3 * warp + 1] = size, room[3 * warp + 2] = misfits;
+  float* mine = judged.warps + gpu::thread() / 32 * 3;
+  if (gpu::thread() % 32 == 0) mine[0] = most, mine[1] = size, mine[2] = misfits;
   gpu::barrier(0, threads);
-  for (int i = 0; i < threads / 32; ++i) {
-    most = i == 0 ? room[0] : fmaxf(most, room[3 * i]);
-    size = i == 0 ? room[1] : size + room[3 * i + 1];
-    misfits = i == 0 ? room[2] : misfits + room[3 * i + 2];
+  if (gpu::thread() == 0) {
+    for (const float* other = judged.warps + 3; other < judged.warps + threads / 32 * 3; other += 3) {
+      most = fmaxf(most, other[0]);
+      size += other[1];
+      misfits += other[2];
+    }
+    const float usual = size / static_cast<float>(work.cloud.total);
+    const int exponent = static_cast<int>(gpu::bits_as<uint32_t>(fmaxf(most / HEAVIEST, usual)) >> 23) + 1;
+    judged.scale = power_of_two((exponent < 254 ? exponent : 254) - 127);
+    judged.fits = misfits < 2.0f && most <= usual * SPREAD && most <= size * CLOSE;
   }
   gpu::barrier(0, threads);
-  const float usual = size / static_cast<float>(work.cloud.total);
-  const int exponent = static_cast<int>(gpu::bits_as<uint32_t>(fmaxf(most / HEAVIEST, usual)) >> 23) + 1;
-  return {misfits < 2.0f && most <= usual * SPREAD && most <= size * CLOSE,
-          power_of_two((exponent < 254 ? exponent : 254) - 127)};
 }
 
 // A tile's columns in shared memory: l, then weights, then w s.
@@ -55,7 +59,8 @@ struct Columns {
 
 // The two rows of a lane.
 struct RowSums {
-  float lifted[2], alpha[2], small;  // small: one over the size of the rounded weights
+  // small: one over the size of the rounded weights, in which all sums are; less: -a_a times that
+  float lifted[2], less[2], small;
   LongSum u[2];
   float q[2], p[2];  // of a span: of the weights, and of what fp16 left of them
 
@@ -65,34 +70,45 @@ struct RowSums {
     for (int i = 0; i < 2; ++i) {
       const int row = first_row + 8 * i;
       lifted[i] = row < rows.count ? work.singles.lifted()[rows.top + row] : 1.0f;
-      alpha[i] = far_scale(lifted[i], far) / usual;
+      less[i] = -small * (far_scale(lifted[i], far) / usual);
       q[i] = p[i] = 0;
     }
   }
 };
 
+struct alignas(8) Two {
+  float x[2];
+};
+
 // Scores of a tile, in turn weights (pairs of one row in fp16); `own` is the column of the lane's first row, which may
 // lie anywhere.
 template <int COLUMNS, bool GRADIENT>
-SEGMA_DEVICE void weigh_tile(const float* scores, uint32_t (&weights)[COLUMNS / 8][2], RowSums& sums,
-                             const Columns& columns, Index own) {
-  const bool meets = own > -16 && own < COLUMNS;
-  const int own_column = meets ? own : -16;
+SEGMA_DEVICE void weigh_tile(float* scores, uint32_t (&weights)[COLUMNS / 8][2], RowSums& sums, const Columns& columns,
+                             Index own) {
+  const int first = gpu::thread() % 4 * 2;
+  if (own > -16 && own < COLUMNS) {  // a point and itself: so far apart that r is 0
+#pragma unroll
+    for (int k = 0; k < COLUMNS / 2; ++k) {
+      if (first + k / 4 * 8 + k % 2 == own + k / 2 % 2 * 8) scores[k] = -FLT_MAX;
+    }
+  }
   float u[2] = {};
 #pragma unroll
   for (int j = 0; j < COLUMNS / 8; ++j) {
-    const int column = 8 * j + gpu::thread() % 4 * 2;
-    const float *lifted = columns.numbers + column, *weight = lifted + columns.count, *sigma = weight + columns.count;
+    const float* numbers = columns.numbers + 8 * j + first;
+    const Two lifted = *reinterpret_cast<const Two*>(numbers);
+    Two weight = *reinterpret_cast<const Two*>(numbers + columns.count);
+    const Two sigma = *reinterpret_cast<const Two*>(numbers + 2 * columns.count);
+    for (int e = 0; e < 2; ++e) weight.x[e] *= sums.small;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       float rest[2];
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
-        float r = gpu::inverse_root((sums.lifted[i] + lifted[e]) - 2.0f * scores[4 * j + 2 * i + e]);
-        if (column + e == own_column + 8 * i) r = 0.0f;
-        const float weighted = r * weight[e];
+        const float r = gpu::inverse_root(fmaf(-2.0f, scores[4 * j + 2 * i + e], sums.lifted[i] + lifted.x[e]));
+        const float weighted = r * weight.x[e];
         u[i] += weighted;
-        if (GRADIENT) rest[e] = (weighted * (r * r) - sums.alpha[i] * sigma[e]) * sums.small;
+        if (GRADIENT) rest[e] = fmaf(weighted, r * r, sums.less[i] * sigma.x[e]);
       }
       if (GRADIENT) {
         weights[j][i] = gpu::pack_halves(rest[0], rest[1]);
@@ -132,8 +148,9 @@ struct SpanRoom {
 // The end of a span: what a lane found goes to the memory of its rows. `forces` is its fragment (two rows, width / 4
 // columns) of the product of weights and points; `x_rows` the team's rows as the products see them, slab by slab.
 template <int WIDTH, bool LOW, bool GRADIENT>
-SEGMA_DEVICE void finish_span(const Work& work, int team, float scale, RowSums& sums, const float* forces,
+SEGMA_DEVICE void finish_span(const Work& work, int team, const Judgement& judged, RowSums& sums, const float* forces,
                               const char* x_rows, SpanRoom& room, Index first, Index last) {
+  const float scale = judged.scale;
   const RowBlock rows = RowBlock::of<float>(work, work.teams * TEAM_ROWS);
   const Found<float> found = Found<float>::of(work, rows);
   const bool more = found.keep || first > Sources::of(work).first;
@@ -159,9 +176,9 @@ SEGMA_DEVICE void finish_span(const Work& work, int team, float scale, RowSums& 
   }
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const double u = sum_of_lanes(sums.u[i].value(), 4);
-    const double q = scale * sum_of_lanes(sums.q[i], 4) + sums.alpha[i] * mass;
-    const float p = scale * static_cast<float>(sum_of_lanes(sums.p[i], 4)), alpha = sums.alpha[i];
+    const double u = scale * sum_of_lanes(sums.u[i].value(), 4);
+    const float alpha = -scale * sums.less[i], p = scale * static_cast<float>(sum_of_lanes(sums.p[i], 4));
+    const double q = scale * sum_of_lanes(sums.q[i], 4) + alpha * mass;
     if (row + 8 * i < rows.count && lane % 4 == 0) found.add(row + 8 * i, u, q, more);
     const int columns = GRADIENT && row + 8 * i < rows.count ? found.dim - lane % 4 * 2 : 0;
     float* force_row = found.forces + int64_t(row + 8 * i) * found.dim + lane % 4 * 2;

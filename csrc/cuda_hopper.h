@@ -14,7 +14,7 @@ constexpr int TURN_BARRIER = 5;  // and the next: of the teams
 struct HopperRoom {
   FinishRoom finish;
   SpanRoom spans[2];
-  float judging[3 * HOPPER_THREADS / 32];
+  Judgement judged;
   uint64_t full[MOST_STAGES], empty[MOST_STAGES];
 };
 
@@ -78,8 +78,7 @@ SEGMA_DEVICE void ask_for_forces(float (&forces)[WIDTH / WIDE][WIDE / 2], const 
 }
 
 template <int WIDTH, bool LOW, bool GRADIENT>
-SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& layout, float scale, char* memory,
-                                     HopperRoom& room) {
+SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& layout, char* memory, HopperRoom& room) {
   const RowBlock rows = RowBlock::of<float>(work, 2 * TEAM_ROWS);
   const Sources sources = Sources::of(work);
   constexpr int WIDE = WIDTH < 64 ? WIDTH : 64, COLUMNS = HOPPER_COLUMNS;
@@ -90,7 +89,7 @@ SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& lay
   gpu::show_memory_to_engines();
   gpu::barrier(team + 1, TEAM);
   RowSums sums;
-  sums.begin(work, rows, first_row, scale);
+  sums.begin(work, rows, first_row, room.judged.scale);
   int stage = 0, parity = 0;
   if (team == 1) gpu::arrive(TURN_BARRIER, 2 * TEAM);
   for (Index begin = sources.first; begin < sources.last; begin += SPAN) {
@@ -122,7 +121,8 @@ SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& lay
     }
     if (GRADIENT) gpu::wait_for_products();
     for (auto& slab : forces) gpu::use_products(slab);
-    finish_span<WIDTH, LOW, GRADIENT>(work, team, scale, sums, &forces[0][0], x_rows, room.spans[team], begin, end);
+    finish_span<WIDTH, LOW, GRADIENT>(work, team, room.judged, sums, &forces[0][0], x_rows, room.spans[team], begin,
+                                      end);
   }
 }
 
@@ -140,18 +140,18 @@ SEGMA_DEVICE void hopper_block(const Work& work) {
     }
     gpu::barriers_are_made();
   }
-  const Judgement judged = judge(work, room.judging, HOPPER_THREADS);  // with barriers of the block
+  judge(work, room.judged, HOPPER_THREADS);  // with barriers of the block
   if (gpu::thread() >= 2 * TEAM) {
     gpu::give_registers<24>();
-    if (judged.fits && gpu::thread() == 2 * TEAM) fetch_all(work, layout, memory, room);
+    if (room.judged.fits && gpu::thread() == 2 * TEAM) fetch_all(work, layout, memory, room);
   } else {
     gpu::take_registers<240>();
-    if (judged.fits) {
-      by_hopper_products<WIDTH, LOW, GRADIENT>(work, layout, judged.scale, memory, room);
+    if (room.judged.fits) {
+      by_hopper_products<WIDTH, LOW, GRADIENT>(work, layout, memory, room);
     } else {
       by_coordinates<float, true, 1, GRADIENT>(work, 2 * TEAM_ROWS, memory);
     }
-    finish_found<float, GRADIENT>(work, judged.fits, room.finish);
+    finish_found<float, GRADIENT>(work, room.judged.fits, room.finish);
   }
 }
 

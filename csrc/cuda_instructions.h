@@ -4,6 +4,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <cfloat>
 #include <cstdint>
 
 #define SEGMA_INSTRUCTION __device__ __forceinline__
@@ -11,7 +12,9 @@
 namespace segma::gpu {
 
 SEGMA_INSTRUCTION int thread() {
-  return static_cast<int>(threadIdx.x);
+  const int index = static_cast<int>(threadIdx.x);
+  __builtin_assume(index >= 0);  // so that divisions by powers of two are shifts
+  return index;
 }
 // Read anew at every call: so what follows from it need not be kept in registers from one use to the next.
 SEGMA_INSTRUCTION int block_x() {

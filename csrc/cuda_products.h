@@ -53,7 +53,7 @@ SEGMA_DEVICE void find_scores(float (&scores)[COLUMNS / 8][4], uint32_t rows, ui
   for (int j = 0; j < COLUMNS / 8; ++j) {
     for (int i = 0; i < 4; ++i) scores[j][i] = 0;
   }
-#pragma unroll 4
+#pragma unroll(WIDTH > 128 ? 2 : 4)
   for (int k = 0; k < WIDTH; k += 16) {
     uint32_t high_rows[4], low_rows[4];
     // lanes 0 to 15 of the rows ask for the first eight coordinates, the others for the next; of sources every other
@@ -103,7 +103,7 @@ SEGMA_DEVICE void add_forces(float (&forces)[WIDTH / 8][4], const uint32_t (&wei
 }
 
 template <int WIDTH, bool LOW, bool GRADIENT>
-SEGMA_DEVICE void by_products(const Work& work, float scale, char* memory, SpanRoom& room) {
+SEGMA_DEVICE void by_products(const Work& work, const Judgement& judged, char* memory, SpanRoom& room) {
   const RowBlock rows = RowBlock::of<float>(work, work.teams * TEAM_ROWS);
   const Sources sources = Sources::of(work);
   const int threads = work.teams * TEAM;
@@ -114,7 +114,7 @@ SEGMA_DEVICE void by_products(const Work& work, float scale, char* memory, SpanR
   char* x_rows = memory + team * layout.rows_bytes();
   round_rows(work, rows, team, x_rows);
   RowSums sums;
-  sums.begin(work, rows, first_row, scale);
+  sums.begin(work, rows, first_row, judged.scale);
 
   Index next = sources.first;
   for (int stage = 0; stage < work.stages - 1; ++stage, next += COLUMNS) {
@@ -145,7 +145,7 @@ SEGMA_DEVICE void by_products(const Work& work, float scale, char* memory, SpanR
       if constexpr (GRADIENT) add_forces<WIDTH, COLUMNS>(forces, weights, tile);
       stage = stage + 1 < work.stages ? stage + 1 : 0;
     }
-    finish_span<WIDTH, LOW, GRADIENT>(work, team, scale, sums, &forces[0][0], x_rows, room, begin, end);
+    finish_span<WIDTH, LOW, GRADIENT>(work, team, judged, sums, &forces[0][0], x_rows, room, begin, end);
   }
   gpu::wait_for_copies<0>();
 }
@@ -154,7 +154,7 @@ SEGMA_DEVICE void by_products(const Work& work, float scale, char* memory, SpanR
 struct ProductsRoom {
   FinishRoom finish;
   SpanRoom spans[2];
-  float judging[3 * 12];
+  Judgement judged;
 };
 
 template <int WIDTH, bool LOW, bool GRADIENT>
@@ -163,13 +163,13 @@ __global__ void __launch_bounds__(256, 1) products(const __grid_constant__ Work 
   ProductsRoom& room = *reinterpret_cast<ProductsRoom*>(memory);
   memory += sizeof(ProductsRoom);
   memory += (ALIGNMENT - gpu::shared_address(memory)) % ALIGNMENT;
-  const Judgement judged = judge(work, room.judging, work.teams * TEAM);
-  if (judged.fits) {
-    by_products<WIDTH, LOW, GRADIENT>(work, judged.scale, memory, room.spans[gpu::thread() / TEAM]);
+  judge(work, room.judged, work.teams * TEAM);
+  if (room.judged.fits) {
+    by_products<WIDTH, LOW, GRADIENT>(work, room.judged, memory, room.spans[gpu::thread() / TEAM]);
   } else {
     by_coordinates<float, true, 1, GRADIENT>(work, work.teams * TEAM_ROWS, memory);
   }
-  finish_found<float, GRADIENT>(work, judged.fits, room.finish);
+  finish_found<float, GRADIENT>(work, room.judged.fits, room.finish);
 }
 
 }  // namespace segma::cuda

@@ -7,6 +7,7 @@
 // result that depends on who comes first differs.
 #pragma once
 
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
