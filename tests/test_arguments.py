@@ -78,7 +78,7 @@ BAD_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"weights": torch.ones(4, device=META)}, ValueError, "weights and the points .* got meta and cpu"),
     ({"weights": [0.25] * 4}, TypeError, r"weights must be a torch.Tensor of shape \(4,\), got list"),
     ({"weights": np.full(4, 0.25)}, TypeError, r"weights must be a torch.Tensor of shape \(4,\), got ndarray"),
-    ({"backend": "cuda"}, ValueError, "backend='cuda' is unknown. Backends: auto, .*reference"),
+    ({"backend": "tpu"}, ValueError, "backend='tpu' is unknown. Backends: auto, .*reference"),
     ({"backend": None}, ValueError, "backend=None is unknown"),
     ({"precision": "low"}, ValueError, "precision='low' is unknown, expected .*'highest', 'high', 'medium'"),
 ]

@@ -29,8 +29,8 @@ WANTED = {
 }
 JOBS = [
     (source, architecture)
-    for source in ("cuda_hopper", "cuda_products", "cuda_coordinates", "pairwise_cuda")
-    for architecture in (ARCHITECTURES if source in ("cuda_products", "cuda_coordinates") else ("90a",))
+    for source in ("cuda_products", "cuda_hopper", "cuda_coordinates", "pairwise_cuda")
+    for architecture in (ARCHITECTURES if source != "pairwise_cuda" else ("80", "90a"))
 ]
 
 
@@ -82,7 +82,10 @@ def test_nothing_is_spilled(compiled: dict, source: str, architecture: str) -> N
     assert all(int(size) <= SHARED for size in re.findall(r"(\d+) bytes smem", said))
 
 
-@pytest.mark.parametrize("source, architecture", [job for job in JOBS if job[0] in WANTED])
+@pytest.mark.parametrize(
+    "source, architecture",
+    [job for job in JOBS if job[0] in WANTED and (job[0] != "cuda_hopper" or job[1] == "90a")],  # elsewhere it is empty
+)
 def test_instructions(compiled: dict, source: str, architecture: str) -> None:
     cuobjdump = tool("cuobjdump")
     if cuobjdump is None:

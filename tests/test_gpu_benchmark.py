@@ -165,6 +165,52 @@ def test_verdicts_take_the_worst(quick: Any) -> None:
     assert found["within the promised error of float64"] == ("not at 1024 × 64, K = 10, triton high", False)
 
 
+def test_where_cuda_is_ahead(quick: Any) -> None:
+    shape, ours = (4096, 64, 10), {"precision": "high"}
+    content = {
+        "machine_info": {"main": "triton"},
+        "datetime": "2026-01-02T03:04:05",
+        "seconds": 1.0,
+        "benchmarks": [
+            entry(shape, "triton high", 0.3, **ours),
+            entry(shape, "cuda high", 0.2, **ours),
+            entry(shape, "cuda high, graph", 0.1, **ours),
+            entry((256, 64, 10), "cuda high", 0.2, **ours),
+            entry((65536, 64, 10), "cuda highest", 16.0, precision="highest"),
+        ],
+    }
+    report = quick("gpu_report")
+    results = report.GpuResults(content)
+    assert report.lead(results) == [["4096 × 64, K = 10", "high", "1.50×"]]
+    shares = {(line[0], line[1]): line[6] for line in report.rows(results)}
+    flops = 4 * 65546**2 * 64 / 16e-3  # two products of float32, on the units for it
+    assert shares["65536 × 64, K = 10", "cuda highest"] == f"{1e-10 * flops / report.LIMIT_SINGLE:.1f} %"
+
+
+def test_counters_of_nsight_compute(quick: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From what a program prints in the place of ncu; and why there are none, if it prints something else."""
+    counters = quick("gpu_counters")
+    tool = tmp_path / "ncu"
+    lines = [
+        "==PROF== Connected to process 1",
+        '"ID","Process ID","Kernel Name","Section Name","Metric Name","Metric Unit","Metric Value"',
+        '"0","1","void hopper<64, 1, 1>(Work)","SpeedOfLight","Duration","ms","4,567"',
+        '"0","1","void hopper<64, 1, 1>(Work)","SpeedOfLight","DRAM Frequency","GHz","3"',
+        '"0","1","void hopper<64, 1, 1>(Work)","ComputeWorkloadAnalysis","SM Busy","%","81.5"',
+    ]
+    tool.write_text("#!/bin/sh\ncat <<'END'\n" + "\n".join(lines) + "\nEND\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr(counters, "NCU", str(tool))
+    assert counters.counters(["cuda"]) == [
+        ["void hopper<64, 1, 1>", "Duration", "4,567 ms"],
+        ["void hopper<64, 1, 1>", "SM Busy", "81.5 %"],
+    ]
+    tool.write_text("#!/bin/sh\necho no permission\n")
+    assert counters.counters(["cuda"]) == "nsight-compute: no permission"
+    monkeypatch.setattr(counters, "NCU", None)
+    assert counters.counters(["cuda"]) == "nsight-compute is not there"
+
+
 def test_interpreted_kernels_go_through_it(tmp_path: Path) -> None:
     pytest.importorskip("triton")
     variables = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(FOLDER.parent)}
