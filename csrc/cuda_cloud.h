@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "cuda_device.h"
+#include "kernel_profile.h"
 #include "points.h"
 
 namespace segma::cuda {
@@ -18,12 +19,6 @@ constexpr int SPAN = 4096;       // sources of which sums stay in float32
 constexpr int PREPARED = 64;     // points that one block prepares
 constexpr int ALIGNMENT = 1024;  // of operands in shared memory
 constexpr double LEAST = 1e-25;  // width of a pair, in squared units, whose r^3 float32 holds
-constexpr double INV_SQRT_PI = 0.56418958354775628695;
-
-// 1/c, see kernel_profile.h; 1 in one dimension, whose form does not need it.
-SEGMA_DEVICE double inverse_slope(int dim) {
-  return dim > 1 ? (2.0 * dim - 3.0) / 4.0 : 1.0;
-}
 
 // Point a is row a of the codes (m, D) and means (K, D) together.
 struct Cloud {

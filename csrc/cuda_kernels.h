@@ -14,6 +14,16 @@ Kernel hopper_kernel(int width, bool low, bool gradient);
 Kernel dense_kernel(bool twice, bool prepared, int dim, bool gradient);
 Kernel few_kernel(int dim, bool twice, bool gradient);
 
+// Of a family, the kernel for a width (a power of two from 16 on), with or without low halves and a gradient.
+template <class Family, int WIDTH = 16>
+Kernel choose(int width, bool low, bool gradient) {
+  if constexpr (WIDTH < Family::WIDEST) {
+    if (width > WIDTH) return choose<Family, 2 * WIDTH>(width, low, gradient);
+  }
+  if (low) return gradient ? Family::template kernel<WIDTH, true, true> : Family::template kernel<WIDTH, true, false>;
+  return gradient ? Family::template kernel<WIDTH, false, true> : Family::template kernel<WIDTH, false, false>;
+}
+
 struct Machine {
   int major, minor, processors, shared;  // compute capability, multiprocessors, most bytes of shared memory of a block
   bool hopper;                           // whether the kernels for it were compiled

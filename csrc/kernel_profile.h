@@ -24,6 +24,11 @@ SEGMA_HOST_DEVICE constexpr double slope(long long dim) {
   return 4.0 / (2.0 * static_cast<double>(dim) - 3.0);
 }
 
+// 1/c, exact; 1 in one dimension, whose form does not need it.
+SEGMA_HOST_DEVICE constexpr double inverse_slope(long long dim) {
+  return dim > 1 ? (2.0 * static_cast<double>(dim) - 3.0) / 4.0 : 1.0;
+}
+
 // V is a scalar or a vector of them; `pull` is -2 dk/dt and `widen` -dk/dh, all without their constant factors.
 template <class V>
 struct Radial {
