@@ -10,7 +10,8 @@
 namespace segma::cuda {
 
 constexpr float HEAVIEST = 49152.0f;  // of the weights that are rounded to fp16
-constexpr float CLOSE = 64;           // heaviest pair over all usual ones: it counts as often as its points are rounded
+constexpr float CLOSE = 1e3f;         // heaviest pair over all usual ones; one of close points errs by 2^-12 of it
+constexpr float OUTWEIGHS = 2;        // one pair of a row over all that is usual for it
 constexpr float SPREAD = 5e7f;        // of their sizes: at 49152 / 5e7 = 1e-3 fp16 still has 11 bits
 
 // Whether products can hold the cloud, and the size of the weights rounded to fp16, a power of 2. It stays in shared
@@ -122,28 +123,33 @@ SEGMA_DEVICE void weigh_tile(float* scores, uint32_t (&weights)[COLUMNS / 8][2],
   sums.u[1].add(u[1]);
 }
 
-// What a span's sums lack: the far field of its sources, for a team; `pull` (width) in shared memory.
-SEGMA_DEVICE double far_field(const Work& work, Index first, Index last, float* pull, int team, double* mass_of_lanes) {
+// Room of a team for the end of a span: the far field of its sources, and the sums of w s and of their sizes by warps.
+struct SpanRoom {
+  float pull[256];
+  double mass[4], size[4];
+
+  SEGMA_DEVICE static double sum(const double (&warps)[4]) { return (warps[0] + warps[1]) + (warps[2] + warps[3]); }
+};
+
+// Fills the room, by a team.
+SEGMA_DEVICE void far_field(const Work& work, Index first, Index last, SpanRoom& room, int team) {
   const int from = first / PREPARED, to = (last + PREPARED - 1) / PREPARED;
   const int mine = gpu::thread() % TEAM, width = work.slabs.width;
   for (int d = mine; d < width; d += TEAM) {
     double sum = 0;
     for (int i = from; i < to; ++i) sum += work.singles.field()[i * int64_t(width) + d];
-    pull[d] = static_cast<float>(sum);
+    room.pull[d] = static_cast<float>(sum);
   }
-  double mass = 0;
-  for (int i = from + mine; i < to; i += TEAM) mass += work.singles.numbers(3)[i];
+  double mass = 0, size = 0;
+  for (int i = from + mine; i < to; i += TEAM) {
+    mass += work.singles.numbers(3)[i];
+    size += work.singles.numbers(1)[i];
+  }
   mass = sum_of_lanes(mass, 32);
-  if (mine % 32 == 0) mass_of_lanes[mine / 32] = mass;
+  size = sum_of_lanes(size, 32);
+  if (mine % 32 == 0) room.mass[mine / 32] = mass, room.size[mine / 32] = size;
   gpu::barrier(team + 1, TEAM);
-  return (mass_of_lanes[0] + mass_of_lanes[1]) + (mass_of_lanes[2] + mass_of_lanes[3]);
 }
-
-// Room of a team for the end of a span.
-struct SpanRoom {
-  float pull[256];
-  double mass[4];
-};
 
 // The end of a span: what a lane found goes to the memory of its rows. `forces` is its fragment (two rows, width / 4
 // columns) of the product of weights and points; `x_rows` the team's rows as the products see them, slab by slab.
@@ -172,13 +178,17 @@ SEGMA_DEVICE void finish_span(const Work& work, int team, const Judgement& judge
         if (j % 4 == 3) gpu::warp_barrier();
       }
     }
-    mass = far_field(work, first, last, room.pull, team, room.mass);
+    far_field(work, first, last, room, team);
+    mass = SpanRoom::sum(room.mass);
   }
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const double u = scale * sum_of_lanes(sums.u[i].value(), 4);
     const float alpha = -scale * sums.less[i], p = scale * static_cast<float>(sum_of_lanes(sums.p[i], 4));
     const double q = scale * sum_of_lanes(sums.q[i], 4) + alpha * mass;
+    // The forces lack the low halves of the sources. Where one pair outweighs all usual ones, its row lacks it too, so
+    // that equal points do not pull at each other.
+    const bool lacks = LOW && GRADIENT && fabsf(p) > OUTWEIGHS * alpha * SpanRoom::sum(room.size);
     if (row + 8 * i < rows.count && lane % 4 == 0) found.add(row + 8 * i, u, q, more);
     const int columns = GRADIENT && row + 8 * i < rows.count ? found.dim - lane % 4 * 2 : 0;
     float* force_row = found.forces + int64_t(row + 8 * i) * found.dim + lane % 4 * 2;
@@ -189,8 +199,9 @@ SEGMA_DEVICE void finish_span(const Work& work, int team, const Judgement& judge
         const int d = column + lane % 4 * 2;
         const char* place = x_rows + Slabs{WIDTH, TEAM_ROWS}.place(row_in_team + 8 * i, d);
         const uint16_t* high = reinterpret_cast<const uint16_t*>(place);
-        const float x = gpu::from_half(high[0]) + (LOW ? gpu::from_half(high[WIDTH * TEAM_ROWS]) : 0.0f);
-        force_row[column] += alpha * (room.pull[d] - static_cast<float>(mass) * x) - p * x;
+        const float x_high = gpu::from_half(high[0]);
+        const float x = x_high + (LOW ? gpu::from_half(high[WIDTH * TEAM_ROWS]) : 0.0f);
+        force_row[column] += alpha * (room.pull[d] - static_cast<float>(mass) * x) - p * (lacks ? x_high : x);
       }
     }
     sums.u[i] = LongSum{};

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from segma_fast.backends.triton_points import add_sums, judge, load_points, regions, row_scale, split
+from segma_fast.backends.triton_points import add_sums, judge, load_points, own_part, regions, row_scale, split
 from segma_fast.backends.triton_prepare import describe
 
 
@@ -120,9 +120,12 @@ def weigh(
 def add_forces(
     points, products, out, singles, p_sums, pull, total, padded, top, count, first, length,
     DIM: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, PART: tl.constexpr, LOW: tl.constexpr,
-    KEEP: tl.constexpr,
+    LOW_FORCES: tl.constexpr, KEEP: tl.constexpr,
 ):  # fmt: skip
-    """Add what a panel exerts on its rows, from the product of its weights (count, D), to the results."""
+    """Add what a panel exerts on its rows, from the product of its weights (count, D), to the results.
+
+    ``LOW_FORCES``: that product holds the low half of the points too.
+    """
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.program_id(1) * PART + tl.arange(0, PART)
     numbers, field, head, blocks = regions(singles, padded, BLOCK, DIM)
@@ -132,10 +135,11 @@ def add_forces(
     place = rows.to(tl.int64)[:, None] * DIM + columns[None, :]
     x = tl.load(points + place, mask=mask, other=0.0).to(tl.float32)
     x -= tl.load(head + columns, mask=columns < DIM, other=0.0)[None, :]
-    x = split(x * (1.0 / tl.load(head + DIM)), LOW)[2]
+    high, low, x = split(x * (1.0 / tl.load(head + DIM)), LOW)
     alpha = row_scale(tl.load(singles + top + rows, mask=inside, other=1.0), tl.load(head + DIM + 1))
     p = tl.load(p_sums + rows, mask=inside, other=0.0)
-    force = scale * (tl.load(products + place, mask=mask, other=0.0) - p[:, None] * x)
+    own = p[:, None] * (x if LOW_FORCES else own_part(high, x, scale * p, alpha, tl.load(pull + DIM + 1)))
+    force = scale * (tl.load(products + place, mask=mask, other=0.0) - own)
     steady = tl.load(pull + columns, mask=columns < DIM, other=0.0)
     force += alpha[:, None] * (steady[None, :] - tl.load(pull + DIM) * x)
     if KEEP:

@@ -98,9 +98,10 @@ def fill(
         sources = rounded(first, last)
         high, low_part = (sources[:, pitch : pitch + dim], sources[:, :dim]) if low else (sources[:, :dim], None)
         b = slice(first // block, -(-last // block))
-        pull = torch.empty(dim + 1, dtype=torch.float32, device=z.device)
+        pull = torch.empty(dim + 2, dtype=torch.float32, device=z.device)
         pull[:dim] = field[: blocks * dim].view(blocks, dim)[b].sum(0, dtype=torch.float64)
         pull[dim] = numbers[3 * blocks : 4 * blocks][b].sum(dtype=torch.float64)
+        pull[dim + 1] = numbers[blocks : 2 * blocks][b].sum(dtype=torch.float64)
         for points, out, begin, end, shift in parts:
             for top in range(begin, end, tall):
                 bottom = min(top + tall, end)
@@ -127,5 +128,5 @@ def fill(
                 add_forces[(-(-count // sizes.rows), -(-dim // sizes.part))](
                     points[top - shift :], products, out[top - begin :], singles, p, pull, total, padded, top, count,
                     first, last - first, DIM=dim, BLOCK=block, ROWS=sizes.rows, PART=sizes.part, LOW=low,
-                    KEEP=first > 0,
+                    LOW_FORCES=low_weights, KEEP=first > 0,
                 )  # fmt: skip

@@ -11,7 +11,8 @@ import triton.language as tl
 LEAST = tl.constexpr(1e-25)  # width of a pair, in squared units, whose r³ float32 holds
 HEAVIEST = tl.constexpr(49152.0)  # of the weights that are rounded to fp16
 SPREAD = tl.constexpr(5e7)  # of their sizes: at 49152 / 5e7 = 1e-3 fp16 still has 11 bits
-CLOSE = tl.constexpr(64.0)  # heaviest possible pair over all usual ones: it counts as often as its points are rounded
+OUTWEIGHS = tl.constexpr(2.0)  # one pair of a row over all that is usual for it
+CLOSE = tl.constexpr(1e3)  # heaviest possible pair over all usual ones; one of close points errs by 2^-12 of it
 
 
 @triton.constexpr_function
@@ -71,6 +72,17 @@ def far_scale(lifted, far):
 def row_scale(lifted, far):
     """``α_a``, so that ``α_a s_b ≈ r³`` where a or b is a usual point."""
     return far_scale(lifted, far) / far_scale(far, far)
+
+
+@triton.jit
+def own_part(high, x, p, alpha, size):
+    """x of rows for the product with p, the sum of their weights, where the forces lack the low half of x_b.
+
+    ``size`` is the sum of ``|σ_b|``. Where one pair outweighs all usual ones, its row lacks the low half too, so that
+    equal points do not pull at each other.
+    """
+    lacks = tl.abs(p) > alpha * size * OUTWEIGHS
+    return tl.where(lacks[:, None], high.to(tl.float32), x)
 
 
 @triton.jit

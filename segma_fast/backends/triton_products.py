@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from segma_fast.backends.triton_points import add_sums, regions, row_scale, split, tile
+from segma_fast.backends.triton_points import add_sums, own_part, regions, row_scale, split, tile
 
 
 @triton.jit
@@ -27,15 +27,21 @@ def _rounded(points, head, rows, count, DIM: tl.constexpr, WIDTH: tl.constexpr, 
 def _far_field(
     forces, rows, p, alpha, points, singles, count, padded, first, last,
     DIM: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, SLICE: tl.constexpr, LOW: tl.constexpr,
+    LOW_FORCES: tl.constexpr,
 ):  # fmt: skip
-    """Add ``Σ_b α_a σ_b (x_b - x_a) - p_a x_a`` over a span of sources to the forces; ``Σ_b σ_b``."""
+    """Add ``Σ_b α_a σ_b (x_b - x_a) - p_a x_a`` over a span of sources to the forces; ``Σ_b σ_b``.
+
+    Without ``LOW_FORCES`` the forces of the sources lack the low half of x_b.
+    """
     numbers, field, head, blocks = regions(singles, padded, BLOCK, WIDTH)
     some = tl.arange(0, 16)
     mass = tl.full((), 0.0, tl.float64)
+    size = tl.full((), 0.0, tl.float32)
     end = tl.cdiv(last, BLOCK)
     for block in range(first // BLOCK, end, 16):
         here = block + some
         mass += tl.sum(tl.load(numbers + 3 * blocks + here, mask=here < end, other=0.0).to(tl.float64), 0)
+        size += tl.sum(tl.load(numbers + blocks + here, mask=here < end, other=0.0), 0)
     unit = 1.0 / tl.load(head + WIDTH)
     for begin in range(0, DIM, SLICE):
         columns = begin + tl.arange(0, SLICE)
@@ -47,9 +53,10 @@ def _far_field(
         inside = (rows < count)[:, None] & (columns < DIM)[None, :]
         place = tile(rows, columns, DIM)
         x = tl.load(points + place, mask=inside, other=0.0).to(tl.float32)
-        x = split((x - tl.load(head + columns)[None, :]) * unit, LOW)[2]
+        high, low, x = split((x - tl.load(head + columns)[None, :]) * unit, LOW)
         force = tl.load(forces + place, mask=inside, other=0.0)
-        force += alpha[:, None] * (pull.to(tl.float32)[None, :] - mass.to(tl.float32) * x) - p[:, None] * x
+        force += alpha[:, None] * (pull.to(tl.float32)[None, :] - mass.to(tl.float32) * x)
+        force -= p[:, None] * (x if LOW_FORCES else own_part(high, x, p, alpha, size))
         tl.store(forces + place, force, mask=inside)
     return mass
 
@@ -123,7 +130,7 @@ def by_products(
             alpha_again = row_scale(tl.load(singles + top + again, mask=inside, other=1.0), far)
             mass = _far_field(
                 forces, again, scale * p, alpha_again, points, singles, count, padded, begin, end,
-                DIM, WIDTH, BLOCK, SLICE, LOW,
+                DIM, WIDTH, BLOCK, SLICE, LOW, LOW_WEIGHTS,
             )  # fmt: skip
             q += alpha_again.to(tl.float64) * mass
             tl.debug_barrier()
