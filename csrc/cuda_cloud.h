@@ -190,7 +190,8 @@ struct Total<double> {
   SEGMA_DEVICE double value() const { return sum; }
 };
 
-SEGMA_DEVICE double sum_of_lanes(double x, int lanes) {  // neighbours, a power of two of them
+template <class Real>
+SEGMA_DEVICE Real sum_of_lanes(Real x, int lanes) {  // neighbours, a power of two of them
   for (int step = 1; step < lanes; step *= 2) x += gpu::shuffle_xor(x, step);
   return x;
 }

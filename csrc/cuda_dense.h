@@ -11,6 +11,7 @@
 namespace segma::cuda {
 
 constexpr int DENSE_COLUMNS = 64, DEPTH = 16;  // sources, and coordinates at once for the scores
+constexpr int SHARERS = 16;                    // threads that share eight rows
 
 template <class Real>
 struct DenseRoom {
@@ -33,13 +34,6 @@ struct Four {
 template <class Real>
 SEGMA_DEVICE Four<Real> four(const Real* place) {
   return *reinterpret_cast<const Four<Real>*>(place);
-}
-
-// Over the 16 threads that share eight rows.
-template <class Real>
-SEGMA_DEVICE Real sum_of_row(Real x) {
-  for (int step = 1; step < 16; step *= 2) x += gpu::shuffle_xor(x, step);
-  return x;
 }
 
 // A coordinate as the pairs see it: centred and in units, or as it is.
@@ -171,7 +165,7 @@ SEGMA_DEVICE void by_coordinates(const Work& work, int rows_of_block, char* memo
     for (int d = x; DIFFERENCES && inside && d < cloud.dim; d += 16) {
       finite += Real(0) * cloud.at<Real>(rows.top + row, d);
     }
-    finite = sum_of_row(finite);
+    finite = sum_of_lanes(finite, SHARERS);
     if (x == i) u.add(finite);
   }
   for (Index column = sources.first; column < sources.last; column += DENSE_COLUMNS) {
@@ -204,8 +198,8 @@ SEGMA_DEVICE void by_coordinates(const Work& work, int rows_of_block, char* memo
     }
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      potential[i] = sum_of_row(potential[i]);
-      if (GRADIENT) mass[i] = sum_of_row(mass[i]);
+      potential[i] = sum_of_lanes(potential[i], SHARERS);
+      if (GRADIENT) mass[i] = sum_of_lanes(mass[i], SHARERS);
       if (x != i) continue;
       u.add(potential[i]);
       if (GRADIENT) q.add(mass[i]), room.mass[y + i] = mass[i];

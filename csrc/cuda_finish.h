@@ -21,7 +21,7 @@ SEGMA_DEVICE int arrive_at_counter(int* counter, FinishRoom& room, int threads) 
   return room.before;
 }
 
-// The sum over all finishers, for the first of them.
+// The sum over all finishers, for each of them.
 SEGMA_DEVICE double sum_of_block(double x, FinishRoom& room, int threads) {
   x = sum_of_lanes(x, 32);
   if (gpu::thread() % 32 == 0) room.sum[gpu::thread() / 32] = x;

@@ -184,8 +184,8 @@ SEGMA_DEVICE void finish_span(const Work& work, int team, const Judgement& judge
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const double u = scale * sum_of_lanes(sums.u[i].value(), 4);
-    const float alpha = -scale * sums.less[i], p = scale * static_cast<float>(sum_of_lanes(sums.p[i], 4));
-    const double q = scale * sum_of_lanes(sums.q[i], 4) + alpha * mass;
+    const float alpha = -scale * sums.less[i], p = scale * static_cast<float>(sum_of_lanes<double>(sums.p[i], 4));
+    const double q = scale * sum_of_lanes<double>(sums.q[i], 4) + alpha * mass;
     // The forces lack the low halves of the sources. Where one pair outweighs all usual ones, its row lacks it too, so
     // that equal points do not pull at each other.
     const bool lacks = LOW && GRADIENT && fabsf(p) > OUTWEIGHS * alpha * SpanRoom::sum(room.size);
