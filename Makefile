@@ -17,7 +17,7 @@ TEST_WORKERS ?= 2
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-oldest sanitize lint format bench bench-readme gpu figures wheel clean
+.PHONY: help install train test test-oldest sanitize lint format bench bench-readme exact-phi gpu figures wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ bench: $(BENCH_READY) ## time the backends and their peers side by side, about t
 
 bench-readme: $(READY) ## put the newest result of make bench into the README
 	$(BIN)/python benchmarks/table.py $$(ls benchmarks/results/cpu-*.json | tail -1) README.md
+
+exact-phi: $(READY) ## measure what the exact form of φ changes, about 20 minutes; leaves docs/exact_phi.md
+	$(BIN)/python benchmarks/exact_phi.py
 
 # With the Python that is given and what it has, because torch for a GPU is large and of many kinds. What is to be kept goes
 # into OUT. Each step has a share of GPU_SECONDS, and the benchmark runs whatever the tests said.

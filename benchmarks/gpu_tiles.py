@@ -14,7 +14,7 @@ import torch
 from problems import Problem, Run
 from torch import Tensor
 
-from segma_fast.formulas import INV_SQRT_PI, slope
+from segma_fast.formulas import INV_SQRT_PI, form_of
 
 LARGEST_TILE = 8192
 UNIT = 128  # a tile's side is a multiple of it
@@ -51,13 +51,13 @@ def compiled_tiles(problem: Problem) -> Run:
     padded, device = blocks * tile, problem.z.device
     h = torch.full((padded,), 2 * gamma, dtype=torch.float64, device=device)
     h[rows:total] += 2
-    h /= slope(dim)
+    h /= form_of(dim, "approx").slope
     w = torch.zeros(padded, dtype=torch.float64, device=device)
     w[:rows], w[rows:total] = 1 / rows, -1 / components
     single = w.float()[:, None]
     off_diagonal = torch.compile(across, fullgraph=True, dynamic=False, **COMPILE)
     on_diagonal = torch.compile(within, fullgraph=True, dynamic=False, **COMPILE)
-    factor = INV_SQRT_PI / math.sqrt(slope(dim))
+    factor = INV_SQRT_PI / math.sqrt(form_of(dim, "approx").slope)
 
     @torch.no_grad()
     def run() -> tuple[Tensor, ...]:

@@ -6,6 +6,7 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <initializer_list>
+#include <string>
 #include <vector>
 
 #include "points.h"
@@ -49,6 +50,12 @@ inline Points check_cloud(const Tensor& z, const Tensor& means, const Tensor& h,
   }
   STD_TORCH_CHECK(0 <= start && start <= stop && stop <= rows, "rows ", start, ":", stop, " are not within 0:", rows);
   return {z.const_data_ptr(), means.const_data_ptr(), z.size(0), rows, z.size(1), kind_of(z)};
+}
+
+// Whether the form of phi_D is exact, by its name.
+inline bool is_exact(const std::string& phi) {
+  STD_TORCH_CHECK(phi == "approx" || phi == "exact", "phi='", phi, "', expected 'approx' or 'exact'");
+  return phi == "exact";
 }
 
 // A contiguous tensor where `like` is, without the way through the dispatcher.

@@ -7,12 +7,14 @@ constexpr unsigned target_major = SEGMA_TARGET_MAJOR, target_minor = SEGMA_TARGE
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <cmath>
 #include <sstream>
 #include <stdexcept>
 #include <string>
 
+#include "exact_phi.h"
 #include "kernel_profile.h"
 #include "pairwise_cpu.h"
 
@@ -72,16 +74,19 @@ py::dict build_info() {
 }
 
 template <class T>
-py::tuple profile_of(const py::object& t, const py::object& h, long long dim) {
+py::tuple profile_of(const py::object& t, const py::object& h, long long dim, bool exact) {
   using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
   const py::list pair(py::module_::import("numpy").attr("broadcast_arrays")(t, h));
   const Array distances(pair[0]), widths(pair[1]);
   const py::array::ShapeContainer shape(distances.shape(), distances.shape() + distances.ndim());
   Array k(shape), k_t(shape), k_h(shape);
+  const segma::Form form = segma::form_of(dim, exact, sizeof(T) == sizeof(double));
+  const auto polynomial = segma::Polynomial<T>::of(form);
   for (py::ssize_t i = 0; i < distances.size(); ++i) {
     const auto square_root = [](auto x) { return std::sqrt(x); };
     const auto exponential = [](auto x) { return std::exp(x); };
-    const auto pair_profile = segma::profile<T>(distances.data()[i], widths.data()[i], dim, square_root, exponential);
+    const auto pair_profile =
+        segma::profile<T>(distances.data()[i], widths.data()[i], dim, form.slope, polynomial, square_root, exponential);
     k.mutable_data()[i] = pair_profile.k;
     k_t.mutable_data()[i] = pair_profile.k_t;
     k_h.mutable_data()[i] = pair_profile.k_h;
@@ -89,12 +94,20 @@ py::tuple profile_of(const py::object& t, const py::object& h, long long dim) {
   return py::make_tuple(k, k_t, k_h);
 }
 
-py::tuple profile(const py::object& t, const py::object& h, long long dim) {
+py::tuple profile(const py::object& t, const py::object& h, long long dim, const std::string& phi) {
   if (dim < 1) throw py::value_error("dim=" + std::to_string(dim) + ", expected at least 1");
+  if (phi != "approx" && phi != "exact") throw py::value_error("phi='" + phi + "', expected 'approx' or 'exact'");
   const auto is_single = [](const py::object& x) {
     return py::hasattr(x, "dtype") && py::dtype::of<float>().equal(x.attr("dtype"));
   };
-  return is_single(t) && is_single(h) ? profile_of<float>(t, h, dim) : profile_of<double>(t, h, dim);
+  return is_single(t) && is_single(h) ? profile_of<float>(t, h, dim, phi == "exact")
+                                      : profile_of<double>(t, h, dim, phi == "exact");
+}
+
+py::tuple polynomial(long long dim, bool twice) {
+  if (dim < 2) throw py::value_error("dim=" + std::to_string(dim) + ", expected at least 2");
+  const segma::Form& form = segma::exact_form(dim, twice);
+  return py::make_tuple(form.slope, std::vector<double>(form.coefficients, form.coefficients + form.degree + 1));
 }
 
 }  // namespace
@@ -102,6 +115,9 @@ py::tuple profile(const py::object& t, const py::object& h, long long dim) {
 PYBIND11_MODULE(_C, module) {
   module.doc() = "The compiled kernels of segma_fast.";
   module.def("build_info", &build_info, "How this module was built, and the code path that this CPU gets.");
-  module.def("profile", &profile, py::arg("t"), py::arg("h"), py::arg("dim"),
-             "The kernel k(t, h) of a pair in `dim` dimensions, dk/dt and dk/dh, over arrays t >= 0 and h > 0.");
+  module.def("profile", &profile, py::arg("t"), py::arg("h"), py::arg("dim"), py::arg("phi") = "approx",
+             "The kernel k(t, h) of a pair in `dim` dimensions, dk/dt and dk/dh, over arrays t >= 0 and h > 0, with "
+             "the approximation of phi_D or the exact one.");
+  module.def("polynomial", &polynomial, py::arg("dim"), py::arg("twice"),
+             "c and the coefficients of Q in powers of 2 tau - 1 of the exact phi_D, for float32 or float64.");
 }

@@ -64,8 +64,8 @@ struct Slabs {
   }
 };
 
-// Parts of the float32 workspace that `prepare` fills: l = h/c + |x|^2, weights, w s and then four numbers and the far
-// field of every block of points, the centre, the unit and the usual l.
+// Parts of the float32 workspace that `prepare` fills: l = h/c + |x|^2, weights, w s, 2 h/c and then four numbers and
+// the far field of every block of points, the centre, the unit and the usual l.
 struct Singles {
   float* start;
   int64_t padded;
@@ -74,8 +74,9 @@ struct Singles {
   SEGMA_DEVICE float* lifted() const { return start; }
   SEGMA_DEVICE float* weights() const { return start + padded; }
   SEGMA_DEVICE float* sigmas() const { return start + 2 * padded; }
+  SEGMA_DEVICE float* widths() const { return start + 3 * padded; }
   SEGMA_DEVICE int blocks() const { return static_cast<int>(padded / PREPARED); }
-  SEGMA_DEVICE float* numbers(int which) const { return start + 3 * padded + which * int64_t(blocks()); }
+  SEGMA_DEVICE float* numbers(int which) const { return start + 4 * padded + which * int64_t(blocks()); }
   SEGMA_DEVICE float* field() const { return numbers(4); }
   SEGMA_DEVICE float* centre() const { return field() + blocks() * int64_t(pulled); }
   SEGMA_DEVICE float& unit() const { return centre()[width]; }
@@ -112,7 +113,13 @@ struct Work {
   Index offset, length, share;          // sources of this launch, and of each of its splits
   int splits, teams, stages, counters;  // counters: of the tickets
   float limit;                          // greatest c|x|^2/h that products resolve
+  double wide, own;                     // 1/c, and Q of a point with itself
+  Polynomial<float> single;             // Q, of the kernels for the exact form
+  Polynomial<double> twice;
   bool low, coarse, prepared, first, last, whole;
+
+  SEGMA_DEVICE const Polynomial<float>& polynomial(float) const { return single; }
+  SEGMA_DEVICE const Polynomial<double>& polynomial(double) const { return twice; }
 };
 
 // The rows of a block: either codes or means.

@@ -8,13 +8,22 @@ __global__ void __launch_bounds__(TEAM, 4) prepare(const __grid_constant__ Work 
 }
 
 template <int DIM>
-Kernel of_dimension(bool gradient) {
-  return gradient ? &few<float, float, DIM, true> : &few<float, float, DIM, false>;
+Kernel of_dimension(bool gradient, bool exact) {
+  if (exact) return gradient ? &few<float, float, DIM, true, true> : &few<float, float, DIM, false, true>;
+  return gradient ? &few<float, float, DIM, true, false> : &few<float, float, DIM, false, false>;
 }
 
 template <class Stored>
 Kernel of_a_line(bool gradient) {
-  return gradient ? &few<double, Stored, 1, true> : &few<double, Stored, 1, false>;
+  return gradient ? &few<double, Stored, 1, true, false> : &few<double, Stored, 1, false, false>;
+}
+
+template <bool EXACT>
+Kernel of_many(bool twice, bool prepared, int dim, bool gradient) {
+  if (twice) return gradient ? &dense<double, false, 1, true, EXACT> : &dense<double, false, 1, false, EXACT>;
+  if (!prepared) return gradient ? &dense<float, false, 1, true, EXACT> : &dense<float, false, 1, false, EXACT>;
+  if (!gradient) return &dense<float, true, 1, false, EXACT>;
+  return dim <= 16 ? &dense<float, true, 1, true, EXACT> : &dense<float, true, 4, true, EXACT>;
 }
 
 }  // namespace
@@ -23,31 +32,28 @@ Kernel prepare_kernel() {
   return &prepare;
 }
 
-Kernel dense_kernel(bool twice, bool prepared, int dim, bool gradient) {
-  if (twice) return gradient ? &dense<double, false, 1, true> : &dense<double, false, 1, false>;
-  if (!prepared) return gradient ? &dense<float, false, 1, true> : &dense<float, false, 1, false>;
-  if (!gradient) return &dense<float, true, 1, false>;
-  return dim <= 16 ? &dense<float, true, 1, true> : &dense<float, true, 4, true>;
+Kernel dense_kernel(bool twice, bool prepared, int dim, bool gradient, bool exact) {
+  return exact ? of_many<true>(twice, prepared, dim, gradient) : of_many<false>(twice, prepared, dim, gradient);
 }
 
-Kernel few_kernel(int dim, bool twice, bool gradient) {
+Kernel few_kernel(int dim, bool twice, bool gradient, bool exact) {
   switch (dim) {
     case 1:
       return twice ? of_a_line<double>(gradient) : of_a_line<float>(gradient);
     case 2:
-      return of_dimension<2>(gradient);
+      return of_dimension<2>(gradient, exact);
     case 3:
-      return of_dimension<3>(gradient);
+      return of_dimension<3>(gradient, exact);
     case 4:
-      return of_dimension<4>(gradient);
+      return of_dimension<4>(gradient, exact);
     case 5:
-      return of_dimension<5>(gradient);
+      return of_dimension<5>(gradient, exact);
     case 6:
-      return of_dimension<6>(gradient);
+      return of_dimension<6>(gradient, exact);
     case 7:
-      return of_dimension<7>(gradient);
+      return of_dimension<7>(gradient, exact);
     default:
-      return of_dimension<8>(gradient);
+      return of_dimension<8>(gradient, exact);
   }
 }
 

@@ -141,7 +141,7 @@ SEGMA_DEVICE void dense_forces(const Work& work, const RowBlock& rows, const Fou
   }
 }
 
-template <class Real, bool DIFFERENCES, int EACH, bool GRADIENT>
+template <class Real, bool DIFFERENCES, int EACH, bool GRADIENT, bool EXACT>
 SEGMA_DEVICE void by_coordinates(const Work& work, int rows_of_block, char* memory) {
   const RowBlock rows = RowBlock::of<Real>(work, rows_of_block);
   const Found<Real> found = Found<Real>::of(work, rows);
@@ -149,10 +149,10 @@ SEGMA_DEVICE void by_coordinates(const Work& work, int rows_of_block, char* memo
   const int team = gpu::thread() / TEAM, mine = gpu::thread() % TEAM, y = mine / 16 * 8, x = mine % 16;
   DenseRoom<Real>& room = reinterpret_cast<DenseRoom<Real>*>(memory)[team];
   const Cloud& cloud = work.cloud;
-  const double wide = inverse_slope(cloud.dim);
+  const double wide = work.wide;
   const Real inverse_unit = DIFFERENCES ? Real(1) : Real(1) / static_cast<Real>(work.singles.unit());
-  Total<Real> u, q;  // of the row y + x, by the first eight threads of a row
-  Real lifted[8];
+  Total<Real> u, q;                       // of the row y + x, by the first eight threads of a row
+  Real lifted[8], widths[EXACT ? 8 : 1];  // widths: 2 h/c
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     const int row = team * TEAM_ROWS + y + i;
@@ -160,6 +160,7 @@ SEGMA_DEVICE void by_coordinates(const Work& work, int rows_of_block, char* memo
     lifted[i] = !inside       ? Real(1)
                 : DIFFERENCES ? static_cast<Real>(cloud.h[rows.top + row] * wide)
                               : static_cast<Real>(work.singles.lifted()[rows.top + row]);
+    if (EXACT) widths[i] = !inside ? Real(1) : DIFFERENCES ? 2 * lifted[i] : work.singles.widths()[rows.top + row];
     // NaN where a coordinate is not finite, because such a pair has k = 0
     Real finite = 0;
     for (int d = x; DIFFERENCES && inside && d < cloud.dim; d += 16) {
@@ -172,7 +173,7 @@ SEGMA_DEVICE void by_coordinates(const Work& work, int rows_of_block, char* memo
     Real scores[8][4] = {};
     dense_scores<Real, DIFFERENCES>(work, rows, team, column, room, inverse_unit, scores);
     const Index own = rows.top + team * TEAM_ROWS + y - column - x;  // column of the first row, from the thread's on
-    Real mass[8] = {}, potential[8] = {};
+    Real mass[8] = {}, potential[8] = {}, bends[8] = {};
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       const Index b = column + x + 16 * j;
@@ -181,16 +182,26 @@ SEGMA_DEVICE void by_coordinates(const Work& work, int rows_of_block, char* memo
       const Real other = !real         ? Real(1)
                          : DIFFERENCES ? static_cast<Real>(cloud.h[b] * wide)
                                        : static_cast<Real>(work.singles.lifted()[b]);
+      const Real other_width = !EXACT ? Real(0) : DIFFERENCES || !real ? 2 * other : work.singles.widths()[b];
       Four<Real> pulls[2];
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
-        const Real sum = lifted[i] + other;
-        Real r = gpu::inverse_root(DIFFERENCES ? sum + scores[i][j] : sum - 2 * scores[i][j]);
+        // the widths first would be rounded alike for many pairs
+        Real r = gpu::inverse_root(lifted[i] + (DIFFERENCES ? scores[i][j] : -2 * scores[i][j]) + other);
         if (own + i == 16 * j) r = 0;
-        potential[i] += weight * r;
-        const Real pull = weight * (r * r * r);
-        mass[i] += pull;
-        pulls[i / 4].x[i % 4] = pull;
+        const Real weighted = weight * r, square = r * r;
+        Radial<Real> pair{weighted, weighted * square, Real(0)};
+        if constexpr (EXACT) {
+          const Polynomial<Real>& polynomial = work.polynomial(Real());
+          const Real x = widths[i] * square + (other_width * square - Real(1));
+          Real q, steep;
+          powers(polynomial.coefficients, polynomial.degree, x, q, steep);
+          pair = radial<Real>(weighted, pair.pull, x, q, steep);
+          bends[i] += pair.bend;
+        }
+        potential[i] += pair.value;
+        mass[i] += pair.pull;
+        pulls[i / 4].x[i % 4] = pair.pull;
       }
       if (GRADIENT) {
         for (int i = 0; i < 2; ++i) *reinterpret_cast<Four<Real>*>(&room.weights[x + 16 * j][y + 4 * i]) = pulls[i];
@@ -200,9 +211,10 @@ SEGMA_DEVICE void by_coordinates(const Work& work, int rows_of_block, char* memo
     for (int i = 0; i < 8; ++i) {
       potential[i] = sum_of_lanes(potential[i], SHARERS);
       if (GRADIENT) mass[i] = sum_of_lanes(mass[i], SHARERS);
+      if (GRADIENT && EXACT) bends[i] = sum_of_lanes(bends[i], SHARERS);
       if (x != i) continue;
       u.add(potential[i]);
-      if (GRADIENT) q.add(mass[i]), room.mass[y + i] = mass[i];
+      if (GRADIENT) q.add(mass[i] - 2 * bends[i]), room.mass[y + i] = mass[i];
     }
     if constexpr (GRADIENT) {
       dense_forces<Real, DIFFERENCES, EACH>(work, rows, found, team, column, room, inverse_unit,
@@ -224,16 +236,16 @@ struct alignas(16) DenseBlockRoom {
 
 // One team a block, because teams have nothing in common here. PREPARED_POINTS: `prepare` was launched, and may have
 // found that products resolve the cloud.
-template <class Real, bool PREPARED_POINTS, int EACH, bool GRADIENT>
+template <class Real, bool PREPARED_POINTS, int EACH, bool GRADIENT, bool EXACT>
 __global__ void __launch_bounds__(TEAM, sizeof(Real) == 4 ? 3 : 2) dense(const __grid_constant__ Work work) {
   char* memory = gpu::shared_memory();
   DenseBlockRoom& room = *reinterpret_cast<DenseBlockRoom*>(memory);
   memory += sizeof(DenseBlockRoom);
   if constexpr (PREPARED_POINTS) {
     judge(work, room.judged, TEAM);
-    if (room.judged.fits) by_coordinates<Real, false, EACH, GRADIENT>(work, TEAM_ROWS, memory);
+    if (room.judged.fits) by_coordinates<Real, false, EACH, GRADIENT, EXACT>(work, TEAM_ROWS, memory);
   }
-  if (!PREPARED_POINTS || !room.judged.fits) by_coordinates<Real, true, 1, GRADIENT>(work, TEAM_ROWS, memory);
+  if (!PREPARED_POINTS || !room.judged.fits) by_coordinates<Real, true, 1, GRADIENT, EXACT>(work, TEAM_ROWS, memory);
   finish_found<Real, GRADIENT>(work, PREPARED_POINTS && room.judged.fits, room.finish);
 }
 

@@ -18,10 +18,11 @@ struct alignas(16) FewRoom {
 
 // The unit of length: from gaps between points of a sample, because few dimensions have no usual distance.
 template <int DIM>
-SEGMA_DEVICE float few_unit(const Cloud& cloud, double* sizes) {
+SEGMA_DEVICE float few_unit(const Work& work, double* sizes) {
+  const Cloud& cloud = work.cloud;
   if (gpu::thread() < SAMPLE) {
     const Index row = sampled(gpu::thread(), cloud.total), other = sampled((gpu::thread() + 1) % SAMPLE, cloud.total);
-    double size = cloud.h[row] * inverse_slope(DIM);
+    double size = cloud.h[row] * work.wide;
     for (int d = 0; d < DIM; ++d) {
       const double gap = cloud.at<double>(row, d) - cloud.at<double>(other, d);
       size += gap * gap;
@@ -42,23 +43,32 @@ SEGMA_DEVICE double few_coordinate(double x, double) {
   return x;
 }
 
-// r, r^3 (-2 dk/dt) and the same for widths, from t = |a - b|^2 and h/c; in one dimension h and the exact form.
-template <class Real, int DIM>
-SEGMA_DEVICE void few_profile(Real t, Real h, Real& r, Real& pull, Real& widen) {
-  if (DIM == 1) {
-    const Real root = gpu::inverse_root(h), inverse = root * root;
+// k, -2 dk/dt and -2 dk/dh without constant factors, from t = |a - b|^2 and both h/c; h itself in one dimension.
+template <class Real, int DIM, bool EXACT>
+SEGMA_DEVICE void few_profile(const Work& work, Real t, Real h_a, Real h_b, Real& r, Real& pull, Real& widen) {
+  if constexpr (DIM == 1) {
+    const Real h = h_a + h_b, root = gpu::inverse_root(h), inverse = root * root;
     const Real s = t * inverse > Real(1e4) ? Real(1e4) : t * inverse;  // NaN stays
     r = root * exp(-s);
     pull = 2 * r * inverse;
     widen = r * inverse * (1 - 2 * s);
   } else {
-    r = gpu::inverse_root(h + t);
-    pull = widen = r * r * r;
+    r = gpu::inverse_root(t + h_a + h_b);  // the widths first would be rounded alike for many pairs
+    pull = widen = pull_of(r);
+    if constexpr (EXACT) {
+      const Real square = r * r, x = 2 * h_a * square + (2 * h_b * square - 1);
+      Real q, steep;
+      powers(work.polynomial(Real()).coefficients, single_degree(DIM), x, q, steep);
+      const Radial<Real> pair = radial<Real>(r, pull, x, q, steep);
+      r = pair.value;
+      pull = pair.pull;
+      widen = pair.pull - 2 * pair.bend;
+    }
   }
 }
 
 // Arithmetic in Real, results in Stored. One dimension is taken as it is, in double.
-template <class Real, class Stored, int DIM, bool GRADIENT>
+template <class Real, class Stored, int DIM, bool GRADIENT, bool EXACT>
 __global__ void __launch_bounds__(FEW_ROWS, 2) few(const __grid_constant__ Work work) {
   const Cloud& cloud = work.cloud;
   const int mine = gpu::thread();
@@ -67,8 +77,8 @@ __global__ void __launch_bounds__(FEW_ROWS, 2) few(const __grid_constant__ Work 
   const RowBlock rows = RowBlock::of<Stored>(work, FEW_ROWS);
   const Found<Stored> found = Found<Stored>::of(work, rows);
   const Sources sources = Sources::of(work);
-  const Real unit = DIM == 1 ? Real(1) : static_cast<Real>(few_unit<DIM>(cloud, room.sizes)), inverse = 1 / unit;
-  const double wide = inverse_slope(DIM) / (static_cast<double>(unit) * unit);
+  const Real unit = DIM == 1 ? Real(1) : static_cast<Real>(few_unit<DIM>(work, room.sizes)), inverse = 1 / unit;
+  const double wide = work.wide / (static_cast<double>(unit) * unit);
   const auto width = [&](Index row) {
     const double exact = cloud.h[row] * wide;
     return static_cast<Real>(DIM > 1 && exact <= LEAST ? LEAST : exact);  // NaN stays
@@ -103,7 +113,7 @@ __global__ void __launch_bounds__(FEW_ROWS, 2) few(const __grid_constant__ Work 
           gaps[d] = other[d] - x[d];
           t += gaps[d] * gaps[d];
         }
-        few_profile<Real, DIM>(t, h + other[DIM], r, pull, widen);
+        few_profile<Real, DIM, EXACT>(work, t, h, other[DIM], r, pull, widen);
         const Real weight = begin + i == same ? Real(0) : other[DIM + 1];
         u_part += weight * r;
         if (!GRADIENT) continue;

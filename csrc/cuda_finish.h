@@ -47,8 +47,8 @@ SEGMA_DEVICE void finish(const Work& work, int rows_of_block, double unit, Finis
   if (work.splits > 1 && arrive_at_counter(&work.tickets[block], room, threads) != work.splits - 1) return;
   const int thread = gpu::thread(), dim = work.cloud.dim;
   const int64_t all = work.stop - work.start;
-  const double wide = inverse_slope(dim) / (unit * unit);
-  const double factor = sqrt(inverse_slope(dim)) * INV_SQRT_PI / unit;
+  const double wide = work.wide / (unit * unit);
+  const double factor = sqrt(work.wide) * INV_SQRT_PI / unit;
   gpu::barrier(FINISH_BARRIER, threads);
   double part = 0;
   if (thread < rows.count) {
@@ -59,11 +59,11 @@ SEGMA_DEVICE void finish(const Work& work, int rows_of_block, double unit, Finis
     }
     const double weight = static_cast<Real>(work.cloud.w[rows.top + thread]);
     const double root = gpu::inverse_root(2.0 * own(rows.top + thread));
-    u += weight * root;
+    u += weight * root * work.own;
     part = weight * u * factor;
     if (GRADIENT) {
       work.dw[rows.local + thread] = 2.0 * factor * u;
-      work.dh[rows.local + thread] = -factor * wide * weight * (q + weight * root * root * root);
+      work.dh[rows.local + thread] = -factor * wide * weight * (q + weight * root * root * root * work.own);
       room.pull[thread] = 2.0 * factor / unit * weight;
     }
   }
@@ -95,7 +95,7 @@ template <class Real, bool GRADIENT>
 SEGMA_DEVICE void finish_found(const Work& work, bool in_units, FinishRoom& room) {
   const double unit = in_units ? static_cast<double>(work.singles.unit()) : 1.0;
   finish<Real, Real, GRADIENT>(work, work.teams * TEAM_ROWS, unit, room, [&](Index row) {
-    return in_units ? work.widths[row] : rounded_width<Real>(work.cloud.h[row] * inverse_slope(work.cloud.dim));
+    return in_units ? work.widths[row] : rounded_width<Real>(work.cloud.h[row] * work.wide);
   });
 }
 

@@ -2,7 +2,7 @@
 //
 // A warp holds 16 rows: its lane has rows lane / 4 and lane / 4 + 8, and of every eight columns the two from
 // lane % 4 * 2 on. Scores x_a x_b come in; out go P_ab = w_b r^3 - a_a w_b s_b in fp16, as the first operand of the
-// next product takes them, and the sums of every row.
+// next product takes them, and the sums of every row. For the exact form P_ab = w_b r^3 P(tau) - a_a w_b s_b.
 #pragma once
 
 #include "cuda_prepare.h"
@@ -52,7 +52,7 @@ SEGMA_DEVICE void judge(const Work& work, Judgement& judged, int threads) {
   gpu::barrier(0, threads);
 }
 
-// A tile's columns in shared memory: l, then weights, then w s.
+// A tile's columns in shared memory: l, then weights, then w s, then 2 h/c for the exact form.
 struct Columns {
   const float* numbers;
   int count;
@@ -61,9 +61,9 @@ struct Columns {
 // The two rows of a lane.
 struct RowSums {
   // small: one over the size of the rounded weights, in which all sums are; less: -a_a times that
-  float lifted[2], less[2], small;
+  float lifted[2], less[2], width[2], small;  // width: 2 h/c, of use for the exact form
   LongSum u[2];
-  float q[2], p[2];  // of a span: of the weights, and of what fp16 left of them
+  float q[2], p[2];  // of a span: for the widths (the weights themselves where Q = 1), and of what fp16 left of weights
 
   SEGMA_DEVICE void begin(const Work& work, const RowBlock& rows, int first_row, float scale) {
     const float far = work.singles.far(), usual = far_scale(far, far);
@@ -71,6 +71,7 @@ struct RowSums {
     for (int i = 0; i < 2; ++i) {
       const int row = first_row + 8 * i;
       lifted[i] = row < rows.count ? work.singles.lifted()[rows.top + row] : 1.0f;
+      width[i] = row < rows.count ? work.singles.widths()[rows.top + row] : 1.0f;
       less[i] = -small * (far_scale(lifted[i], far) / usual);
       q[i] = p[i] = 0;
     }
@@ -83,9 +84,9 @@ struct alignas(8) Two {
 
 // Scores of a tile, in turn weights (pairs of one row in fp16); `own` is the column of the lane's first row, which may
 // lie anywhere.
-template <int COLUMNS, bool GRADIENT>
+template <int COLUMNS, bool GRADIENT, int DEGREE>
 SEGMA_DEVICE void weigh_tile(float* scores, uint32_t (&weights)[COLUMNS / 8][2], RowSums& sums, const Columns& columns,
-                             Index own) {
+                             Index own, const float* coefficients) {
   const int first = gpu::thread() % 4 * 2;
   if (own > -16 && own < COLUMNS) {  // a point and itself: so far apart that r is 0
 #pragma unroll
@@ -100,20 +101,32 @@ SEGMA_DEVICE void weigh_tile(float* scores, uint32_t (&weights)[COLUMNS / 8][2],
     const Two lifted = *reinterpret_cast<const Two*>(numbers);
     Two weight = *reinterpret_cast<const Two*>(numbers + columns.count);
     const Two sigma = *reinterpret_cast<const Two*>(numbers + 2 * columns.count);
+    Two width{};
+    if constexpr (DEGREE > 0) width = *reinterpret_cast<const Two*>(numbers + 3 * columns.count);
     for (int e = 0; e < 2; ++e) weight.x[e] *= sums.small;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      float rest[2];
+      float rest[2], bend = 0;
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const float r = gpu::inverse_root(fmaf(-2.0f, scores[4 * j + 2 * i + e], sums.lifted[i] + lifted.x[e]));
-        const float weighted = r * weight.x[e];
-        u[i] += weighted;
-        if (GRADIENT) rest[e] = fmaf(weighted, r * r, sums.less[i] * sigma.x[e]);
+        const float weighted = r * weight.x[e], square = r * r;
+        if constexpr (DEGREE > 0) {  // one width after the other: their sum would be rounded alike for many pairs
+          const float x = fmaf(sums.width[i], square, fmaf(width.x[e], square, -1.0f));
+          float q, steep;
+          powers(coefficients, DEGREE, x, q, steep);
+          const Radial<float> pair = radial<float>(weighted, weighted * square, x, q, steep);
+          u[i] += pair.value;
+          rest[e] = fmaf(sums.less[i], sigma.x[e], pair.pull);
+          bend += pair.bend;
+        } else {
+          u[i] += weighted;
+          if (GRADIENT) rest[e] = fmaf(weighted, square, sums.less[i] * sigma.x[e]);
+        }
       }
       if (GRADIENT) {
         weights[j][i] = gpu::pack_halves(rest[0], rest[1]);
-        sums.q[i] += rest[0] + rest[1];
+        sums.q[i] += rest[0] + rest[1] - 2 * bend;
         sums.p[i] += gpu::from_half(static_cast<uint16_t>(weights[j][i])) +
                      gpu::from_half(static_cast<uint16_t>(weights[j][i] >> 16));
       }

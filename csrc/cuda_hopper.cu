@@ -5,14 +5,14 @@ namespace {
 
 struct Hopper {
   static constexpr int WIDEST = 128;
-  template <int WIDTH, bool LOW, bool GRADIENT>
-  static constexpr Kernel kernel = &hopper<WIDTH, LOW, GRADIENT>;
+  template <int WIDTH, bool LOW, bool GRADIENT, bool EXACT>
+  static constexpr Kernel kernel = &hopper<WIDTH, LOW, GRADIENT, EXACT>;
 };
 
 }  // namespace
 
-Kernel hopper_kernel(int width, bool low, bool gradient) {
-  return choose<Hopper>(width, low, gradient);
+Kernel hopper_kernel(int width, bool low, bool gradient, bool exact) {
+  return exact ? choose<Hopper, true>(width, low, gradient) : choose<Hopper, false>(width, low, gradient);
 }
 
 }  // namespace segma::cuda

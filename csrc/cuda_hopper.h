@@ -38,7 +38,7 @@ SEGMA_DEVICE void fetch_all(const Work& work, const ProductsLayout& layout, char
     gpu::copy_in_bulk(gpu::shared_address(memory + layout.tile_at(stage)), tile, layout.tile_bytes(), full);
     const uint32_t numbers = gpu::shared_address(memory + layout.numbers_at(stage));
     const int bytes = layout.columns * 4;
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < layout.arrays; ++i) {
       gpu::copy_in_bulk(numbers + i * bytes, work.singles.start + i * work.singles.padded + column, bytes, full);
     }
     if (++stage == work.stages) stage = 0, parity ^= 1;
@@ -77,7 +77,7 @@ SEGMA_DEVICE void ask_for_forces(float (&forces)[WIDTH / WIDE][WIDE / 2], const 
   }
 }
 
-template <int WIDTH, bool LOW, bool GRADIENT>
+template <int WIDTH, bool LOW, bool GRADIENT, bool EXACT>
 SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& layout, char* memory, HopperRoom& room) {
   const RowBlock rows = RowBlock::of<float>(work, 2 * TEAM_ROWS);
   const Sources sources = Sources::of(work);
@@ -111,7 +111,8 @@ SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& lay
       }
       uint32_t weights[COLUMNS / 8][2];
       const Columns columns{reinterpret_cast<const float*>(memory + layout.numbers_at(stage)), COLUMNS};
-      weigh_tile<COLUMNS, GRADIENT>(scores, weights, sums, columns, rows.top + first_row - column);
+      weigh_tile<COLUMNS, GRADIENT, degree_of(EXACT, WIDTH)>(scores, weights, sums, columns,
+                                                             rows.top + first_row - column, work.single.coefficients);
       if constexpr (GRADIENT) {
         gpu::begin_products();
         ask_for_forces<WIDTH, WIDE>(forces, weights, tile, column > begin);
@@ -126,13 +127,13 @@ SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& lay
   }
 }
 
-template <int WIDTH, bool LOW, bool GRADIENT>
+template <int WIDTH, bool LOW, bool GRADIENT, bool EXACT>
 SEGMA_DEVICE void hopper_block(const Work& work) {
   char* memory = gpu::shared_memory();
   HopperRoom& room = *reinterpret_cast<HopperRoom*>(memory);
   memory += sizeof(HopperRoom);
   memory += (ALIGNMENT - gpu::shared_address(memory)) % ALIGNMENT;
-  const ProductsLayout layout{WIDTH, HOPPER_COLUMNS, LOW ? 2 : 1, 2, work.stages};
+  const ProductsLayout layout{WIDTH, HOPPER_COLUMNS, LOW ? 2 : 1, 2, work.stages, arrays_of(EXACT)};
   if (gpu::thread() == 0) {
     for (int i = 0; i < work.stages; ++i) {
       gpu::make_barrier(gpu::shared_address(&room.full[i]), 1);
@@ -147,18 +148,18 @@ SEGMA_DEVICE void hopper_block(const Work& work) {
   } else {
     gpu::take_registers<240>();
     if (room.judged.fits) {
-      by_hopper_products<WIDTH, LOW, GRADIENT>(work, layout, memory, room);
+      by_hopper_products<WIDTH, LOW, GRADIENT, EXACT>(work, layout, memory, room);
     } else {
-      by_coordinates<float, true, 1, GRADIENT>(work, 2 * TEAM_ROWS, memory);
+      by_coordinates<float, true, 1, GRADIENT, EXACT>(work, 2 * TEAM_ROWS, memory);
     }
     finish_found<float, GRADIENT>(work, room.judged.fits, room.finish);
   }
 }
 
-template <int WIDTH, bool LOW, bool GRADIENT>
+template <int WIDTH, bool LOW, bool GRADIENT, bool EXACT>
 __global__ void __launch_bounds__(HOPPER_THREADS, 1) hopper(const __grid_constant__ Work work) {
 #if !defined(__CUDACC__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  hopper_block<WIDTH, LOW, GRADIENT>(work);
+  hopper_block<WIDTH, LOW, GRADIENT, EXACT>(work);
 #endif
 }
 

@@ -9,19 +9,22 @@ namespace segma::cuda {
 using Kernel = void (*)(Work);
 
 Kernel prepare_kernel();
-Kernel products_kernel(int width, bool low, bool gradient);
-Kernel hopper_kernel(int width, bool low, bool gradient);
-Kernel dense_kernel(bool twice, bool prepared, int dim, bool gradient);
-Kernel few_kernel(int dim, bool twice, bool gradient);
+Kernel products_kernel(int width, bool low, bool gradient, bool exact);
+Kernel hopper_kernel(int width, bool low, bool gradient, bool exact);
+Kernel dense_kernel(bool twice, bool prepared, int dim, bool gradient, bool exact);
+Kernel few_kernel(int dim, bool twice, bool gradient, bool exact);
 
 // Of a family, the kernel for a width (a power of two from 16 on), with or without low halves and a gradient.
-template <class Family, int WIDTH = 16>
+template <class Family, bool EXACT, int WIDTH = 16>
 Kernel choose(int width, bool low, bool gradient) {
   if constexpr (WIDTH < Family::WIDEST) {
-    if (width > WIDTH) return choose<Family, 2 * WIDTH>(width, low, gradient);
+    if (width > WIDTH) return choose<Family, EXACT, 2 * WIDTH>(width, low, gradient);
   }
-  if (low) return gradient ? Family::template kernel<WIDTH, true, true> : Family::template kernel<WIDTH, true, false>;
-  return gradient ? Family::template kernel<WIDTH, false, true> : Family::template kernel<WIDTH, false, false>;
+  if (low)
+    return gradient ? Family::template kernel<WIDTH, true, true, EXACT>
+                    : Family::template kernel<WIDTH, true, false, EXACT>;
+  return gradient ? Family::template kernel<WIDTH, false, true, EXACT>
+                  : Family::template kernel<WIDTH, false, false, EXACT>;
 }
 
 struct Machine {

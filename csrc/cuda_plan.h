@@ -30,9 +30,9 @@ struct Plan {
   bool twice = false;                                // results in double
 };
 
-inline Plan plan_few(int dim, bool twice, bool gradient) {
+inline Plan plan_few(int dim, bool twice, bool gradient, bool exact) {
   Plan plan;
-  plan.kernel = few_kernel(dim, twice, gradient);
+  plan.kernel = few_kernel(dim, twice, gradient, exact);
   plan.rows = plan.threads = plan.unit = FEW_ROWS;
   plan.shared = static_cast<int>(sizeof(FewRoom) + (dim + 2) * FEW_ROWS * (dim == 1 ? sizeof(double) : sizeof(float)));
   plan.teams = FEW_TEAMS;
@@ -41,10 +41,10 @@ inline Plan plan_few(int dim, bool twice, bool gradient) {
   return plan;
 }
 
-inline Plan plan_dense(int dim, bool twice, bool gradient) {
+inline Plan plan_dense(int dim, bool twice, bool gradient, bool exact) {
   Plan plan;
   plan.prepared = !twice && dim <= MOST_PREPARED;
-  plan.kernel = dense_kernel(twice, plan.prepared, dim, gradient);
+  plan.kernel = dense_kernel(twice, plan.prepared, dim, gradient, exact);
   plan.rows = TEAM_ROWS;
   plan.threads = TEAM;
   plan.unit = DENSE_COLUMNS;
@@ -57,7 +57,7 @@ inline Plan plan_dense(int dim, bool twice, bool gradient) {
 }
 
 // The most teams and stages that fit; no kernel where nothing does.
-inline Plan plan_products(const Machine& machine, int width, bool low, bool gradient, bool hopper) {
+inline Plan plan_products(const Machine& machine, int width, bool low, bool gradient, bool exact, bool hopper) {
   Plan plan;
   const int columns = hopper ? HOPPER_COLUMNS : products_columns(width);
   const int room = static_cast<int>(hopper ? sizeof(HopperRoom) : sizeof(ProductsRoom));
@@ -69,32 +69,33 @@ inline Plan plan_products(const Machine& machine, int width, bool low, bool grad
   plan.low = low;
   for (plan.teams = 2; plan.teams >= (hopper ? 2 : 1); --plan.teams) {
     for (plan.stages = hopper ? MOST_STAGES : 3; plan.stages >= 2; --plan.stages) {
-      const ProductsLayout layout{width, columns, low ? 2 : 1, plan.teams, plan.stages};
+      const ProductsLayout layout{width, columns, low ? 2 : 1, plan.teams, plan.stages, arrays_of(exact)};
       plan.shared = room + std::max(layout.bytes(), ALIGNMENT + static_cast<int>(dense_bytes(plan.teams, false)));
       if (plan.shared > machine.shared) continue;
       plan.rows = plan.teams * TEAM_ROWS;
       plan.threads = hopper ? HOPPER_THREADS : plan.teams * TEAM;
-      plan.kernel = hopper ? hopper_kernel(width, low, gradient) : products_kernel(width, low, gradient);
+      plan.kernel = hopper ? hopper_kernel(width, low, gradient, exact) : products_kernel(width, low, gradient, exact);
       return plan;
     }
   }
   return plan;
 }
 
-inline Plan make_plan(const Machine& machine, int64_t dim, Kind kind, const std::string& precision, bool gradient) {
+inline Plan make_plan(const Machine& machine, int64_t dim, Kind kind, const std::string& precision, bool gradient,
+                      bool exact) {
   Plan plan;
   if (dim == 1 || (dim <= FEW_DIMENSIONS && kind != Kind::float64)) {
-    plan = plan_few(static_cast<int>(dim), kind == Kind::float64, gradient);
+    plan = plan_few(static_cast<int>(dim), kind == Kind::float64, gradient, exact);
   } else if (kind != Kind::float64 && precision != "highest" && dim <= 256) {
     int width = 16;
     while (width < dim) width *= 2;
     const bool low = kind == Kind::float32 && precision != "medium";
     if (machine.major == 9 && machine.minor == 0 && machine.hopper && width <= 128) {
-      plan = plan_products(machine, width, low, gradient, true);
+      plan = plan_products(machine, width, low, gradient, exact, true);
     }
-    if (plan.kernel == nullptr) plan = plan_products(machine, width, low, gradient, false);
+    if (plan.kernel == nullptr) plan = plan_products(machine, width, low, gradient, exact, false);
   }
-  if (plan.kernel == nullptr) plan = plan_dense(static_cast<int>(dim), kind == Kind::float64, gradient);
+  if (plan.kernel == nullptr) plan = plan_dense(static_cast<int>(dim), kind == Kind::float64, gradient, exact);
   plan.coarse = plan.halves && (kind == Kind::half || kind == Kind::bfloat16);
   return plan;
 }

@@ -79,7 +79,8 @@ SEGMA_DEVICE void find_centre(const Cloud& cloud, float* centre, float* middles)
 }
 
 // h/c + |x - centre|^2 of the median of a sample.
-SEGMA_DEVICE double usual_size(const Cloud& cloud, const float* centre, double* sizes) {
+SEGMA_DEVICE double usual_size(const Work& work, const float* centre, double* sizes) {
+  const Cloud& cloud = work.cloud;
   constexpr int LANES = TEAM / SAMPLE;
   const Index row = sampled(gpu::thread() / LANES, cloud.total);
   double norm = 0;
@@ -88,7 +89,7 @@ SEGMA_DEVICE double usual_size(const Cloud& cloud, const float* centre, double* 
     norm += x * x;
   }
   norm = sum_of_lanes(norm, LANES);
-  if (gpu::thread() % LANES == 0) sizes[gpu::thread() / LANES] = cloud.h[row] * inverse_slope(cloud.dim) + norm;
+  if (gpu::thread() % LANES == 0) sizes[gpu::thread() / LANES] = cloud.h[row] * work.wide + norm;
   gpu::barrier(0, TEAM);
   return median(sizes);
 }
@@ -117,13 +118,15 @@ SEGMA_DEVICE float describe(const Work& work, Index row, double norm, double inv
                             Description& found) {
   const Cloud& cloud = work.cloud;
   const bool inside = row < cloud.total;
-  const double width = inside ? cloud.h[row] * inverse_slope(cloud.dim) * inverse_square : 1.0;
+  const double width = inside ? cloud.h[row] * work.wide * inverse_square : 1.0;
   const float lifted = static_cast<float>(width + norm);
-  const double seen = lifted - norm;  // the width that all pairs of this point see; k_aa takes the same
+  const double rounded = lifted - norm;  // the width that all pairs of this point see; k_aa takes the same
   const float weight = inside ? static_cast<float>(cloud.w[row]) : 0.0f;
   const float sigma = weight * far_scale(lifted, far);
   if (stores) {
-    work.widths[row] = fabs(seen - width) <= 1e-4 * width ? seen : width;
+    const double seen = fabs(rounded - width) <= 1e-4 * width ? rounded : width;
+    work.widths[row] = seen;
+    work.singles.widths()[row] = static_cast<float>(2 * seen);
     work.singles.lifted()[row] = lifted;
     work.singles.weights()[row] = weight;
     work.singles.sigmas()[row] = sigma;
@@ -152,7 +155,7 @@ SEGMA_DEVICE void prepare_points(const Work& work) {
   Description* said = reinterpret_cast<Description*>(sizes + SAMPLE);
 
   find_centre(cloud, centre, middles);
-  const double size = usual_size(cloud, centre, sizes);
+  const double size = usual_size(work, centre, sizes);
   const float unit = unit_for(size), inverse = 1.0f / unit;
   const double inverse_square = static_cast<double>(inverse) * inverse;
   const float far = static_cast<float>(size * inverse_square);

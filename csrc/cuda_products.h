@@ -16,11 +16,11 @@ SEGMA_BOTH constexpr int products_columns(int width) {
 
 // Bytes of shared memory: rows of all teams, then tiles with their columns' numbers.
 struct ProductsLayout {
-  int width, columns, halves, teams, stages;
+  int width, columns, halves, teams, stages, arrays;  // arrays: numbers of a column
 
   SEGMA_BOTH int rows_bytes() const { return 2 * width * TEAM_ROWS * halves; }  // of a team
   SEGMA_BOTH int tile_bytes() const { return 2 * width * columns * halves; }
-  SEGMA_BOTH int numbers_bytes() const { return 3 * columns * 4; }
+  SEGMA_BOTH int numbers_bytes() const { return arrays * columns * 4; }
   SEGMA_BOTH int tile_at(int stage) const { return teams * rows_bytes() + stage * tile_bytes(); }
   SEGMA_BOTH int numbers_at(int stage) const { return tile_at(stages) + stage * numbers_bytes(); }
   SEGMA_BOTH int bytes() const { return ALIGNMENT + numbers_at(stages); }
@@ -35,7 +35,7 @@ SEGMA_DEVICE void fetch(const Work& work, const ProductsLayout& layout, char* me
   for (int i = gpu::thread() * 16; i < layout.tile_bytes(); i += threads * 16) gpu::copy_16_bytes(to + i, from + i);
   const uint32_t numbers = gpu::shared_address(memory + layout.numbers_at(stage));
   const int pieces = layout.columns / 4;
-  for (int i = gpu::thread(); i < 3 * pieces; i += threads) {
+  for (int i = gpu::thread(); i < layout.arrays * pieces; i += threads) {
     const float* array = work.singles.start + i / pieces * work.singles.padded + column;
     gpu::copy_16_bytes(numbers + i * 16, array + i % pieces * 4);
   }
@@ -102,13 +102,21 @@ SEGMA_DEVICE void add_forces(float (&forces)[WIDTH / 8][4], const uint32_t (&wei
   }
 }
 
-template <int WIDTH, bool LOW, bool GRADIENT>
+// Numbers that columns need, and the degree of Q that serves all dimensions of a width.
+SEGMA_BOTH constexpr int arrays_of(bool exact) {
+  return exact ? 4 : 3;
+}
+SEGMA_BOTH constexpr int degree_of(bool exact, int width) {
+  return exact ? single_degree(width / 2 + 1) : 0;
+}
+
+template <int WIDTH, bool LOW, bool GRADIENT, bool EXACT>
 SEGMA_DEVICE void by_products(const Work& work, const Judgement& judged, char* memory, SpanRoom& room) {
   const RowBlock rows = RowBlock::of<float>(work, work.teams * TEAM_ROWS);
   const Sources sources = Sources::of(work);
   const int threads = work.teams * TEAM;
   constexpr int COLUMNS = products_columns(WIDTH);
-  const ProductsLayout layout{WIDTH, COLUMNS, LOW ? 2 : 1, work.teams, work.stages};
+  const ProductsLayout layout{WIDTH, COLUMNS, LOW ? 2 : 1, work.teams, work.stages, arrays_of(EXACT)};
   const int team = gpu::thread() / TEAM, lane = gpu::thread() % 32;
   const int first_row = gpu::thread() / 32 * 16 + lane / 4;
   char* x_rows = memory + team * layout.rows_bytes();
@@ -141,7 +149,8 @@ SEGMA_DEVICE void by_products(const Work& work, const Judgement& judged, char* m
       uint32_t weights[COLUMNS / 8][2];
       find_scores<WIDTH, COLUMNS, LOW>(scores, gpu::shared_address(x_rows), tile);
       const Columns columns{reinterpret_cast<const float*>(memory + layout.numbers_at(stage)), COLUMNS};
-      weigh_tile<COLUMNS, GRADIENT>(&scores[0][0], weights, sums, columns, rows.top + first_row - column);
+      weigh_tile<COLUMNS, GRADIENT, degree_of(EXACT, WIDTH)>(&scores[0][0], weights, sums, columns,
+                                                             rows.top + first_row - column, work.single.coefficients);
       if constexpr (GRADIENT) add_forces<WIDTH, COLUMNS>(forces, weights, tile);
       stage = stage + 1 < work.stages ? stage + 1 : 0;
     }
@@ -157,7 +166,7 @@ struct ProductsRoom {
   Judgement judged;
 };
 
-template <int WIDTH, bool LOW, bool GRADIENT>
+template <int WIDTH, bool LOW, bool GRADIENT, bool EXACT>
 __global__ void __launch_bounds__(256, 1) products(const __grid_constant__ Work work) {
   char* memory = gpu::shared_memory();
   ProductsRoom& room = *reinterpret_cast<ProductsRoom*>(memory);
@@ -165,9 +174,9 @@ __global__ void __launch_bounds__(256, 1) products(const __grid_constant__ Work 
   memory += (ALIGNMENT - gpu::shared_address(memory)) % ALIGNMENT;
   judge(work, room.judged, work.teams * TEAM);
   if (room.judged.fits) {
-    by_products<WIDTH, LOW, GRADIENT>(work, room.judged, memory, room.spans[gpu::thread() / TEAM]);
+    by_products<WIDTH, LOW, GRADIENT, EXACT>(work, room.judged, memory, room.spans[gpu::thread() / TEAM]);
   } else {
-    by_coordinates<float, true, 1, GRADIENT>(work, work.teams * TEAM_ROWS, memory);
+    by_coordinates<float, true, 1, GRADIENT, EXACT>(work, work.teams * TEAM_ROWS, memory);
   }
   finish_found<float, GRADIENT>(work, room.judged.fits, room.finish);
 }

@@ -11,6 +11,7 @@
 #include <optional>
 #include <vector>
 
+#include "exact_phi.h"
 #include "kernel_profile.h"
 #include "pairwise_cpu.h"
 #include "tournament.h"
@@ -27,6 +28,7 @@ struct Input {
   Points points;
   const double *h, *w;  // (M,)
   int64_t start, stop;
+  bool exact;  // the form of phi_D
 };
 
 // The pointers are null for the value alone.
@@ -42,6 +44,8 @@ class Evaluation {
   Evaluation(const Kernels<T>& kernels, const Input& input)
       : kernels_(kernels),
         input_(input),
+        form_(form_of(input.points.dim, input.exact, sizeof(T) == sizeof(double))),
+        polynomial_(Polynomial<T>::of(form_)),
         norms_(input.points.rows),
         width_(input.points.rows),
         lift_(input.points.rows),
@@ -59,11 +63,12 @@ class Evaluation {
   void place(const std::vector<double>& centre, double scale = 1) {
     const int64_t rows = input_.points.rows;
     centre_.assign(centre.begin(), centre.end());
-    cloud_ = {input_.points, centre_.data(), scale, Scores::products, T(0), lift_.data(), weight_.data()};
+    cloud_ = {input_.points, centre_.data(), scale,   Scores::products, T(0),
+              lift_.data(),  weight_.data(), nullptr, nullptr};
     for_blocks(rows, double(rows) * double(input_.points.dim), [&](int64_t begin, int64_t end, void* workspace) {
       kernels_.norms(cloud_, begin, end, workspace, norms_.data());
     });
-    const double factor = scale * scale / slope(input_.points.dim);
+    const double factor = scale * scale / form_.slope;
     most_ = greatest_ = 0;
     least_ = std::numeric_limits<double>::infinity();
     for (int64_t a = 0; a < rows; ++a) {
@@ -87,12 +92,12 @@ class Evaluation {
     const int64_t rows = input_.points.rows, count = input_.stop - input_.start;
     const bool whole = count == rows;
     const int64_t blocks = (count + block_ - 1) / block_;
-    const Factors scale = factors(input_.points.dim, square_root);
+    const Factors scale = factors(form_.slope, square_root);
     std::vector<double> energy(blocks);
     const Results results{input_.start, energy.data(), output.dw,
                           output.dh,    output.dx,     2 * scale.value * cloud_.scale * cloud_.scale};
     const double pairs = double(count) * double(rows) * (whole ? 0.5 : 1.0);
-    const double cycles = pairs * (3.0 * double(input_.points.dim) + 30.0) * sizeof(T) / 64;
+    const double cycles = pairs * (3.0 * double(input_.points.dim) + 4.0 * form_.degree + 30.0) * sizeof(T) / 64;
     if (whole) {
       pack();
       Tournament tournament(blocks);
@@ -119,6 +124,11 @@ class Evaluation {
       const double rounded = double(lift_[a]) - norm;  // the width that a tile sees; the point's own term takes it too
       if (std::fabs(rounded - width_[a]) <= 1e-4 * width_[a]) width_[a] = rounded;
     }
+    if (form_.degree == 0) return;
+    twice_width_.assign(width_.begin(), width_.end());
+    for (T& width : twice_width_) width *= 2;
+    cloud_.polynomial = &polynomial_;
+    cloud_.width = twice_width_.data();
   }
 
   // All blocks at once, where they take little memory; otherwise each task packs its own.
@@ -181,28 +191,31 @@ class Evaluation {
   // What each point adds with itself, and the constant factors.
   void add_own_terms(const std::vector<double>& energy, const Factors& scale, Output& output) const {
     const double value = scale.value * cloud_.scale, widen = -2 * scale.widen * std::pow(cloud_.scale, 3);
+    const double at_zero = polynomial_.own();
     double sum = 0, own = 0;
     for (double part : energy) sum += part;
     for (int64_t a = input_.start; a < input_.stop; ++a) {
       const double root = 1 / std::sqrt(2 * width_[a]), w = input_.w[a];
-      own += w * w * root;
+      own += w * w * root * at_zero;
       if (output.dw == nullptr) continue;
       double &dw = output.dw[a - input_.start], &dh = output.dh[a - input_.start];
-      dw = 2 * value * (dw + w * root);
-      dh = widen * (dh + w * w * (root * root * root));
+      dw = 2 * value * (dw + w * root * at_zero);
+      dh = widen * (dh + w * w * (root * root * root) * at_zero);
     }
     output.energy = value * (sum + own);
   }
 
   const Kernels<T>& kernels_;
   const Input& input_;
+  Form form_;
+  Polynomial<T> polynomial_;
   int64_t block_;
   size_t bytes_, packed_bytes_;
   bool packs_all_;
   std::optional<Memory> packed_;
   Cloud<T> cloud_;
   std::vector<double> norms_, width_;
-  std::vector<T> centre_, lift_, weight_;
+  std::vector<T> centre_, lift_, weight_, twice_width_;
   double most_ = 0, least_ = 0, greatest_ = 0;  // of the squared norms; of the widths
 };
 

@@ -112,11 +112,16 @@ void evaluate_line(const Path& path, const Input& input, Output& output) {
   }
 }
 
-Input check(const Tensor& z, const Tensor& means, const Tensor& h, const Tensor& w, int64_t start, int64_t stop) {
+Input check(const Tensor& z, const Tensor& means, const Tensor& h, const Tensor& w, int64_t start, int64_t stop,
+            const std::string& phi) {
   const Points points = check_cloud(z, means, h, w, start, stop);
   STD_TORCH_CHECK(z.is_cpu(), "z, means, h and w must be CPU tensors");
-  return {points, static_cast<const double*>(h.const_data_ptr()), static_cast<const double*>(w.const_data_ptr()), start,
-          stop};
+  return {points,
+          static_cast<const double*>(h.const_data_ptr()),
+          static_cast<const double*>(w.const_data_ptr()),
+          start,
+          stop,
+          is_exact(phi)};
 }
 
 void fill(const Input& input, Output& output) {
@@ -136,18 +141,18 @@ void fill(const Input& input, Output& output) {
 }
 
 Tensor native_energy(const Tensor& z, const Tensor& means, const Tensor& h, const Tensor& w, int64_t start,
-                     int64_t stop, std::string) {
+                     int64_t stop, std::string, std::string phi) {
   Tensor energy = make_tensor({}, ScalarType::Double, z);
   Output output{0, nullptr, nullptr, {}};
-  fill(check(z, means, h, w, start, stop), output);
+  fill(check(z, means, h, w, start, stop, phi), output);
   *static_cast<double*>(energy.mutable_data_ptr()) = output.energy;
   return energy;
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> native_gradient(const Tensor& z, const Tensor& means,
                                                                    const Tensor& h, const Tensor& w, int64_t start,
-                                                                   int64_t stop, std::string) {
-  const Input input = check(z, means, h, w, start, stop);
+                                                                   int64_t stop, std::string, std::string phi) {
+  const Input input = check(z, means, h, w, start, stop, phi);
   const int64_t middle = std::max(start, std::min(stop, z.size(0)));
   const ScalarType type = input.points.kind == Kind::float64 ? ScalarType::Double : ScalarType::Float;
   Tensor energy = make_tensor({}, ScalarType::Double, z);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "form.h"
 #include "points.h"
 
 namespace segma {
@@ -18,9 +19,11 @@ struct Cloud {
   const T* centre;  // (D,)
   double scale;     // a power of two; 1 unless squares would overflow
   Scores scores;
-  T lowest;         // the least sum of two widths: no argument of a root is below
-  const T* lift;    // (M,) h/c, and |x|^2 added for products
-  const T* weight;  // (M,)
+  T lowest;                         // the least sum of two widths: no argument of a root is below
+  const T* lift;                    // (M,) h/c, and |x|^2 added for products
+  const T* weight;                  // (M,)
+  const Polynomial<T>* polynomial;  // Q; null where it is 1
+  const T* width;                   // (M,) 2 h/c; null where Q is 1
 };
 
 // Rows of results in two arrays, as the points are: `first_rows` in the first.
@@ -38,9 +41,10 @@ struct Rows {
 // Where results go. A block's first writer sets, the later ones add. Rows count from `first_row`.
 struct Results {
   int64_t first_row;
-  double* energy;   // one a block of rows: sum of w_a w_b r_ab, without a = b
-  double *du, *dq;  // (n,) sums of w_b r_ab, and of w_a w_b r_ab^3; null for the value alone
-  Rows dx;          // (n, D), `factor` times the sum of w_a w_b r_ab^3 (x_b - x_a)
+  double* energy;  // one a block of rows: sum of w_a w_b times the value of a pair, without a = b
+  double *du,
+      *de;  // (n,) sums of w_b times the value of a pair, and of w_a w_b times pull - 2 bend; null for d^2 alone
+  Rows dx;  // (n, D), `factor` times the sum of w_a w_b times `pull` and x_b - x_a
   double factor;
 };
 

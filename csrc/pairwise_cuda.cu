@@ -2,6 +2,7 @@
 #include "arguments.h"
 #include "cuda_launch.h"
 #include "cuda_plan.h"
+#include "exact_phi.h"
 
 #include <torch/csrc/stable/library.h>
 
@@ -22,6 +23,19 @@ struct Workspace {
     return static_cast<T*>(kept.back().mutable_data_ptr());
   }
 };
+
+void take_form(const Form& form, bool twice, Work& work) {
+  work.wide = 1 / form.slope;
+  if (twice) {
+    work.twice = Polynomial<double>::of(form);
+    work.own = work.twice.own();
+  } else {
+    work.single = Polynomial<float>::of(form);
+    work.own = work.single.own();
+    STD_TORCH_CHECK(form.degree <= single_degree(work.cloud.dim), "the polynomial of degree ", form.degree, " in ",
+                    work.cloud.dim, " dimensions does not fit the kernels");
+  }
+}
 
 void fill(const Points& points, const Plan& plan, const Machine& machine, const Stream& stream, Work& work,
           const Tensor& like, bool gradient) {
@@ -48,7 +62,7 @@ void fill(const Points& points, const Plan& plan, const Machine& machine, const 
   if (plan.prepared) {
     const int64_t blocks = division.padded / PREPARED;
     const int64_t field = plan.halves ? blocks * plan.slabs.width : 0;
-    work.singles = {space.take<float>(3 * int64_t(division.padded) + 4 * blocks + field + plan.slabs.width + 2),
+    work.singles = {space.take<float>(4 * int64_t(division.padded) + 4 * blocks + field + plan.slabs.width + 2),
                     division.padded, plan.slabs.width, plan.halves ? plan.slabs.width : 0};
     work.widths = space.take<double>(division.padded);
     const int64_t bytes = int64_t(division.sources) * plan.slabs.width * (plan.low ? 4 : 2);
@@ -70,7 +84,7 @@ void fill(const Points& points, const Plan& plan, const Machine& machine, const 
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> evaluate(const Tensor& z, const Tensor& means, const Tensor& h,
                                                             const Tensor& w, int64_t start, int64_t stop,
-                                                            std::string precision, bool gradient) {
+                                                            std::string precision, std::string phi, bool gradient) {
   const Points points = check_cloud(z, means, h, w, start, stop);
   STD_TORCH_CHECK(Stream::serves(z), "z, means, h and w must be CUDA tensors");
   STD_TORCH_CHECK(precision == "highest" || precision == "high" || precision == "medium", "precision='", precision,
@@ -106,7 +120,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> evaluate(const Tensor& z, con
   work.dw = static_cast<double*>(dw.mutable_data_ptr());
   work.energy = static_cast<double*>(energy.mutable_data_ptr());
   const Machine machine = stream.machine();
-  fill(points, make_plan(machine, points.dim, points.kind, precision, gradient), machine, stream, work, z, gradient);
+  const bool exact = is_exact(phi);
+  const Plan plan = make_plan(machine, points.dim, points.kind, precision, gradient, exact);
+  take_form(form_of(points.dim, exact, plan.twice), plan.twice, work);
+  fill(points, plan, machine, stream, work, z, gradient);
   return {energy, dz, dmeans, dh, dw};
 }
 
@@ -115,7 +132,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> evaluate(const Tensor& z, con
 
 STABLE_TORCH_LIBRARY_FRAGMENT(segma_fast, library) {
   library.def(
-      "cuda_kernels(Tensor z, Tensor means, Tensor h, Tensor w, SymInt start, SymInt stop, str precision, bool "
+      "cuda_kernels(Tensor z, Tensor means, Tensor h, Tensor w, SymInt start, SymInt stop, str precision, str phi, "
+      "bool "
       "gradient)"
       " -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
 }

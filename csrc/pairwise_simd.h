@@ -45,6 +45,11 @@ SEGMA_INLINE void store_anywhere(T* to, Vec<T> value) {
 }
 
 template <class T>
+SEGMA_INLINE void add_to(T* to, Vec<T> value) {
+  store(to, load(to) + value);
+}
+
+template <class T>
 SEGMA_INLINE Vec<T> broadcast(T value) {
   return value - Vec<T>{};  // exact, also for -0 and NaN
 }

@@ -80,6 +80,7 @@ struct Block {
   T* x;                                 // [slice][row][coordinate]
   T *groups, *panels;  // [ROWS rows][coordinate][row] and the same for PANEL columns, these times -2 for products
   T *lift, *weight;    // 1 and 0 for the rows that fill up
+  T* width;            // 2 h/c, where the cloud has it
   T* past_end;
 };
 
@@ -101,13 +102,14 @@ static Block<T> block_at(int64_t begin, int64_t end, int64_t dim, void* memory) 
   block.panels = block.groups + block.size * dim;
   block.lift = block.panels + block.size * dim;
   block.weight = block.lift + block.size;
-  block.past_end = block.weight + block.size;
+  block.width = block.weight + block.size;
+  block.past_end = block.width + block.size;
   return block;
 }
 
 template <class T>
 static size_t packed_bytes(int64_t rows, int64_t dim) {
-  return sizeof(T) * round_up(rows, 3 * PANEL<T>) * (round_up(dim, LANES<T>) + 2 * dim + 2);
+  return sizeof(T) * round_up(rows, 3 * PANEL<T>) * (round_up(dim, LANES<T>) + 2 * dim + 3);
 }
 
 // to[part][d][j] = scale * x[part * PART + j][d]: a register tile finds its operands one after the other.
@@ -140,6 +142,7 @@ static void pack_block(const Cloud<T>& cloud, const Block<T>& block, T* row) {
     }
     block.lift[a] = a < rows ? cloud.lift[block.begin + a] : T(1);
     block.weight[a] = a < rows ? cloud.weight[block.begin + a] : T(0);
+    block.width[a] = a < rows && cloud.width != nullptr ? cloud.width[block.begin + a] : T(0);
   }
   interleave<T, ROWS>(block, block.row_size, dim, T(1), block.groups);
   interleave<T, PANEL<T>>(block, block.column_size, dim, cloud.scores == Scores::products ? T(-2) : T(1), block.panels);

@@ -2,31 +2,33 @@
 
 // After `at`, which holds vectors of T and doubles.
 template <class T>
-static T* lay_out(Sums<T>& sums, int64_t dim, T* at) {
+static T* lay_out(Sums<T>& sums, int64_t dim, bool exact, T* at) {
   const int64_t size = sums.points.size;
   sums.gradient = at;
   sums.u = sums.gradient + size * round_up(dim, LANES<T>);
   sums.q = sums.u + size * LANES<T>;
-  sums.du = reinterpret_cast<double*>(sums.q + size * LANES<T>);
+  sums.e = sums.q + size * LANES<T>;
+  sums.du = reinterpret_cast<double*>(sums.e + size * LANES<T>);
   sums.dq = sums.du + size;
-  return reinterpret_cast<T*>(sums.dq + size);
+  sums.de = exact ? sums.dq + size : sums.dq;
+  return reinterpret_cast<T*>(sums.dq + 2 * size);
 }
 
 template <class T>
 SEGMA_INLINE void start(const Sums<T>& sums, int64_t dim) {
   fill_with_zeros(sums.gradient, sums.points.size * round_up(dim, LANES<T>));
   fill_with_zeros(sums.du, sums.points.size);
-  fill_with_zeros(sums.dq, sums.points.size);
+  fill_with_zeros(sums.dq, 2 * sums.points.size);  // and de
 }
 
 template <class T>
 static size_t workspace(int64_t block, int64_t dim, bool packed) {
   const int64_t size = round_up(block, 3 * PANEL<T>), width = round_up(dim, LANES<T>);
-  const size_t sums = sizeof(T) * size * (width + 2 * LANES<T>)+2 * sizeof(double) * size;
+  const size_t sums = sizeof(T) * size * (width + 3 * LANES<T>)+3 * sizeof(double) * size;
   return 2 * (sums + (packed ? 0 : packed_bytes<T>(block, dim))) + (TILE_ROWS * TILE_COLUMNS + width) * sizeof(T);
 }
 
-template <class T, bool GRADIENT, bool MIRRORED, bool PRODUCTS>
+template <class T, bool GRADIENT, bool MIRRORED, bool PRODUCTS, bool EXACT>
 static double add_tiles(const Cloud<T>& cloud, const Sums<T>& rows, const Sums<T>& columns, T* c) {
   const int64_t width = round_up(cloud.points.dim, LANES<T>);
   const int64_t row_size = rows.points.row_size, column_size = columns.points.column_size;
@@ -37,17 +39,21 @@ static double add_tiles(const Cloud<T>& cloud, const Sums<T>& rows, const Sums<T
       const int64_t column_end = smaller(column + TILE_COLUMNS, column_size);
       fill_with_zeros(rows.u + row * LANES<T>, (row_end - row) * LANES<T>);
       if (GRADIENT) fill_with_zeros(rows.q + row * LANES<T>, (row_end - row) * LANES<T>);
+      if (GRADIENT && EXACT) fill_with_zeros(rows.e + row * LANES<T>, (row_end - row) * LANES<T>);
       if (GRADIENT && MIRRORED) {
         fill_with_zeros(columns.u + column, column_end - column);
         fill_with_zeros(columns.q + column, column_end - column);
+        if (EXACT) fill_with_zeros(columns.e + column, column_end - column);
       }
-      profile_of_tiles<T, GRADIENT, MIRRORED, PRODUCTS>(cloud, rows, columns, row, row_end, column, column_end, c);
+      profile_of_tiles<T, GRADIENT, MIRRORED, PRODUCTS, EXACT>(cloud, rows, columns, row, row_end, column, column_end,
+                                                               c);
       for (int64_t a = row; a < row_end; ++a) {
         const double u = total(load(rows.u + a * LANES<T>));
         energy += double(rows.points.weight[a]) * u;
         if (GRADIENT) {
           rows.du[a] += u;
           rows.dq[a] += total(load(rows.q + a * LANES<T>));
+          if (EXACT) rows.de[a] += total(load(rows.q + a * LANES<T>)) - 2 * total(load(rows.e + a * LANES<T>));
         }
       }
       if (!GRADIENT) continue;
@@ -57,6 +63,7 @@ static double add_tiles(const Cloud<T>& cloud, const Sums<T>& rows, const Sums<T
       for (int64_t b = column; b < column_end; ++b) {
         columns.du[b] += double(columns.u[b]);
         columns.dq[b] += double(columns.q[b]);
+        if (EXACT) columns.de[b] += double(columns.q[b]) - 2 * double(columns.e[b]);
       }
       add_product<T>(columns.gradient, columns.points.size, column, c, 1, TILE_COLUMNS, rows.points.x, rows.points.size,
                      row, width, column_end - column, row_end - row);
@@ -101,7 +108,7 @@ static void write(const Cloud<T>& cloud, const Results& results, const Sums<T>& 
   const int64_t dim = cloud.points.dim, first = sums.points.begin - results.first_row;
   for (int64_t a = 0; a < sums.points.end - sums.points.begin; ++a) {
     results.du[first + a] = sums.du[a] + (is_new ? 0 : results.du[first + a]);
-    results.dq[first + a] = sums.dq[a] + (is_new ? 0 : results.dq[first + a]);
+    results.de[first + a] = sums.de[a] + (is_new ? 0 : results.de[first + a]);
   }
   const int64_t rows = sums.points.end - sums.points.begin;
   const int64_t middle = smaller(rows, results.dx.first_rows > first ? results.dx.first_rows - first : 0);
@@ -122,11 +129,18 @@ template <class T>
 static double add_all_tiles(const Cloud<T>& cloud, bool gradient, bool mirrored, const Sums<T>& rows,
                             const Sums<T>& columns, T* c) {
   using Add = double (*)(const Cloud<T>&, const Sums<T>&, const Sums<T>&, T*);
-  static constexpr Add CHOICES[8] = {add_tiles<T, false, false, false>, add_tiles<T, false, false, true>,
-                                     add_tiles<T, false, true, false>,  add_tiles<T, false, true, true>,
-                                     add_tiles<T, true, false, false>,  add_tiles<T, true, false, true>,
-                                     add_tiles<T, true, true, false>,   add_tiles<T, true, true, true>};
-  return CHOICES[4 * gradient + 2 * mirrored + (cloud.scores == Scores::products)](cloud, rows, columns, c);
+  static constexpr Add CHOICES[16] = {
+      add_tiles<T, false, false, false, false>, add_tiles<T, false, false, true, false>,
+      add_tiles<T, false, true, false, false>,  add_tiles<T, false, true, true, false>,
+      add_tiles<T, true, false, false, false>,  add_tiles<T, true, false, true, false>,
+      add_tiles<T, true, true, false, false>,   add_tiles<T, true, true, true, false>,
+      add_tiles<T, false, false, false, true>,  add_tiles<T, false, false, true, true>,
+      add_tiles<T, false, true, false, true>,   add_tiles<T, false, true, true, true>,
+      add_tiles<T, true, false, false, true>,   add_tiles<T, true, false, true, true>,
+      add_tiles<T, true, true, false, true>,    add_tiles<T, true, true, true, true>,
+  };
+  const int choice = 8 * (cloud.polynomial != nullptr) + 4 * gradient + 2 * mirrored;
+  return CHOICES[choice + (cloud.scores == Scores::products)](cloud, rows, columns, c);
 }
 
 template <class T>
@@ -140,7 +154,8 @@ static void run(const Cloud<T>& cloud, const Task& task, const Results& results,
   if (!packed) at = rows.points.past_end;
   columns.points = block_at<T>(task.column, task.column_end, dim, packed ? task.columns : at);
   if (!packed) at = columns.points.past_end;
-  at = lay_out(columns, dim, lay_out(rows, dim, at));
+  const bool exact = cloud.polynomial != nullptr;
+  at = lay_out(columns, dim, exact, lay_out(rows, dim, exact, at));
   T* const c = at + round_up(dim, LANES<T>);
   if (!packed) {
     pack_block(cloud, rows.points, at);

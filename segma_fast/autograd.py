@@ -32,6 +32,7 @@ def energy(
     *,
     backend: str,
     precision: str,
+    phi: str,
     dtype: torch.dtype,
 ) -> Tensor:
     """d² of weighted points and a mixture as the energy of a signed cloud, differentiable in all tensors.
@@ -43,6 +44,7 @@ def energy(
         gamma: a 0-d float64 tensor or a number.
         backend: the name of a backend with operators.
         precision: ``"highest"``, ``"high"``, ``"medium"`` or ``"default"`` for torch's own setting.
+        phi: the form of φ_D, ``"approx"`` or ``"exact"``.
         dtype: of the result.
 
     Returns:
@@ -53,7 +55,7 @@ def energy(
         isinstance(t, Tensor) and (t.requires_grad or in_transform(t)) for t in inputs
     )
     apply = _apply_energy if torch.compiler.is_compiling() or are_transforms_active() else _apply_energy_in_eager
-    return apply(*inputs, backend, precision, dtype, wanted)[0]
+    return apply(*inputs, backend, precision, phi, dtype, wanted)[0]
 
 
 def cloud(
@@ -89,7 +91,9 @@ def _stream(device: torch.device) -> int | None:
     return None if torch.cuda.is_current_stream_capturing() else torch.cuda.current_stream(device).cuda_stream
 
 
-def _evaluate(inputs: Sequence[Any], backend: str, precision: str, dtype: torch.dtype, wanted: bool) -> Sequence[Any]:
+def _evaluate(
+    inputs: Sequence[Any], backend: str, precision: str, phi: str, dtype: torch.dtype, wanted: bool
+) -> Sequence[Any]:
     """The value, and where it is wanted the gradient in z, means, widths and weights."""
     z, means, z_weights, weights, variances, gamma = inputs
     described = (z.shape[0], means.shape[0], z.device, *inputs[2:])
@@ -103,7 +107,7 @@ def _evaluate(inputs: Sequence[Any], backend: str, precision: str, dtype: torch.
     else:
         h, w = cloud(*described)
     result = (GRADIENT if wanted else ENERGY)[backend](
-        z.contiguous(), means.contiguous(), h, w, 0, h.shape[0], precision
+        z.contiguous(), means.contiguous(), h, w, 0, h.shape[0], precision, phi
     )
     value, *gradient = result if wanted else (result,)
     return value.to(dtype), *gradient
@@ -122,16 +126,18 @@ class _Energy(Function):
         gamma: float | Tensor,
         backend: str,
         precision: str,
+        phi: str,
         dtype: torch.dtype,
         wanted: bool,
     ) -> tuple[Tensor, ...]:
-        return tuple(_evaluate((z, means, z_weights, weights, variances, gamma), backend, precision, dtype, wanted))
+        inputs = (z, means, z_weights, weights, variances, gamma)
+        return tuple(_evaluate(inputs, backend, precision, phi, dtype, wanted))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
-        _save(ctx, inputs[:6], output[1:])
+        _save(ctx, inputs, output[1:])
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -154,7 +160,7 @@ class _EagerEnergy(Function):
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor]:
         value, *gradient = _evaluate(inputs[:6], *inputs[6:])
         ctx.set_materialize_grads(False)
-        _save(ctx, inputs[:6], gradient)
+        _save(ctx, inputs, gradient)
         return (value,)
 
     @staticmethod
@@ -164,14 +170,15 @@ class _EagerEnergy(Function):
 
 def _save(ctx: Any, inputs: Sequence[Any], gradient: Sequence[Tensor]) -> None:
     """Keep z, means and the gradient, and the other inputs as what they are: tensors, numbers or None."""
-    ctx.others = [None if isinstance(t, Tensor) else (t,) for t in inputs[2:]]
-    ctx.save_for_backward(inputs[0], inputs[1], *gradient, *(t for t in inputs[2:] if isinstance(t, Tensor)))
+    ctx.others = [None if isinstance(t, Tensor) else (t,) for t in inputs[2:6]]
+    ctx.phi = inputs[8]
+    ctx.save_for_backward(inputs[0], inputs[1], *gradient, *(t for t in inputs[2:6] if isinstance(t, Tensor)))
 
 
 def _gradients(ctx: Any, grad_value: Tensor | None) -> tuple[Tensor | None, ...]:
     """The saved gradient, spread over the inputs of the distance and times the gradient of the value."""
     if grad_value is None:
-        return (None,) * 10
+        return (None,) * 11
     z, means, grad_z, grad_means, grad_h, grad_w, *tensors = ctx.saved_tensors
     needed, rows = ctx.needs_input_grad, z.shape[0]
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
@@ -179,7 +186,7 @@ def _gradients(ctx: Any, grad_value: Tensor | None) -> tuple[Tensor | None, ...]
         others = [next(given) if other is None else other[0] for other in ctx.others]
         x, saved = torch.cat([z, means]), torch.cat([grad_z, grad_means])
         grad_x, grad_h, grad_w = _apply_gradient(
-            x, *cloud(rows, means.shape[0], z.device, *others), saved, grad_h, grad_w
+            x, *cloud(rows, means.shape[0], z.device, *others), saved, grad_h, grad_w, ctx.phi
         )
         grad_z, grad_means = grad_x[:rows], grad_x[rows:]
     return (
@@ -189,7 +196,7 @@ def _gradients(ctx: Any, grad_value: Tensor | None) -> tuple[Tensor | None, ...]
         -grad_value * grad_w[rows:] if needed[3] else None,
         2 * grad_value * grad_h[rows:] if needed[4] else None,
         2 * grad_value * grad_h.sum() if needed[5] else None,
-        *(None,) * 4,
+        *(None,) * 5,
     )
 
 
@@ -204,12 +211,13 @@ class _Gradient(Function):
 
     @staticmethod
     def forward(
-        x: Tensor, h: Tensor, w: Tensor, grad_x: Tensor, grad_h: Tensor, grad_w: Tensor
+        x: Tensor, h: Tensor, w: Tensor, grad_x: Tensor, grad_h: Tensor, grad_w: Tensor, phi: str
     ) -> tuple[Tensor, Tensor, Tensor]:
         return grad_x.clone(), grad_h.clone(), grad_w.clone()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.phi = inputs[6]
         ctx.save_for_backward(*inputs[:3])
 
     @staticmethod
@@ -220,19 +228,19 @@ class _Gradient(Function):
         with without_autocast(x.device):
             for start in range(0, x.shape[0], block):
                 rows = slice(start, start + block)
-                pull = torch.func.vjp(partial(_gradient_rows, rows=rows), x, h, w)[1]
+                pull = torch.func.vjp(partial(_gradient_rows, rows=rows, phi=ctx.phi), x, h, w)[1]
                 part = pull(tuple(cotangent[rows] for cotangent in cotangents))
                 total = [a + b for a, b in zip(total, part, strict=True)] if total else list(part)
-        return (*total, None, None, None)
+        return (*total, None, None, None, None)
 
 
-def _gradient_rows(x: Tensor, h: Tensor, w: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+def _gradient_rows(x: Tensor, h: Tensor, w: Tensor, rows: slice, phi: str) -> tuple[Tensor, Tensor, Tensor]:
     """``∂E/∂x``, ``∂E/∂h`` and ``∂E/∂w`` of some rows, in plain differentiable torch."""
     given, x = torch.promote_types(x.dtype, torch.float32), x.to(w.dtype)
     x = x - x.detach().mean(0)
     norms = (x * x).sum(1)
     t = (norms[rows, None] + norms - 2 * x[rows] @ x.mT).clamp_min(0)
-    k, k_t, k_h = profile(t, h[rows, None] + h, x.shape[1])
+    k, k_t, k_h = profile(t, h[rows, None] + h, x.shape[1], phi)
     twice = 2 * w[rows]
     pull = k_t * w  # (rows, M)
     du_dx = 2 * (pull.sum(1, keepdim=True) * x[rows] - pull @ x)

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 import torch
 
 from segma_fast.backends import cuda, native
+from segma_fast.formulas import FORMS
 
 ENVIRONMENT_VARIABLE = "SEGMA_FAST_BACKEND"
 PRECISIONS = ("highest", "high", "medium")
@@ -144,6 +145,12 @@ def choose_precision(requested: str | None) -> str:
     if requested not in PRECISIONS:
         raise ValueError(f"precision={requested!r} is unknown, expected None or one of {PRECISIONS}")
     return requested
+
+
+def check_phi(phi: str) -> None:
+    """Raise a ValueError unless ``phi`` names a form of φ_D, ``"approx"`` or ``"exact"``."""
+    if phi not in FORMS:
+        raise ValueError(f"phi={phi!r} is unknown, expected one of {FORMS}")
 
 
 def _overview() -> str:

@@ -1,48 +1,100 @@
 """The formulas that every backend shares: the profile of a pair, the bandwidth, closed forms.
 
 With ``t = |a - b|²`` and ``h = 2 (v + 2γ)``, where ``v`` is the sum of both variances, the scalar product (3)
-of the paper is ``k = π^(-1/2) h^(-1/2) φ_D(t / h)``, and the paper's ``φ_D(s) ≈ (1 + 4s/(2D-3))^(-1/2)`` turns
-it into one reciprocal square root, ``k = π^(-1/2) (h + c t)^(-1/2)`` with ``c = 4/(2D-3)``.
+of the paper is ``k = π^(-1/2) h^(-1/2) φ_D(t / h)``. Both forms of φ_D make it a reciprocal square root times a
+polynomial,
+
+    k = π^(-1/2) r Q(2τ - 1),    r = (h + c t)^(-1/2),    τ = h r²
+
+The paper's approximation, ``φ_D(s) ≈ (1 + 4s/(2D-3))^(-1/2)``, is Q = 1 with ``c = 4/(2D-3)``; for the exact
+form Q and c are those of ``segma_fast.exact_phi``.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from segma_fast.exact_phi import exact_coefficients, exact_slope
+
 INV_SQRT_PI = 1.0 / math.sqrt(math.pi)
+FORMS = ("approx", "exact")
 
 
-def slope(dim: int) -> float:
-    """``c = 4/(2D-3)``, the factor of the squared distance in the profile, for D ≥ 2."""
-    return 4.0 / (2 * dim - 3)
+@dataclass(frozen=True)
+class Form:
+    """What a form of φ_D makes of the profile.
 
-
-def phi(s: Tensor, dim: int) -> Tensor:
-    """``φ_D(s)`` of equation (3) for ``s ≥ 0``: the paper's approximation, and the exact ``exp(-s)`` for D = 1.
-
-    The approximation needs ``2D > 3``, so one dimension takes the exact form instead.
+    Attributes:
+        slope: c, the factor of the squared distance; 1 in one dimension, where both forms are ``exp(-s)``.
+        coefficients: of Q in powers of 2τ - 1, lowest first; ``(1.0,)`` for the approximation, none for D = 1.
     """
-    return torch.exp(-s) if dim == 1 else torch.rsqrt(1 + slope(dim) * s)
+
+    slope: float
+    coefficients: tuple[float, ...]
+
+    @property
+    def flat(self) -> bool:
+        """Whether Q = 1."""
+        return len(self.coefficients) == 1
 
 
-def profile(t: Tensor, h: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+def form_of(dim: int, phi: str, dtype: torch.dtype = torch.float64) -> Form:
+    """The form ``phi`` ("approx" or "exact") of φ_D for arithmetic in ``dtype``."""
+    if dim == 1:
+        return Form(1.0, ())
+    if phi == "approx":
+        return Form(4.0 / (2 * dim - 3), (1.0,))
+    return Form(exact_slope(dim), exact_coefficients(dim, dtype == torch.float64))
+
+
+def polynomial(x: Tensor, coefficients: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    """``Q(x)`` and ``dQ/dx``, differentiable, by Horner's rule."""
+    q = torch.full_like(x, coefficients[-1])
+    steep = torch.zeros_like(x)
+    for coefficient in coefficients[-2::-1]:
+        steep = steep * x + q
+        q = q * x + coefficient
+    return q, steep
+
+
+def phi_of(s: Tensor, dim: int, phi: str = "approx") -> Tensor:
+    """``φ_D(s)`` of equation (3) for ``s ≥ 0``: the paper's approximation, or exact; always exact for D = 1.
+
+    The approximation needs ``2D > 3``.
+    """
+    if dim == 1:
+        return torch.exp(-s)
+    form = form_of(dim, phi, s.dtype)
+    root = torch.rsqrt(1 + form.slope * s)
+    return root if form.flat else root * polynomial(2 * root * root - 1, form.coefficients)[0]
+
+
+def profile(t: Tensor, h: Tensor, dim: int, phi: str = "approx") -> tuple[Tensor, Tensor, Tensor]:
     """The kernel and both derivatives, ``(k, ∂k/∂t, ∂k/∂h)``, element by element and differentiable.
 
     Args:
         t: squared distances, any shape.
         h: ``2 (v + 2γ)``, broadcastable to ``t``.
         dim: the dimension D of the points.
+        phi: the form of φ_D.
     """
     if dim == 1:
         s = (t / h).clamp_max(1e4)  # exp(-1e4) is 0 in every dtype, and t may have overflowed
         k = INV_SQRT_PI * torch.rsqrt(h) * torch.exp(-s)
         return k, -k / h, k * (s - 0.5) / h
-    r = torch.rsqrt(h + slope(dim) * t)
+    form = form_of(dim, phi, t.dtype)
+    r = torch.rsqrt(h + form.slope * t)
     cube = (-0.5 * INV_SQRT_PI) * r * r * r
-    return INV_SQRT_PI * r, slope(dim) * cube, cube
+    if form.flat:
+        return INV_SQRT_PI * r, form.slope * cube, cube
+    tau = h * r * r
+    q, steep = polynomial(2 * tau - 1, form.coefficients)
+    pull = q + 4 * tau * steep  # P = Q + 2τ dQ/dτ
+    return INV_SQRT_PI * r * q, form.slope * cube * pull, cube * (pull - 4 * steep)
 
 
 def silverman_gamma(rows: int, components: int = 1) -> float:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from segma_fast.checks import check_gamma
-from segma_fast.dispatch import choose_precision
+from segma_fast.dispatch import check_phi, choose_precision
 from segma_fast.functional import fast_cw_distance
 
 
@@ -16,10 +16,11 @@ class CWDistanceLoss(nn.Module):
     Args:
         gamma: bandwidth γ > 0; None for the paper's rule from the batch that comes.
         log: return ``log d²``, the form that equation (9) of the paper minimises.
+        phi: ``"approx"`` for the paper's φ_D, or ``"exact"``.
         backend, precision: as in :func:`segma_fast.fast_cw_distance`.
 
     Raises:
-        ValueError, TypeError: if ``gamma`` is not a finite number > 0 or ``precision`` is unknown.
+        ValueError, TypeError: if ``gamma`` is not a finite number > 0 or ``phi`` or ``precision`` is unknown.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class CWDistanceLoss(nn.Module):
         gamma: float | None = None,
         *,
         log: bool = False,
+        phi: str = "approx",
         backend: str = "auto",
         precision: str | None = None,
     ) -> None:
@@ -35,10 +37,12 @@ class CWDistanceLoss(nn.Module):
             raise TypeError("gamma must be a number or None here; give a learnable gamma to fast_cw_distance itself")
         if gamma is not None:
             check_gamma(gamma, "gamma", torch.empty(0))
+        check_phi(phi)
         if precision is not None:
             choose_precision(precision)
         self.gamma = gamma
         self.log = log
+        self.phi = phi
         self.backend = backend
         self.precision = precision
 
@@ -53,9 +57,11 @@ class CWDistanceLoss(nn.Module):
             variances,
             self.gamma,
             log=self.log,
+            phi=self.phi,
             backend=self.backend,
             precision=self.precision,
         )
 
     def extra_repr(self) -> str:
-        return f"gamma={self.gamma}, log={self.log}, backend={self.backend!r}, precision={self.precision!r}"
+        options = f"log={self.log}, phi={self.phi!r}, backend={self.backend!r}, precision={self.precision!r}"
+        return f"gamma={self.gamma}, {options}"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from segma_fast.backends import chunked, cuda, native  # noqa: F401  native: its import registers compiled operators
 
-ARGUMENTS = "(Tensor z, Tensor means, Tensor h, Tensor w, SymInt start, SymInt stop, str precision)"
+ARGUMENTS = "(Tensor z, Tensor means, Tensor h, Tensor w, SymInt start, SymInt stop, str precision, str phi='approx')"
 _library = torch.library.Library("segma_fast", "FRAGMENT")
 ENERGY: dict[str, Callable[..., Any]] = {}  # by backend
 GRADIENT: dict[str, Callable[..., Any]] = {}
@@ -46,14 +46,16 @@ def _in_full_precision(implementation: Callable[..., Any]) -> Callable[..., Any]
     backends treat every ``precision`` as ``"highest"``. ``"default"`` is torch's own setting when the operator runs.
     """
 
-    def run(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str) -> Any:
+    def run(
+        z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str = "approx"
+    ) -> Any:
         chosen = torch.get_float32_matmul_precision()
         with without_autocast(z.device):
             if chosen == "highest":
-                return implementation(z, means, h, w, start, stop)
+                return implementation(z, means, h, w, start, stop, phi)
             try:
                 torch.set_float32_matmul_precision("highest")
-                return implementation(z, means, h, w, start, stop)
+                return implementation(z, means, h, w, start, stop, phi)
             finally:
                 torch.set_float32_matmul_precision(chosen)
 
@@ -63,21 +65,23 @@ def _in_full_precision(implementation: Callable[..., Any]) -> Callable[..., Any]
 def _by_triton(name: str) -> Callable[..., Any]:
     """A function of the Triton backend, which is imported with its first call."""
 
-    def run(*arguments: Any) -> Any:
+    def run(*arguments: Any, phi: str = "approx") -> Any:
         from segma_fast.backends import triton_launch
 
         with without_autocast(arguments[0].device):
-            return getattr(triton_launch, name)(*arguments)
+            return getattr(triton_launch, name)(*arguments[:7], *(arguments[7:] or (phi,)))
 
     return run
 
 
-def _fake_energy(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str) -> Tensor:
+def _fake_energy(
+    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str = "approx"
+) -> Tensor:
     return h.new_empty(())
 
 
 def _fake_gradient(
-    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str
+    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str = "approx"
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     rows, dtype = z.shape[0], torch.promote_types(z.dtype, torch.float32)
     middle = torch.sym_max(start, torch.sym_min(stop, rows))

@@ -30,6 +30,7 @@ class Job:
     dtype: str = "float32"
     precision: str = "highest"
     gradient: bool = True
+    phi: str = "approx"
     split: bool = False
     shape: tuple[int, int, int, int] | None = None
 
@@ -60,7 +61,7 @@ def plan_of(job: Job) -> Any:
     triton_plan.make_plan.cache_clear()
     triton_plan.capability = lambda device: divmod(job.architecture, 10)
     dtype = getattr(torch, job.dtype)
-    return triton_plan.make_plan(job.dim, dtype, job.precision, job.gradient, torch.device("cuda", 0))
+    return triton_plan.make_plan(job.dim, dtype, job.precision, job.phi, job.gradient, torch.device("cuda", 0))
 
 
 def pointers(job: Job) -> dict[str, str]:
@@ -86,7 +87,8 @@ def compile_job(job: Job) -> Report:
 
     plan = plan_of(job)
     function = getattr(triton_kernels if job.kernel == "pairs" else triton_prepare, job.kernel)
-    known = dict(plan.options, LIMIT=plan.limit, COARSE=plan.coarse, SPLIT=job.split, WHOLE=True, FIRST=True, LAST=True)
+    known = dict(plan.options, LIMIT=plan.limit, WIDE=plan.form[0], COARSE=plan.coarse, SPLIT=job.split)
+    known |= {"WHOLE": True, "FIRST": True, "LAST": True}
     options = {}
     if job.kernel == "pairs":
         if job.shape is not None:

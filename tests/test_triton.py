@@ -88,7 +88,7 @@ def test_half_precision_points_are_exact(dtype: torch.dtype, dim: int, offset: f
     expected, expected_gradients = truth((z, means), gamma=gamma)
     h, w = cloud(300, 4, DEVICE, None, None, 1.0, gamma)
     value, dz, dmeans, _, _ = triton_launch.gradient(z, means, h, w, 0, 304, "highest")
-    assert not triton_plan.make_plan(dim, dtype, "highest", True, DEVICE).low
+    assert not triton_plan.make_plan(dim, dtype, "highest", "approx", True, DEVICE).low
     assert relative_error(value, expected) <= 2e-5
     for found, exact in zip((dz, dmeans), expected_gradients, strict=True):
         assert found.dtype == torch.float32
@@ -116,7 +116,7 @@ def test_divisions_of_the_work_agree(dim: int, monkeypatch: pytest.MonkeyPatch, 
         monkeypatch.setattr(triton_plan, "multiprocessors", lambda device, count=processors: count)
         monkeypatch.setattr(triton_plan, "SPAN", span)
         monkeypatch.setattr(triton_plan, "HALVES", halves)
-        plan = triton_plan.make_plan(dim, torch.float32, "highest", True, DEVICE)
+        plan = triton_plan.make_plan(dim, torch.float32, "highest", "approx", True, DEVICE)
         work = triton_plan.divide(plan, 600, 610, 0, 610, DEVICE)
         seen.add((work.splits > 1, work.sources < work.padded))
         first = evaluate(fast_cw_distance, points, backend="triton", precision="highest")

@@ -39,6 +39,7 @@ ABSURD = Job("pairs", 90, 64, shape=(256, 256, 4, 2))
 
 
 def wanted() -> list[Job]:
+    """Kinds of calls, the exact φ for those that need most registers."""
     jobs = []
     for architecture in SHARED if ALL else (80, 86, 90, 100, 120):  # 8.6 and 8.9 get the same registers
         main = architecture in (80, 90, 100)
@@ -48,16 +49,29 @@ def wanted() -> list[Job]:
                     continue
                 if main or name == "low weights" or width == 128 or ALL:
                     jobs += [Job("pairs", architecture, width, *v) for v in (variants if ALL else variants[:1])]
+                    if ALL or name == "low weights" or architecture in (90, 100):
+                        dtype, precision, gradient = variants[0]
+                        jobs.append(Job("pairs", architecture, width, dtype, precision, gradient, "exact"))
         if main or ALL:
             jobs += [Job("prepare", architecture, width) for width in (WIDTHS if ALL else (64, 256))]
             jobs += [Job("pairs", architecture, dim) for dim in ((1, 2, 3, 8) if ALL else (1, 3, 8))]
             jobs += [Job("pairs", architecture, 24, "float64"), Job("lay_out", architecture, 8)]
+            jobs += [Job("pairs", architecture, dim, phi="exact") for dim in (2, 3, 8)]
+            jobs += [Job("pairs", architecture, 24, "float64", phi="exact")]
     jobs += [Job("pairs", 90, 50, split=True), Job("pairs", 90, 20, "bfloat16")]
     return sorted(jobs, key=lambda job: (job.kernel, -job.dim))  # long ones first
 
 
 def name(job: Job) -> str:
-    parts = (job.kernel, f"sm_{job.architecture}", job.dim, job.dtype, job.precision, "gradient" * job.gradient)
+    parts = (
+        job.kernel,
+        f"sm_{job.architecture}",
+        job.dim,
+        job.dtype,
+        job.precision,
+        job.phi,
+        "gradient" * job.gradient,
+    )
     return "-".join(str(part) for part in (*parts, "split" * job.split) if part)
 
 
@@ -103,10 +117,11 @@ def test_every_width_has_blocks(capability: tuple[int, int]) -> None:
         for low_weights, gradient in ((True, True), (False, True), (True, False)):
             if low_weights and gradient and width > WIDEST["highest"]:
                 continue
-            arguments = (width, True, low_weights, gradient, capability)
-            blocks = choose_blocks("products", *arguments)
-            tried = candidates(*arguments)
-            assert blocks.valid and tried[0] == blocks and len(tried) <= 8 and all(other.valid for other in tried)
+            for exact in (False, True):
+                arguments = (width, True, low_weights, gradient, exact, capability)
+                blocks = choose_blocks("products", *arguments)
+                tried = candidates(*arguments)
+                assert blocks.valid and tried[0] == blocks and len(tried) <= 8 and all(other.valid for other in tried)
 
 
 def test_environment_overrides_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,9 @@
 
 A tile holds the profile of a block of rows against a block of columns. One matrix product of augmented points
 gives ``(h_a + h_b)/c + |x_a - x_b|²`` for the whole tile (divided by c, the points need no further rounding), the
-reciprocal square root turns it into kernel values, and a second product with ``w [x, 1]`` gives all that the
-derivatives need. A cloud against itself is symmetric, so only tiles on and above the diagonal are evaluated, each
-used once for its rows and once for its columns.
+reciprocal square root, and for the exact φ a polynomial, turn it into kernel values, and a second product with
+``w [x, 1]`` gives all that the derivatives need. A cloud against itself is symmetric, so only tiles on and above the
+diagonal are evaluated, each used once for its rows and once for its columns.
 
 d² is a small difference of large sums, so the potential is summed in float64, always in the same order, and the
 terms k_aa, which can weigh as much as all others together, are added in float64 at the end. Where the products of
@@ -15,14 +15,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from segma_fast.formulas import INV_SQRT_PI, accumulation_dtype, profile, slope
+from segma_fast.formulas import INV_SQRT_PI, accumulation_dtype, form_of, profile
 
 TILE_ROWS, TILE_COLUMNS = 512, 1024
 RESOLVED = 300  # greatest c|x|² / h for float32 products: the smallest arguments are then off by about 1e-4
+
+
+class Tile(NamedTuple):
+    """Reciprocal square roots r of a block of rows against one of columns, 0 for a point with itself.
+
+    A mirrored tile also stands for the one with rows and columns exchanged.
+    """
+
+    rows: slice
+    columns: slice
+    mirrored: bool
+    r: Tensor
 
 
 class Cloud:
@@ -32,24 +45,24 @@ class Cloud:
     divides the kernel by s. NaN and infinity in ``x`` make ``unit``, and with it every result, NaN.
     """
 
-    def __init__(self, points: Tensor, h: Tensor, w: Tensor) -> None:
+    def __init__(self, points: Tensor, h: Tensor, w: Tensor, phi: str) -> None:
         dtype = accumulation_dtype(points.device)
-        h = h / slope(points.shape[1])
+        h = h / form_of(points.shape[1], phi).slope
         x = points - _centre(points)
-        norms = (x * x).sum(1, dtype=dtype)
+        norms = _squared_norms(x, dtype)
         self.unit = torch.ones((), dtype=dtype, device=x.device)
         may_look = x.device.type == "cpu"  # elsewhere looking would stop the device
         if may_look and not norms.amax() <= RESOLVED * h.amin():
             x = points.double()
             x = x - x.median(0).values
-            norms = (x * x).sum(1)
+            norms = _squared_norms(x, dtype)
         if not may_look or not norms.isfinite().all():
             limits = torch.finfo(x.dtype)
             largest = limits.max**0.5 / 1e3  # D largest² is finite up to D = 1,000,000
             self.unit = torch.exp2(torch.log2(x.abs().amax() / largest).ceil().clamp_min(0)).to(dtype)
             x = x / self.unit.to(x.dtype)
             h = (h / (self.unit * self.unit)).clamp_min(limits.tiny)
-            norms = (x * x).sum(1, dtype=dtype)
+            norms = _squared_norms(x, dtype)
         self.x, self.w = x, w.to(x.dtype)  # (M, D), (M,)
         lifted = (h + norms).to(x.dtype)
         if x.dtype != dtype:
@@ -61,13 +74,14 @@ class Cloud:
         self.left = torch.cat([-2 * x, lifted, one], 1)  # (M, D + 2)
         self.right = torch.cat([x, one, lifted], 1).mT
         self.lowest = (2 * h.amin()).to(x.dtype)
+        self.form = form_of(x.shape[1], phi, x.dtype)
+        # Q at τ = 1, for a point with itself: 1 but for the rounding of the coefficients, which all other pairs see too
+        self.own = torch.tensor(self.form.coefficients, dtype=x.dtype).double().sum().item()
+        self.twice_h = (2 * h).to(x.dtype)
         self._scratch: dict[str, Tensor] = {}
 
-    def tiles(self, start: int, stop: int) -> Iterator[tuple[slice, slice, bool, Tensor]]:
-        """``(rows, columns, mirrored, r)`` with the reciprocal square roots of a tile, 0 for a point with itself.
-
-        A mirrored tile also stands for the one with rows and columns exchanged. ``r`` is valid until the next.
-        """
+    def tiles(self, start: int, stop: int) -> Iterator[Tile]:
+        """Tiles of reciprocal square roots; each is valid until the next comes."""
         total = self.x.shape[0]
         mirror = start == 0 and stop == total
         grow = (1, 1) if self.x.device.type == "cpu" else (16, 8)
@@ -75,18 +89,38 @@ class Cloud:
         for top in range(start, stop, tile_rows):
             rows = slice(top, min(top + tile_rows, stop))
             if mirror:
-                yield rows, rows, False, self._reciprocal_roots(rows, rows)
+                yield Tile(rows, rows, False, self._reciprocal_roots(rows, rows))
             for first in range(rows.stop if mirror else 0, total, tile_columns):
                 columns = slice(first, min(first + tile_columns, total))
-                yield rows, columns, mirror, self._reciprocal_roots(rows, columns)
+                yield Tile(rows, columns, mirror, self._reciprocal_roots(rows, columns))
 
     def _reciprocal_roots(self, rows: slice, columns: slice) -> Tensor:
-        shape = (rows.stop - rows.start, columns.stop - columns.start)
-        r = self.scratch("r", shape, self.x.dtype)
+        r = self.scratch("r", (rows.stop - rows.start, columns.stop - columns.start), self.x.dtype)
         torch.mm(self.left[rows], self.right[:, columns], out=r).clamp_(min=self.lowest).rsqrt_()
         if rows.start < columns.stop and columns.start < rows.stop:
             r.diagonal(rows.start - columns.start).zero_()
         return r
+
+    def profile(self, tile: Tile) -> tuple[Tensor, Tensor, Tensor]:
+        """``r Q``, ``r³ P`` and ``r³ (P - 2 dQ/dτ)`` of a tile: k, -2 ∂k/∂t and -2 ∂k/∂h without constant factors."""
+        r, shape = tile.r, (tile.r.shape[0], tile.r.shape[1])
+        cube = torch.mul(r, r, out=self.scratch("cube", shape, r.dtype))
+        if self.form.flat:
+            cube.mul_(r)
+            return r, cube, cube
+        pull, x, value, widen = (self.scratch(name, shape, r.dtype) for name in ("pull", "x", "value", "widen"))
+        # h_a r² + h_b r²: the sum h_a + h_b would be rounded in one direction for all points of one width
+        twice_tau = torch.mul(cube, self.twice_h[tile.rows, None], out=pull).addcmul_(cube, self.twice_h[tile.columns])
+        torch.sub(twice_tau, 1, out=x)
+        q, steep = value.fill_(self.form.coefficients[-1]), widen.zero_()
+        for coefficient in self.form.coefficients[-2::-1]:
+            torch.addcmul(q, steep, x, out=steep)
+            q.mul_(x).add_(coefficient)
+        steep.mul_(2)  # dQ/dτ
+        torch.addcmul(q, twice_tau, steep, out=pull)
+        widen = torch.sub(pull, steep, alpha=2, out=widen)
+        cube.mul_(r)
+        return value.mul_(r), pull.mul_(cube), widen.mul_(cube)
 
     def scratch(self, name: str, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
         """Memory for a tile, the same for every tile: fresh pages would cost more than the arithmetic."""
@@ -103,30 +137,34 @@ def _centre(x: Tensor) -> Tensor:
     return some.sort(0).values[some.shape[0] // 2]
 
 
-def _add_potential(u: Tensor, w: Tensor, start: int, tile: tuple[slice, slice, bool, Tensor], cloud: Cloud) -> None:
-    """Add what a tile contributes to ``Σ_b w_b r_ab``, in float64: one heavy point can be half of d²."""
-    rows, columns, mirrored, r = tile
-    exact = cloud.scratch("exact", (r.shape[0], r.shape[1]), u.dtype).copy_(r)
-    u[rows.start - start : rows.stop - start] += exact @ w[columns]
-    if mirrored:
-        u[columns] += w[rows] @ exact
+def _squared_norms(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """``|x|²``, (M,), in ``dtype``: squares that are rounded to float32 first would not be what products see."""
+    return torch.cat([part.to(dtype).square().sum(1) for part in x.split(8 * TILE_COLUMNS)])
 
 
-def energy(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -> Tensor:
+def _add_potential(u: Tensor, w: Tensor, start: int, tile: Tile, value: Tensor, cloud: Cloud) -> None:
+    """Add what a tile contributes to ``Σ_b w_b k_ab``, in float64: one heavy point can be half of d²."""
+    exact = cloud.scratch("exact", (value.shape[0], value.shape[1]), u.dtype).copy_(value)
+    u[tile.rows.start - start : tile.rows.stop - start] += exact @ w[tile.columns]
+    if tile.mirrored:
+        u[tile.columns] += w[tile.rows] @ exact
+
+
+def energy(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, phi: str) -> Tensor:
     """The part of the energy that belongs to the rows ``start:stop``; see :func:`gradient`."""
     x = _cloud_of(z, means)
     whole = start == 0 and stop == x.shape[0]
     if x.shape[1] == 1:
         return _sum(w[start:stop], _potential_on_line(x, h, w, start, stop)[0], whole)
-    cloud = Cloud(x, h, w)
-    u = w[start:stop] * torch.rsqrt(2 * cloud.h[start:stop])
+    cloud = Cloud(x, h, w, phi)
+    u = w[start:stop] * torch.rsqrt(2 * cloud.h[start:stop]) * cloud.own
     for tile in cloud.tiles(start, stop):
-        _add_potential(u, w, start, tile, cloud)
-    return _sum(w[start:stop], u, whole) * (INV_SQRT_PI / math.sqrt(slope(x.shape[1])) / cloud.unit)
+        _add_potential(u, w, start, tile, cloud.profile(tile)[0], cloud)
+    return _sum(w[start:stop], u, whole) * (INV_SQRT_PI / math.sqrt(cloud.form.slope) / cloud.unit)
 
 
 def gradient(
-    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int
+    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, phi: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Energy and gradient of the signed cloud x = [z, means], ``E = Σ_ab w_a w_b k(|x_a - x_b|², h_a + h_b)``.
 
@@ -134,6 +172,7 @@ def gradient(
         z, means: the M points, (m, D) and (K, D), of one dtype.
         h, w: their widths and signed weights, (M,), float64.
         start, stop: the rows a of the sum to evaluate, against all M points; ``0, M`` for all of E.
+        phi: the form of φ_D in k, "approx" or "exact".
 
     Returns:
         The rows' part of E, 0-d float64, and never below 0 for all rows; and the derivatives of E for these
@@ -147,27 +186,33 @@ def gradient(
         u, du_dx, du_dh = _potential_on_line(x, h, w, start, stop)
         dx = ((2 * weight * du_dx)[:, None]).to(x.dtype)
         return _sum(weight, u, whole), *_halves(dx, middle), 2 * weight * du_dh, 2 * u
-    cloud = Cloud(x, h, w)
+    cloud = Cloud(x, h, w, phi)
     moments = _moments(cloud)
-    across = moments.mT.contiguous()  # for the mirrored tiles: a product with cube.mT would be slower
+    across = moments.mT.contiguous()  # for the mirrored tiles: a product with pull.mT would be slower
     own_root = torch.rsqrt(2 * cloud.h[start:stop])
-    u = weight * own_root
-    v = u.new_zeros(stop - start, moments.shape[1])  # Σ_b w_b r³ [x_b, 1] over b ≠ a, from the tiles' rows
+    u = weight * own_root * cloud.own
+    v = u.new_zeros(stop - start, moments.shape[1])  # Σ_b w_b r³ P [x_b, 1] over b ≠ a, from the tiles' rows
     v_across = u.new_zeros(moments.shape[1], stop - start)  # the same from the columns of mirrored tiles
+    widths = torch.zeros_like(u)  # Σ_b w_b r³ (P - 2 dQ/dτ), where that is another sum
     for tile in cloud.tiles(start, stop):
-        _add_potential(u, w, start, tile, cloud)
-        rows, columns, mirrored, r = tile
-        cube = torch.mul(r, r, out=cloud.scratch("cube", (r.shape[0], r.shape[1]), r.dtype)).mul_(r)
-        v[rows.start - start : rows.stop - start] += cube @ moments[columns]
-        if mirrored:
-            v_across[:, columns] += across[:, rows] @ cube
+        value, pull, widen = cloud.profile(tile)
+        _add_potential(u, w, start, tile, value, cloud)
+        rows, columns = slice(tile.rows.start - start, tile.rows.stop - start), tile.columns
+        v[rows] += pull @ moments[columns]
+        if tile.mirrored:
+            v_across[:, columns] += across[:, tile.rows] @ pull
+        if widen is not pull:
+            widths[rows] += widen @ cloud.w[columns]
+            if tile.mirrored:
+                widths[columns] += cloud.w[tile.rows] @ widen
     v += v_across.mT
-    dim = x.shape[1]
+    dim, slope = x.shape[1], cloud.form.slope
     mass = v[:, dim]
-    factor = INV_SQRT_PI / math.sqrt(slope(dim)) / cloud.unit
+    factor = INV_SQRT_PI / math.sqrt(slope) / cloud.unit
     twice = 2 * weight  # each pair counts from both of its ends
     dx = (v[:, :dim] - mass[:, None] * cloud.x[start:stop]) * (twice * factor / cloud.unit)[:, None]
-    dh = twice * (mass + weight * own_root**3) * (-0.5 * factor / slope(dim) / cloud.unit / cloud.unit)
+    widths = (mass if cloud.form.flat else widths) + weight * own_root**3 * cloud.own
+    dh = twice * widths * (-0.5 * factor / slope / cloud.unit / cloud.unit)
     return _sum(weight, u, whole) * factor, *_halves(dx.to(x.dtype), middle), dh, 2 * factor * u
 
 

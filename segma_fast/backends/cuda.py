@@ -1,7 +1,7 @@
 """The CUDA kernels in C++, part of ``segma_fast._C`` where it was built with a CUDA toolkit.
 
-That the module is loaded registers the operator ``segma_fast::cuda_kernels``, which takes the precision by its name and
-gives the energy and, if it is wanted, all gradients.
+That the module is loaded registers the operator ``segma_fast::cuda_kernels``, which takes precision and form by their
+names and gives the energy and, if it is wanted, all gradients.
 """
 
 from __future__ import annotations
@@ -36,23 +36,25 @@ def unsuitable(device: torch.device, dtype: torch.dtype, dim: int) -> str | None
     return None
 
 
-def energy(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str) -> Tensor:
+def energy(
+    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str = "approx"
+) -> Tensor:
     """``chunked.energy`` as CUDA kernels."""
-    found: Tensor = _evaluate(z, means, h, w, start, stop, precision, False)[0]
+    found: Tensor = _evaluate(z, means, h, w, start, stop, precision, phi, False)[0]
     return found
 
 
 def gradient(
-    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str
+    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str = "approx"
 ) -> tuple[Tensor, ...]:
     """``chunked.gradient`` as CUDA kernels."""
-    found: tuple[Tensor, ...] = _evaluate(z, means, h, w, start, stop, precision, True)
+    found: tuple[Tensor, ...] = _evaluate(z, means, h, w, start, stop, precision, phi, True)
     return found
 
 
 def _evaluate(
-    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, wanted: bool
+    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str, wanted: bool
 ) -> Any:
     if precision == "default":
         precision = torch.get_float32_matmul_precision()
-    return torch.ops.segma_fast.cuda_kernels(z, means, h, w, start, stop, precision, wanted)
+    return torch.ops.segma_fast.cuda_kernels(z, means, h, w, start, stop, precision, phi, wanted)

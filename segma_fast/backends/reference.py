@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from segma_fast.formulas import accumulation_dtype, phi
+from segma_fast.formulas import accumulation_dtype, phi_of
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
@@ -23,11 +23,11 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     return squared
 
 
-def scalar_product(a: Tensor, b: Tensor, variance: Tensor, gamma: Tensor) -> Tensor:
+def scalar_product(a: Tensor, b: Tensor, variance: Tensor, gamma: Tensor, phi: str = "approx") -> Tensor:
     """Equation (3) for all pairs of Gaussians: centres (m, D) and (n, D), summed variances (m, n) -> (m, n)."""
     width = variance + 2 * gamma
     s = squared_distances(a, b) / (2 * width)
-    return phi(s, a.shape[-1]) / torch.sqrt(2 * math.pi * width)
+    return phi_of(s, a.shape[-1], phi) / torch.sqrt(2 * math.pi * width)
 
 
 def weighted_sum(left: Tensor, matrix: Tensor, right: Tensor) -> Tensor:
@@ -37,7 +37,14 @@ def weighted_sum(left: Tensor, matrix: Tensor, right: Tensor) -> Tensor:
 
 
 def cw_distance(
-    z: Tensor, means: Tensor, z_weights: Tensor, weights: Tensor, variances: Tensor, gamma: Tensor
+    z: Tensor,
+    means: Tensor,
+    z_weights: Tensor,
+    weights: Tensor,
+    variances: Tensor,
+    gamma: Tensor,
+    *,
+    phi: str = "approx",
 ) -> Tensor:
     """``d²`` of equation (8) between weighted points and a mixture of spherical Gaussians.
 
@@ -46,6 +53,7 @@ def cw_distance(
         means, weights, variances: the components, (K, D), (K,) and (K,).
         z_weights: of the points, (m,), 1/m each in the paper.
         gamma: the bandwidth γ, a 0-d tensor.
+        phi: the form of φ_D, "approx" or "exact".
 
     Returns:
         A 0-d float64 tensor.
@@ -53,9 +61,9 @@ def cw_distance(
     shift = means.detach().mean(0)  # the distance does not depend on the origin, its rounding errors do
     z, means = z - shift, means - shift
     zero = variances.new_zeros(())
-    codes = scalar_product(z, z, zero, gamma)  # (m, m)
-    cross = scalar_product(z, means, variances[None, :], gamma)  # (m, K)
-    prior = scalar_product(means, means, variances[:, None] + variances[None, :], gamma)  # (K, K)
+    codes = scalar_product(z, z, zero, gamma, phi)  # (m, m)
+    cross = scalar_product(z, means, variances[None, :], gamma, phi)  # (m, K)
+    prior = scalar_product(means, means, variances[:, None] + variances[None, :], gamma, phi)  # (K, K)
     return (
         weighted_sum(z_weights, codes, z_weights)
         - 2 * weighted_sum(z_weights, cross, weights)

@@ -60,10 +60,22 @@ PRODUCTS: dict[int, dict[int, tuple[Blocks | None, Blocks, Blocks]]] = {
     },
 }
 PRODUCTS[8] = {**PRODUCTS[0], 128: (Blocks(32, 32, 4, 2), Blocks(128, 32, 8, 2), Blocks(128, 32, 8, 2))}
+# Where the polynomial of the exact form needs registers: for a gradient with weights in two halves, and in fp16.
+SMALLER: dict[int, dict[int, tuple[Blocks | None, Blocks | None]]] = {
+    9: {128: (Blocks(128, 32, 8, 2), None)},
+    10: {
+        16: (Blocks(128, 32, 8, 3), Blocks(128, 32, 8, 3)),
+        32: (Blocks(128, 32, 8, 3), Blocks(128, 32, 8, 3)),
+        64: (Blocks(128, 32, 8, 3), Blocks(128, 32, 8, 3)),
+        128: (Blocks(64, 64, 8, 2), Blocks(64, 64, 8, 2)),
+    },
+    0: {32: (Blocks(128, 32, 8, 2), None)},
+}
+SMALLER[8] = SMALLER[0]
 
 
 def choose_blocks(
-    kind: str, width: int, low: bool, low_weights: bool, gradient: bool, capability: tuple[int, int]
+    kind: str, width: int, low: bool, low_weights: bool, gradient: bool, exact: bool, capability: tuple[int, int]
 ) -> Blocks:
     """Blocks of "products" of a width, or of "differences" in so many dimensions.
 
@@ -72,15 +84,19 @@ def choose_blocks(
         width: coordinates that a program holds.
         low: whether coordinates, and ``low_weights`` whether weights, are two halves.
         gradient: whether there is more than the value to find.
+        exact: whether φ is exact, and costs a polynomial.
         capability: CUDA's compute capability, (0, 0) for other devices.
     """
     if kind == "many":
-        return Blocks(16, 64, 8 if width == 1 else 2, 1)  # the exponential of one dimension needs registers
+        return Blocks(16, 64, 8 if width == 1 or exact else 2, 1)  # exponentials and polynomials need registers
     if kind == "differences":
         return Blocks(16, 128 if width <= 3 else 64, 4, 1)
     roomy = capability[0] >= 9 or capability == (8, 0)
-    table = PRODUCTS.get(capability[0] if roomy else 0, PRODUCTS[0])
-    chosen = table[width][0 if gradient and low_weights else 1 if gradient else 2]
+    family = capability[0] if roomy and capability[0] in PRODUCTS else 0
+    column = 0 if gradient and low_weights else 1 if gradient else 2
+    chosen = PRODUCTS[family][width][column]
+    if exact and gradient:
+        chosen = SMALLER[family].get(width, (None, None))[column] or chosen
     if chosen is None:
         raise ValueError(f"width {width} with weights in two halves does not fit into a program")
     return chosen
@@ -104,9 +120,11 @@ def chosen_blocks() -> Blocks | None:
     return blocks
 
 
-def candidates(width: int, low: bool, low_weights: bool, gradient: bool, capability: tuple[int, int]) -> list[Blocks]:
+def candidates(
+    width: int, low: bool, low_weights: bool, gradient: bool, exact: bool, capability: tuple[int, int]
+) -> list[Blocks]:
     """At most eight blocks of products that are worth timing, the table's first; some may not fit into a program."""
-    first = choose_blocks("products", width, low, low_weights, gradient, capability)
+    first = choose_blocks("products", width, low, low_weights, gradient, exact, capability)
     rows, columns, warps, stages = first.rows, first.columns, first.warps, first.stages
     others = [
         replace(first, stages=stages + 1),

@@ -10,21 +10,26 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from segma_fast.backends.triton_points import add_sums, inverse_slope, row_pointers
+from segma_fast.backends.triton_points import add_sums, bent, degree, row_pointers
 
 
 @triton.jit
-def _profile(t, h, DIM: tl.constexpr):
+def _profile(t, h_rows, h_sources, FORM: tl.constexpr):
     """The kernel without constant factors, and the factors of its derivatives, from |a - b|² and h/c (D = 1: h)."""
-    if DIM == 1:
+    if degree(FORM) < 0:
+        h = h_rows[:, None] + h_sources[None, :]
         s = tl.minimum(t / h, 1e4)
         inverse = 1.0 / h
         k = tl.sqrt(inverse) * tl.exp(-s)
         return k, 2.0 * k * inverse, k * inverse * (1.0 - 2.0 * s)
     else:
-        r = tl.rsqrt(h + t)
+        r = tl.rsqrt((t + h_rows[:, None]) + h_sources[None, :])  # both widths first would be rounded alike
         cube = r * r * r
-        return r, cube, cube
+        if degree(FORM) > 0:
+            value, pull, widen = bent(r * r, 2.0 * h_rows, 2.0 * h_sources, FORM)
+            return r * value, cube * pull, cube * widen
+        else:
+            return r, cube, cube
 
 
 @triton.jit
@@ -38,7 +43,7 @@ def _others_only(r, pull, widen, rows, columns):
 def by_differences(
     flat, forces, u_sums, q_sums, top, count, padded, first, last, keep,
     DIM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SPAN: tl.constexpr, GRADIENT: tl.constexpr,
-    REAL: tl.constexpr,
+    REAL: tl.constexpr, FORM: tl.constexpr,
 ):  # fmt: skip
     """By differences of a few coordinates, from what ``lay_out`` prepared."""
     rows = tl.arange(0, ROWS)
@@ -65,7 +70,7 @@ def by_differences(
             for d in tl.static_range(DIM):
                 gap = tl.load(place + d * step)[None, :] - x_rows[d][:, None]
                 t += gap * gap
-            r, pull, widen = _profile(t, h_rows[:, None] + tl.load(place + DIM * step)[None, :], DIM)
+            r, pull, widen = _profile(t, h_rows, tl.load(place + DIM * step), FORM)
             weight = tl.load(place + (DIM + 1) * step)
             if (column < top + ROWS) & (top < column + COLUMNS):
                 r, pull, widen = _others_only(r, pull, widen, top + rows, sources)
@@ -99,6 +104,7 @@ def by_differences(
 def by_many_differences(
     points, forces, u_sums, q_sums, z, means, h, w, top, count, m, total, first, last, keep,
     DIM: tl.constexpr, FEW: tl.constexpr, MANY: tl.constexpr, GRADIENT: tl.constexpr, REAL: tl.constexpr,
+    FORM: tl.constexpr,
 ):  # fmt: skip
     """By differences of any number of coordinates, ``FEW`` rows and ``MANY`` sources at once.
 
@@ -108,7 +114,7 @@ def by_many_differences(
     inside = rows < count
     row_start = points + rows * DIM
     memory = forces + rows * DIM
-    h_rows = (tl.load(h + top + rows, mask=inside, other=1.0) * inverse_slope(DIM)).to(REAL)
+    h_rows = (tl.load(h + top + rows, mask=inside, other=1.0) * FORM[0]).to(REAL)
     u = tl.zeros([FEW], tl.float64)
     q = tl.zeros([FEW], tl.float64)
     for d in range(0, DIM):
@@ -122,8 +128,8 @@ def by_many_differences(
             x = tl.load(start + d, mask=real, other=0.0).to(REAL)
             gap = x[None, :] - tl.load(row_start + d, mask=inside, other=0.0).to(REAL)[:, None]
             t += gap * gap
-        h_sources = (tl.load(h + sources, mask=real, other=1.0) * inverse_slope(DIM)).to(REAL)
-        r, pull, widen = _profile(t, h_rows[:, None] + h_sources[None, :], DIM)
+        h_sources = (tl.load(h + sources, mask=real, other=1.0) * FORM[0]).to(REAL)
+        r, pull, widen = _profile(t, h_rows, h_sources, FORM)
         weight = tl.load(w + sources, mask=real, other=0.0).to(REAL)
         if (column < top + FEW) & (top < column + MANY):
             r, pull, widen = _others_only(r, pull, widen, top + rows, sources)

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from segma_fast.backends.triton_differences import by_differences, by_many_differences
-from segma_fast.backends.triton_points import LEAST, inverse_slope, judge, regions, tile
+from segma_fast.backends.triton_points import LEAST, judge, regions, tile
 from segma_fast.backends.triton_products import by_products
 
 INV_SQRT_PI = tl.constexpr(0.5641895835477563)
@@ -38,14 +38,14 @@ def pairs(
     MANY: tl.constexpr, BLOCK: tl.constexpr, SPAN: tl.constexpr, SLICE: tl.constexpr, PRODUCTS: tl.constexpr,
     PANELS: tl.constexpr, DIFFERENCES: tl.constexpr, LOW: tl.constexpr, LOW_WEIGHTS: tl.constexpr,
     GRADIENT: tl.constexpr, SPLIT: tl.constexpr, WHOLE: tl.constexpr, FIRST: tl.constexpr, LAST: tl.constexpr,
-    REAL: tl.constexpr,
+    REAL: tl.constexpr, FORM: tl.constexpr, OWN: tl.constexpr,
 ):  # fmt: skip
     """Rows ``start:stop`` against the sources ``offset:offset + length``, ``share`` a program.
 
     The grid is (blocks of rows, splits of the sources). ``u_sums`` and ``q_sums`` (splits, rows) and ``forces``
     (splits, rows, D) hold what was found; without ``SPLIT`` the forces are kept in the results. ``FIRST`` and ``LAST``
     tell whether earlier launches left sums there, and whether later ones will add to them. With ``PANELS`` matrix
-    products have left all sums there, unless fp16 cannot hold the cloud.
+    products have left all sums there, unless fp16 cannot hold the cloud. ``OWN`` is Q of a point with itself.
     """
     block = tl.program_id(0)
     split = tl.program_id(1)
@@ -81,18 +81,18 @@ def pairs(
         if PRODUCTS and not PANELS:
             by_products(
                 points, out, u_mine, q_mine, halves, singles, top, count, padded, offset, length, first, last, scale,
-                keep, DIM, WIDTH, ROWS, COLUMNS, BLOCK, SPAN, SLICE, LOW, LOW_WEIGHTS, GRADIENT,
+                keep, DIM, WIDTH, ROWS, COLUMNS, BLOCK, SPAN, SLICE, LOW, LOW_WEIGHTS, GRADIENT, FORM,
             )  # fmt: skip
     elif DIFFERENCES:
         by_differences(
             singles, out, u_mine, q_mine, top, count, padded, first, last, keep,
-            DIM, ROWS, COLUMNS, SPAN, GRADIENT, REAL,
+            DIM, ROWS, COLUMNS, SPAN, GRADIENT, REAL, FORM,
         )  # fmt: skip
     else:
         for row in range(0, count, FEW):
             by_many_differences(
                 points + row * DIM, out + row * DIM, u_mine + row, q_mine + row, z, means, h, w, top + row, count - row,
-                m, total, first, last, keep, DIM, FEW, MANY, GRADIENT, REAL,
+                m, total, first, last, keep, DIM, FEW, MANY, GRADIENT, REAL, FORM,
             )  # fmt: skip
 
     finish = LAST
@@ -111,19 +111,19 @@ def pairs(
         unit = tl.full((), 1.0, tl.float64)
         if DIFFERENCES:
             unit = tl.load(singles + (DIM + 2) * padded.to(tl.int64)).to(tl.float64)
-        own = tl.load(h + top + rows, mask=mine, other=1.0) * inverse_slope(DIM) / (unit * unit)
+        own = tl.load(h + top + rows, mask=mine, other=1.0) * FORM[0] / (unit * unit)
         own = tl.where(own >= LEAST, own.to(REAL).to(tl.float64), own)
         if PRODUCTS:
             if fits:
                 own = tl.load(doubles + top + rows, mask=mine, other=1.0)
                 unit = tl.load(head + WIDTH).to(tl.float64)
         root = 1.0 / tl.sqrt(2.0 * own)
-        u += weight * root
-        factor = tl.sqrt(tl.full((), inverse_slope(DIM), tl.float64)) * INV_SQRT_PI / unit
+        u += weight * root * OWN
+        factor = tl.sqrt(tl.full((), FORM[0], tl.float64)) * INV_SQRT_PI / unit
         part = tl.sum(tl.where(mine, weight * u, 0.0), 0) * factor
         if GRADIENT:
             tl.store(dw + local + rows, 2.0 * factor * u, mask=mine)
-            widen = factor * inverse_slope(DIM) / (unit * unit) * weight * (q + weight * root * root * root)
+            widen = factor * FORM[0] / (unit * unit) * weight * (q + weight * root * root * root * OWN)
             tl.store(dh + local + rows, -widen, mask=mine)
             pull = 2.0 * factor / unit * weight
             for begin in range(0, DIM, SLICE):

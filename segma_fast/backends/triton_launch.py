@@ -35,8 +35,9 @@ def tune(key: tuple[Any, ...], plan: Plan, arguments: tuple[Any, ...]) -> Blocks
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         return None
     found: list[tuple[float, Blocks]] = []
-    options = plan.options
-    for blocks in candidates(plan.width, plan.low, options["LOW_WEIGHTS"], options["GRADIENT"], capability(device)):
+    options, exact = plan.options, len(plan.form) > 2
+    asked = (plan.width, plan.low, options["LOW_WEIGHTS"], options["GRADIENT"], exact, capability(device))
+    for blocks in candidates(*asked):
         try:
             found.append((min(_seconds(*arguments, blocks) for _ in range(4)), blocks))
         except triton.runtime.errors.OutOfResources:
@@ -62,31 +63,31 @@ def on_device(device: torch.device) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def energy(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str) -> Tensor:
+def energy(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str) -> Tensor:
     """``chunked.energy`` as Triton kernels."""
-    return evaluate(z, means, h, w, start, stop, precision, gradient=False)[0]
+    return evaluate(z, means, h, w, start, stop, precision, phi, gradient=False)[0]
 
 
 def gradient(
-    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str
+    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str
 ) -> tuple[Tensor, ...]:
     """``chunked.gradient`` as Triton kernels."""
-    return evaluate(z, means, h, w, start, stop, precision, gradient=True)
+    return evaluate(z, means, h, w, start, stop, precision, phi, gradient=True)
 
 
 def evaluate(
-    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, gradient: bool,
+    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str, gradient: bool,
     blocks: Blocks | None = None,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """Energy, and gradients in z, means, h and w (empty if not wanted)."""
     if precision == "default":
         precision = torch.get_float32_matmul_precision()
     (m, dim), total, count, device = z.shape, h.shape[0], stop - start, z.device
-    described = (dim, z.dtype, precision, gradient, device)
+    described = (dim, z.dtype, precision, phi, gradient, device)
     if blocks is None:
         blocks = chosen_blocks()
     if blocks is None and os.environ.get(TUNE, "0") in ("1", "true", "on", "yes"):
-        arguments = (z, means, h, w, start, stop, precision, gradient)
+        arguments = (z, means, h, w, start, stop, precision, phi, gradient)
         blocks = tune((*described, count.bit_length()), make_plan(*described), arguments)
     plan = make_plan(*described, blocks)
     work = divide(plan, m, total, start, stop, device) if count else Division(start, 0, 0, 0, 1, 0)
@@ -125,9 +126,12 @@ def evaluate(
                 prepare[(prepared,)](
                     *cloud, halves, singles, doubles, tickets, *sizes, offset, end, work.programs + 1, DIM=dim,
                     WIDTH=plan.width, BLOCK=plan.block, LOW=plan.low, COARSE=plan.coarse, LIMIT=plan.limit,
+                    WIDE=plan.form[0],
                 )  # fmt: skip
             elif plan.differences:
-                lay_out[(prepared,)](*cloud, singles, tickets, *sizes, work.programs + 1, DIM=dim, BLOCK=plan.block)
+                lay_out[(prepared,)](
+                    *cloud, singles, tickets, *sizes, work.programs + 1, DIM=dim, BLOCK=plan.block, WIDE=plan.form[0]
+                )
             else:
                 tickets.zero_()
             pairs[(work.programs, work.splits)](

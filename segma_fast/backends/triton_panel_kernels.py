@@ -5,7 +5,17 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from segma_fast.backends.triton_points import add_sums, judge, load_points, own_part, regions, row_scale, split
+from segma_fast.backends.triton_points import (
+    add_sums,
+    bent,
+    degree,
+    judge,
+    load_points,
+    own_part,
+    regions,
+    row_scale,
+    split,
+)
 from segma_fast.backends.triton_prepare import describe
 
 
@@ -13,7 +23,7 @@ from segma_fast.backends.triton_prepare import describe
 def prepare_panel(
     z, means, h, w, halves, singles, doubles, m, total, padded, first,
     DIM: tl.constexpr, PITCH: tl.constexpr, BLOCK: tl.constexpr, PART: tl.constexpr, LOW: tl.constexpr,
-    LIMIT: tl.constexpr, DESCRIBE: tl.constexpr,
+    LIMIT: tl.constexpr, WIDE: tl.constexpr, DESCRIBE: tl.constexpr,
 ):  # fmt: skip
     """Describe a block of points (``DESCRIBE``), or store its coordinates: ``[low, high, high, low]`` or ``[high]``."""
     block = first // BLOCK + tl.program_id(0)
@@ -45,7 +55,7 @@ def prepare_panel(
         square = unit.to(tl.float64) * unit.to(tl.float64)
         far = tl.load(head + DIM + 1)
         sigma = describe(
-            rows, norm, h, w, square, far, singles, doubles, numbers, block, blocks, total, padded, DIM, LIMIT
+            rows, norm, h, w, square, far, singles, doubles, numbers, block, blocks, total, padded, WIDE, LIMIT
         )
         for begin in range(0, DIM, PART):
             columns = begin + tl.arange(0, PART)
@@ -64,7 +74,7 @@ def prepare_panel(
 def weigh(
     scores, weights, low_weights, singles, u_sums, q_sums, p_sums, total, padded, top, count, first, length,
     DIM: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LOW_WEIGHTS: tl.constexpr,
-    GRADIENT: tl.constexpr, KEEP: tl.constexpr,
+    GRADIENT: tl.constexpr, KEEP: tl.constexpr, FORM: tl.constexpr,
 ):  # fmt: skip
     """Rounded weights of a strip of rows from their scores (count, length), and all sums over the sources but one."""
     local = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -74,6 +84,7 @@ def weigh(
     fits, scale = judge(numbers, blocks, total)
     small = 1.0 / scale
     lifted_rows = tl.load(singles + rows, mask=inside, other=1.0)
+    h_rows = tl.load(singles + 3 * padded + rows, mask=inside, other=1.0)
     alpha = row_scale(lifted_rows, tl.load(head + DIM + 1))
     u = tl.zeros([ROWS], tl.float64)
     q = tl.zeros([ROWS], tl.float64)
@@ -89,10 +100,18 @@ def weigh(
         r = tl.rsqrt((lifted_rows[:, None] + lifted[None, :]) - 2.0 * s)
         r = tl.where(rows[:, None] == sources[None, :], 0.0, r)
         weighted = r * weight[None, :]
+        pull = weighted * (r * r)
+        widen = pull
+        if degree(FORM) > 0:
+            h_sources = tl.load(singles + 3 * padded + sources, mask=real, other=1.0)
+            value_factor, pull_factor, widen_factor = bent(r * r, h_rows, h_sources, FORM)
+            weighted = weighted * value_factor
+            widen = pull * widen_factor
+            pull = pull * pull_factor
         u += tl.sum(weighted, 1).to(tl.float64)
         if GRADIENT:
             sigma = tl.load(singles + 2 * padded + sources, mask=real, other=0.0) * small
-            rest = weighted * (r * r) - alpha[:, None] * sigma[None, :]
+            rest = pull - alpha[:, None] * sigma[None, :]
             rounded = rest.to(tl.float16)
             held = rounded.to(tl.float32)
             tl.store(weights + place, rounded, mask=mask)
@@ -101,7 +120,7 @@ def weigh(
                 held += remainder.to(tl.float32)
                 tl.store(low_weights + place, remainder, mask=mask)
             p += tl.sum(held, 1).to(tl.float64)
-            q += tl.sum(rest, 1).to(tl.float64)
+            q += tl.sum(widen - alpha[:, None] * sigma[None, :], 1).to(tl.float64)
     if GRADIENT:
         tl.store(p_sums + local, p.to(tl.float32), mask=inside)
         mass = tl.full((), 0.0, tl.float64)

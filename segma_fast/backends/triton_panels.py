@@ -42,13 +42,13 @@ def product(left: Tensor, right: Tensor) -> Tensor:
     return (left.double() @ right.double()).float()  # in float32, torch's settings could round them further
 
 
-def set_head(head: Tensor, z: Tensor, means: Tensor, h: Tensor, coarse: bool) -> None:
-    """Centre, unit and usual size, as ``prepare`` finds them, and a zero."""
+def set_head(head: Tensor, z: Tensor, means: Tensor, h: Tensor, coarse: bool, wide: float) -> None:
+    """Centre, unit and usual size, as ``prepare`` finds them, and a zero; ``wide`` is 1/c."""
     dim, step = z.shape[1], max(1, h.shape[0] // 256)
     sample = torch.cat([z[::step], means[::step]]).float()
     widths = torch.cat([h[: z.shape[0] : step], h[z.shape[0] :: step]])
     centre = sample.sort(0).values[len(sample) // 2]  # a median would not count as deterministic
-    sizes = widths * ((2 * dim - 3) / 4) + (sample - centre).double().square().sum(1)
+    sizes = widths * wide + (sample - centre).double().square().sum(1)
     size = sizes.sort().values[len(sample) // 2]
     exponent = (torch.frexp(size).exponent - 1).div(2, rounding_mode="floor") - HEADROOM.value
     unit = torch.ldexp(torch.ones_like(size), exponent.clamp(-100, 100))
@@ -70,8 +70,8 @@ def fill(
     wide = (4 if low else 1) * pitch
     block, sizes = plan.block, sizes_for(z.device)
     blocks = padded // block
-    numbers, field = singles[3 * padded :], singles[3 * padded + 4 * blocks :]
-    set_head(field[blocks * dim :], z, means, h, plan.coarse)
+    numbers, field = singles[4 * padded :], singles[4 * padded + 4 * blocks :]
+    set_head(field[blocks * dim :], z, means, h, plan.coarse, plan.form[0])
     options: dict[str, Any] = {
         "DIM": dim,
         "PITCH": pitch,
@@ -79,6 +79,7 @@ def fill(
         "PART": sizes.part,
         "LOW": low,
         "LIMIT": plan.limit,
+        "WIDE": plan.form[0],
     }
     cloud, vectors = (z, means, h, w), (singles, doubles, m, total, padded)
     prepare_panel[(blocks,)](*cloud, singles, *vectors, 0, DESCRIBE=True, **options)
@@ -116,7 +117,7 @@ def fill(
                 weigh[(-(-count // sizes.strip),)](
                     scores, weights, more, singles, *sums, total, padded, top, count, first, last - first,
                     DIM=dim, BLOCK=block, ROWS=sizes.strip, COLUMNS=sizes.part, LOW_WEIGHTS=low_weights,
-                    GRADIENT=gradient, KEEP=first > 0,
+                    GRADIENT=gradient, KEEP=first > 0, FORM=plan.form,
                 )  # fmt: skip
                 if not gradient:
                     continue

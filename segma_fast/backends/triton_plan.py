@@ -12,6 +12,7 @@ import triton.language as tl
 
 from segma_fast.backends import triton_panels
 from segma_fast.backends.triton_blocks import Blocks, choose_blocks
+from segma_fast.formulas import form_of
 
 FEW_DIMENSIONS = 8  # up to which differences of coordinates cost little
 # dimensions that a program can hold: with weights in two halves, more would not fit into the registers of any GPU
@@ -39,19 +40,21 @@ class Plan:
     coarse: bool  # few bits for the centre
     limit: float  # greatest c|x|²/h of products
     blocks: Blocks
+    form: tuple[float, ...]  # of φ_D: 1/c, and the coefficients of Q
     options: dict[str, Any]  # of the kernel ``pairs``
 
     def singles(self, padded: int, prepared: int) -> int:
         """Numbers in the float32 workspace for as many points in as many blocks."""
         if self.products:
-            return 3 * padded + prepared * (4 + self.width) + self.width + 3
+            return 4 * padded + prepared * (4 + self.width) + self.width + 3
         return (self.dim + 2) * padded + self.blocks.rows if self.differences else 0
 
 
 @lru_cache(maxsize=256)
 def make_plan(
-    dim: int, dtype: torch.dtype, precision: str, gradient: bool, device: torch.device, blocks: Blocks | None = None
-) -> Plan:
+    dim: int, dtype: torch.dtype, precision: str, phi: str, gradient: bool, device: torch.device,
+    blocks: Blocks | None = None,
+) -> Plan:  # fmt: skip
     """How points of this dimension and dtype are served, with ``blocks`` or those of the table."""
     # in one dimension all codes share one factor h^(-1/2), whose rounding would not average out
     single = dtype != torch.float64 and dim > 1
@@ -66,22 +69,29 @@ def make_plan(
         width, block, blocks = dim, sizes.block, Blocks(sizes.rows, 16, 4, 1)
     elif products:
         block = min(64, 4096 // width)
-        blocks = blocks or choose_blocks("products", width, low, low_weights, gradient, capability(device))
+        blocks = blocks or choose_blocks(
+            "products", width, low, low_weights, gradient, phi == "exact", capability(device)
+        )
     else:
         kind = "differences" if differences else "many"
-        blocks = choose_blocks(kind, dim, low, low_weights, gradient, capability(device))
+        blocks = choose_blocks(kind, dim, low, low_weights, gradient, phi == "exact", capability(device))
         blocks = blocks if not interpreted else Blocks(128, 512, 1, 1)
+    chosen = form_of(dim, phi, torch.float32 if single else torch.float64)
+    form = (1.0 / chosen.slope, *chosen.coefficients)
+    # 1 but for the rounding of the coefficients, which all other pairs see too
+    own = torch.tensor(form[1:] or 1.0, dtype=torch.float32 if single else torch.float64).double().sum().item()
     options = {
         "DIM": dim, "WIDTH": width, "ROWS": blocks.rows, "COLUMNS": blocks.columns, "BLOCK": block, "SPAN": SPAN,
         "SLICE": min(512 if interpreted else 16, triton.next_power_of_2(max(16, dim))),
         "FEW": 128 if interpreted else 16, "MANY": 512 if interpreted else 128, "PRODUCTS": products,
         "PANELS": panels, "DIFFERENCES": differences, "LOW": low, "LOW_WEIGHTS": low_weights, "GRADIENT": gradient,
         "REAL": tl.float32 if single else tl.float64, "num_warps": blocks.warps, "num_stages": blocks.stages,
+        "FORM": form, "OWN": own,
     }  # fmt: skip
     coarse, real = dtype.itemsize == 2, torch.float64 if dtype == torch.float64 else torch.float32
     most, least = RESOLVED[precision]
     limit = max(least, most * 16 / width)
-    return Plan(dim, width, block, real, products, panels, differences, low, coarse, limit, blocks, options)
+    return Plan(dim, width, block, real, products, panels, differences, low, coarse, limit, blocks, form, options)
 
 
 @lru_cache(maxsize=64)

@@ -16,9 +16,30 @@ CLOSE = tl.constexpr(1e3)  # heaviest possible pair over all usual ones; one of 
 
 
 @triton.constexpr_function
-def inverse_slope(dim):
-    """1/c of ``formulas.slope``, exact in every format; 1 in one dimension, where no form needs it."""
-    return (2 * dim - 3) / 4 if dim > 1 else 1.0
+def degree(form):
+    """Of Q in a form of φ_D, which comes as 1/c and the coefficients of Q in powers of 2τ - 1; -1 for D = 1."""
+    return len(form) - 2
+
+
+@triton.jit
+def polynomial(x, FORM: tl.constexpr):
+    """Q and dQ/dx."""
+    steep = x * 0.0 + FORM[len(FORM) - 1]
+    q = steep * x + FORM[len(FORM) - 2]
+    for k in tl.static_range(3, len(FORM)):
+        steep = steep * x + q
+        q = q * x + FORM[len(FORM) - k]
+    return q, steep
+
+
+@triton.jit
+def bent(square, h_rows, h_sources, FORM: tl.constexpr):
+    """``Q``, ``P = Q + 2τ dQ/dτ`` and ``P - 2 dQ/dτ`` from r² and twice the widths h/c; see ``formulas.profile``."""
+    # one width after the other: their sum would be rounded in one direction for all points of one width
+    x = square * h_rows[:, None] + (square * h_sources[None, :] - 1.0)
+    q, steep = polynomial(x, FORM)
+    pull = q + (x + 1.0) * (2.0 * steep)
+    return q, pull, pull - 4.0 * steep
 
 
 @triton.jit
@@ -89,7 +110,7 @@ def own_part(high, x, p, alpha, size):
 def regions(singles, padded, BLOCK: tl.constexpr, WIDTH: tl.constexpr):
     """Parts of the float32 workspace: four numbers a block, the far field of each, and centre, unit, far and zero."""
     blocks = padded // BLOCK
-    numbers = singles + 3 * padded
+    numbers = singles + 4 * padded
     field = numbers + 4 * blocks
     centre = field + blocks.to(tl.int64) * WIDTH
     return numbers, field, centre, blocks

@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from segma_fast.backends.triton_points import LEAST, far_scale, inverse_slope, load_points, regions, row_pointers, split
+from segma_fast.backends.triton_points import LEAST, far_scale, load_points, regions, row_pointers, split
 
 SAMPLE = tl.constexpr(16)  # points from which the unit of length is taken
 HEADROOM = tl.constexpr(5)  # a point at a usual distance from the centre is about 2^5 units away from it
@@ -62,13 +62,13 @@ def _median(size):
 
 
 @triton.jit
-def _usual_size(z, means, h, centre, total, m, columns, dim: tl.constexpr):
+def _usual_size(z, means, h, centre, total, m, columns, dim: tl.constexpr, WIDE: tl.constexpr):
     """``h/c + |x - centre|²`` of the median of the sample."""
     order = tl.arange(0, SAMPLE)
     rows = _sampled(order, total)
     x = load_points(z, means, rows, total, m, columns, dim).to(tl.float32) - centre[None, :]
     x = tl.where(columns[None, :] < dim, x, 0.0).to(tl.float64)
-    return _median(tl.load(h + rows) * inverse_slope(dim) + tl.sum(x * x, 1))
+    return _median(tl.load(h + rows) * WIDE + tl.sum(x * x, 1))
 
 
 @triton.jit
@@ -99,15 +99,19 @@ def _clear(tickets, counters):
 @triton.jit(do_not_specialize=["m", "total", "padded", "counters"])
 def lay_out(
     z, means, h, w, flat, tickets, m, total, padded, counters, DIM: tl.constexpr, BLOCK: tl.constexpr,
+    WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Coordinate by coordinate, then h/c and weights: (D + 2, padded), for one block of points; and the unit."""
+    """Coordinate by coordinate, then h/c and weights: (D + 2, padded), for one block of points; and the unit.
+
+    ``WIDE`` is 1/c.
+    """
     block = tl.program_id(0)
     columns = tl.arange(0, 8)
     order = tl.arange(0, SAMPLE)
     some = load_points(z, means, _sampled(order, total), total, m, columns, DIM).to(tl.float64)
     others = load_points(z, means, _sampled((order + 1) % SAMPLE, total), total, m, columns, DIM)
     gap = some - others.to(tl.float64)
-    unit = _unit(_median(tl.load(h + _sampled(order, total)) * inverse_slope(DIM) + tl.sum(gap * gap, 1)))
+    unit = _unit(_median(tl.load(h + _sampled(order, total)) * WIDE + tl.sum(gap * gap, 1)))
     if block == 0:
         _clear(tickets, counters)
         tl.store(flat + (DIM + 2) * padded.to(tl.int64), unit)
@@ -121,27 +125,29 @@ def lay_out(
         tl.store(place, tl.where(tl.abs(x) < float("inf"), near, x))
         place += padded.to(tl.int64)
     square = unit.to(tl.float64) * unit.to(tl.float64)
-    width = tl.load(h + rows, mask=inside, other=1.0) * inverse_slope(DIM) / square
+    width = tl.load(h + rows, mask=inside, other=1.0) * WIDE / square
     tl.store(place, tl.maximum(tl.where(inside, width, 1.0), LEAST).to(tl.float32))
     tl.store(place + padded.to(tl.int64), tl.load(w + rows, mask=inside, other=0.0).to(tl.float32))
 
 
 @triton.jit
 def describe(
-    rows, norm, h, w, square, far, singles, doubles, numbers, block, blocks, total, padded, DIM: tl.constexpr,
-    LIMIT: tl.constexpr,
+    rows, norm, h, w, square, far, singles, doubles, numbers, block, blocks, total, padded,
+    WIDE: tl.constexpr, LIMIT: tl.constexpr,
 ):  # fmt: skip
     """Store what pairs need of points besides coordinates, and what decides whether fp16 fits; gives ``w_b s_b``."""
     inside = rows < total
-    width = tl.load(h + rows, mask=inside, other=1.0) * inverse_slope(DIM) / square  # h/c
+    width = tl.load(h + rows, mask=inside, other=1.0) * WIDE / square  # h/c
     lifted = (width + norm).to(tl.float32)
     seen = lifted.to(tl.float64) - norm  # the width that all pairs of this point see; k_aa takes the same
-    tl.store(doubles + rows, tl.where(tl.abs(seen - width) <= 1e-4 * width, seen, width))
+    seen = tl.where(tl.abs(seen - width) <= 1e-4 * width, seen, width)
+    tl.store(doubles + rows, seen)
     weight = tl.load(w + rows, mask=inside, other=0.0).to(tl.float32)
     sigma = weight * far_scale(lifted, far)
     tl.store(singles + rows, lifted)
     tl.store(singles + padded + rows, weight)
     tl.store(singles + 2 * padded + rows, sigma)
+    tl.store(singles + 3 * padded + rows, (2.0 * seen).to(tl.float32))
     near = tl.rsqrt(width.to(tl.float32))
     misfit = tl.where(norm <= LIMIT * width, 0.0, 1.0) + tl.where(norm <= LARGEST, 0.0, 2.0)
     misfit += tl.where(width * (8 / LIMIT) <= far, 0.0, 2.0)  # so wide that all weights of its row would be tiny
@@ -156,13 +162,13 @@ def describe(
 def prepare(
     z, means, h, w, halves, singles, doubles, tickets, m, total, padded, first, last, counters,
     DIM: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, LOW: tl.constexpr, COARSE: tl.constexpr,
-    LIMIT: tl.constexpr,
+    LIMIT: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Fill the workspace for one block of points; the fp16 coordinates only of the points ``first:last``."""
     columns = tl.arange(0, WIDTH)
     block = tl.program_id(0)
     centre = tl.where(columns < DIM, _centre(z, means, total, m, columns, DIM, BLOCK), 0.0)
-    size = _usual_size(z, means, h, centre, total, m, columns, DIM)
+    size = _usual_size(z, means, h, centre, total, m, columns, DIM, WIDE)
     unit = _unit(size)
     if COARSE:
         step = unit * coarseness(DIM)
@@ -188,6 +194,8 @@ def prepare(
             tl.store(halves + (last - first).to(tl.int64) * WIDTH + place, low)
     exact = x.to(tl.float64)
     norm = tl.sum(exact * exact, 1)
-    sigma = describe(rows, norm, h, w, square, far, singles, doubles, numbers, block, blocks, total, padded, DIM, LIMIT)
+    sigma = describe(
+        rows, norm, h, w, square, far, singles, doubles, numbers, block, blocks, total, padded, WIDE, LIMIT
+    )
     pull = tl.sum(exact * sigma.to(tl.float64)[:, None], 0)
     tl.store(field + block.to(tl.int64) * WIDTH + columns, pull.to(tl.float32))

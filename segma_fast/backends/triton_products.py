@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from segma_fast.backends.triton_points import add_sums, own_part, regions, row_scale, split, tile
+from segma_fast.backends.triton_points import add_sums, bent, degree, own_part, regions, row_scale, split, tile
 
 
 @triton.jit
@@ -66,6 +66,7 @@ def by_products(
     points, forces, u_sums, q_sums, halves, singles, top, count, padded, offset, length, first, last, scale, keep,
     DIM: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
     SPAN: tl.constexpr, SLICE: tl.constexpr, LOW: tl.constexpr, LOW_WEIGHTS: tl.constexpr, GRADIENT: tl.constexpr,
+    FORM: tl.constexpr,
 ):  # fmt: skip
     """By matrix products of fp16 coordinates; ``halves`` holds ``length`` sources from ``offset`` on."""
     columns = tl.arange(0, WIDTH)
@@ -74,6 +75,8 @@ def by_products(
     rows = tl.arange(0, ROWS)
     high_rows, low_rows, x_rows = _rounded(points, head, rows, count, DIM, WIDTH, LOW)
     lifted_rows = tl.load(singles + top + rows, mask=rows < count, other=1.0)
+    if degree(FORM) > 0:
+        h_rows = tl.load(singles + 3 * padded + top + rows, mask=rows < count, other=1.0)
     small = 1.0 / scale
     alpha = row_scale(lifted_rows, far)
     for begin in tl.range(first, last, SPAN, disable_licm=True):
@@ -98,10 +101,18 @@ def by_products(
             if (column < top + ROWS) & (top < column + COLUMNS):
                 r = tl.where((top + rows)[:, None] == sources[None, :], 0.0, r)
             weighted = r * weight[None, :]
+            pull = weighted * (r * r)
+            widen = pull
+            if degree(FORM) > 0:
+                h_sources = tl.load(singles + 3 * padded + sources)
+                value_factor, pull_factor, widen_factor = bent(r * r, h_rows, h_sources, FORM)
+                weighted = weighted * value_factor
+                widen = pull * widen_factor
+                pull = pull * pull_factor
             u += tl.sum(weighted, 1).to(tl.float64)
             if GRADIENT:
                 sigma = tl.load(singles + 2 * padded + sources) * small
-                rest = weighted * (r * r) - alpha[:, None] * sigma[None, :]
+                rest = pull - alpha[:, None] * sigma[None, :]
                 rounded = rest.to(tl.float16)
                 acc = tl.dot(rounded, high, acc)
                 held = rounded.to(tl.float32)
@@ -112,7 +123,10 @@ def by_products(
                         acc = tl.dot(rounded, low, acc)
                     held += remainder.to(tl.float32)
                 p += tl.sum(held, 1)
-                q_span += tl.sum(rest, 1)
+                if degree(FORM) > 0:
+                    q_span += tl.sum(widen - alpha[:, None] * sigma[None, :], 1)
+                else:
+                    q_span += tl.sum(rest, 1)
         # What follows is computed anew, from rows behind a zero that the compiler does not know, and the forces go
         # through memory, a few columns at once: whatever else is held in registers while the loop runs.
         again = rows + tl.load(head + WIDTH + 2).to(tl.int32)

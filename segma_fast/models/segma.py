@@ -31,6 +31,8 @@ class Objective:
     """bandwidth γ; default (4/(3N))^(2/5) with N rows a component, counted by --gamma-rows"""
     gamma_rows: Literal["distance", "unlabelled"] = "distance"
     """rows that make N: those that enter d², or the unlabelled ones"""
+    phi: Literal["approx", "exact"] = "approx"
+    """φ of the distance: the paper's approximation, or exact, which wants a smaller alpha"""
     backend: str = "auto"
     """implementation of the distance; segma-fast info lists them"""
     precision: str | None = None
@@ -106,6 +108,7 @@ class SeGMA(nn.Module):
             prior.variances,
             gamma,
             log=log,
+            phi=objective.phi,
             backend=objective.backend,
             precision=objective.precision,
         )
