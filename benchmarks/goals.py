@@ -56,6 +56,15 @@ def verdicts(results: Results) -> list[Verdict]:
         shape = (8192, dim, 10)
         rate = [(_shape(shape), results.of_sgemm(shape))]
         found.append(_at_least(f"4m²D/time against torch's sgemm, m = 8192, D = {dim}", 1, rate))
+    dearest = results.of_form(32)
+    found.append(
+        Verdict(
+            "exact φ beside the approximation, m = 4096, D = 32",
+            "≤ 1.25×",
+            "not measured" if dearest is None else f"{dearest:.2f}×",
+            None if dearest is None else dearest <= 1.25,
+        )
+    )
     goal = "memory beyond inputs and gradients, every m"
     if not results.memory:
         return [*found, Verdict(goal, "≤ 64 MB", "not measured", None)]

@@ -16,6 +16,7 @@ class Results:
         self.times: dict[tuple[int, int, int], dict[str, dict[str, Any]]] = {}  # by rows, dim, components
         self.memory: dict[int, float] = {}  # MB by rows
         self.overhead: dict[int, dict[str, float]] = {}  # seconds by dim and part
+        self.forms: dict[int, dict[str, float]] = {}  # seconds by dim and form of φ
         for entry in content["benchmarks"]:
             params = entry["params"]
             if "contender" in params:
@@ -23,6 +24,8 @@ class Results:
                 self.times.setdefault(shape, {})[params["contender"]] = entry["stats"] | entry["extra_info"]
             elif "part" in params:
                 self.overhead.setdefault(params["dim"], {})[params["part"]] = entry["stats"]["median"]
+            elif "form" in params:
+                self.forms.setdefault(params["dim"], {})[params["form"]] = entry["stats"]["median"]
             else:
                 self.memory[params["rows"]] = entry["extra_info"]["extra_mb"]
 
@@ -36,6 +39,11 @@ class Results:
         if peer not in entry or "native" not in entry:
             return None
         return float(entry[peer]["median"] / entry["native"]["median"])
+
+    def of_form(self, dim: int) -> float | None:
+        """How many times as long the exact form takes as the approximation."""
+        entry = self.forms.get(dim, {})
+        return entry["exact"] / entry["approx"] if len(entry) == 2 else None
 
     def of_sgemm(self, shape: tuple[int, int, int]) -> float | None:
         """``4 m² D`` operations in native's time, relative to the rate of torch's matrix product around it."""

@@ -66,6 +66,15 @@ def overhead(results: Results) -> str:
     return table(["D", "value and gradients, µs", "operator alone", "outside the operator", "bare autograd"], rows)
 
 
+def forms(results: Results) -> str:
+    rows = [
+        [str(dim), milliseconds(entry["approx"]), milliseconds(entry["exact"]), factor(results.of_form(dim))]
+        for dim, entry in sorted(results.forms.items())
+        if len(entry) == 2
+    ]
+    return table(["D", "approximation, ms", "exact, ms", "exact / approximation"], rows)
+
+
 def memory(results: Results) -> str:
     return table(["m", "MB"], [[str(rows), f"{mb:.1f}"] for rows, mb in sorted(results.memory.items())])
 
@@ -88,6 +97,7 @@ def report(path: Path) -> str:
     parts = {
         "Time": (results.times, times),
         "Goals": (results.times, goals),
+        "The exact φ, native at m = 4096, K = 10": (results.forms, forms),
         "A call at m = 128, in µs": (results.overhead, overhead),
         "Memory of native beyond inputs and gradients, D = 64": (results.memory, memory),
     }

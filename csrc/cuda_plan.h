@@ -16,7 +16,8 @@ constexpr int64_t HALVES = SEGMA_HALVES;  // bytes of rounded sources in memory 
 constexpr int64_t SPLIT_FORCES = 16'000'000;  // bytes of forces that splits of the sources may leave to be added
 constexpr int MOST_SPLITS = 32;
 constexpr int MOST_PREPARED = 8192;  // dimensions whose centre fits into the shared memory of any GPU
-constexpr float RESOLVED_BY_HALVES = 8192, RESOLVED_BY_FLOATS = 300;  // greatest c|x|^2/h of products
+constexpr float RESOLVED_BY_HALVES = 8192,
+                RESOLVED_BY_FLOATS = 300;  // greatest c|x|^2/h of products, with the paper's c
 
 struct Plan {
   Kernel kernel = nullptr;

@@ -84,7 +84,7 @@ class Evaluation {
   // Whether T holds the widths and the cubes of their roots, and its points' errors are small against the least width.
   bool resolved(double limit) const {
     const bool held = sizeof(T) == sizeof(double) || (least_ > 1e-20 && greatest_ < 1e30);
-    return held && most_ <= limit * least_;
+    return held && most_ <= segma::resolved(form_, input_.points.dim, limit) * least_;
   }
 
   void run(Scores scores, Output& output) {

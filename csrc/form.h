@@ -29,6 +29,11 @@ struct Form {
   double coefficients[MOST_DEGREE + 1];
 };
 
+// A greatest c|x|^2/h that is stated for the paper's c: what a shift of t changes in k does not depend on c.
+inline double resolved(const Form& form, long long dim, double limit) {
+  return limit * form.slope / slope(dim);
+}
+
 // No less than the degree of Q for single arithmetic in `dim` dimensions and more: for loops that are unrolled.
 SEGMA_HOST_DEVICE constexpr int single_degree(int dim) {
   return dim <= 8 ? 19 - dim : dim <= 10 ? 11 : dim <= 20 ? 9 : dim < 32 ? 8 : dim < 128 ? 6 : 5;

@@ -121,8 +121,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> evaluate(const Tensor& z, con
   work.energy = static_cast<double*>(energy.mutable_data_ptr());
   const Machine machine = stream.machine();
   const bool exact = is_exact(phi);
-  const Plan plan = make_plan(machine, points.dim, points.kind, precision, gradient, exact);
-  take_form(form_of(points.dim, exact, plan.twice), plan.twice, work);
+  Plan plan = make_plan(machine, points.dim, points.kind, precision, gradient, exact);
+  const Form form = form_of(points.dim, exact, plan.twice);
+  plan.limit = static_cast<float>(resolved(form, points.dim, plan.limit));
+  take_form(form, plan.twice, work);
   fill(points, plan, machine, stream, work, z, gradient);
   return {energy, dz, dmeans, dh, dw};
 }

@@ -149,7 +149,7 @@ def choose_precision(requested: str | None) -> str:
 
 def check_phi(phi: str) -> None:
     """Raise a ValueError unless ``phi`` names a form of φ_D, ``"approx"`` or ``"exact"``."""
-    if phi not in FORMS:
+    if not isinstance(phi, str) or phi not in FORMS:
         raise ValueError(f"phi={phi!r} is unknown, expected one of {FORMS}")
 
 

@@ -36,6 +36,10 @@ class Form:
     slope: float
     coefficients: tuple[float, ...]
 
+    def resolved(self, limit: float, dim: int) -> float:
+        """A greatest ``c|x|²/h`` that is stated for the paper's c: what a shift of t changes in k does not depend on c."""
+        return limit * self.slope / form_of(dim, "approx").slope
+
     @property
     def flat(self) -> bool:
         """Whether Q = 1."""
@@ -48,7 +52,16 @@ def form_of(dim: int, phi: str, dtype: torch.dtype = torch.float64) -> Form:
         return Form(1.0, ())
     if phi == "approx":
         return Form(4.0 / (2 * dim - 3), (1.0,))
-    return Form(exact_slope(dim), exact_coefficients(dim, dtype == torch.float64))
+    if torch.compiler.is_compiling():  # a graph is for one dimension: its coefficients are constants there
+        from torch.fx.experimental.symbolic_shapes import guard_scalar
+
+        dim = int(guard_scalar(dim))
+    return Form(exact_slope(dim), _coefficients(dim, dtype == torch.float64))
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # else the quadrature would be traced
+def _coefficients(dim: int, double: bool) -> tuple[float, ...]:
+    return exact_coefficients(dim, double)
 
 
 def polynomial(x: Tensor, coefficients: tuple[float, ...]) -> tuple[Tensor, Tensor]:

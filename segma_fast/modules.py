@@ -23,6 +23,8 @@ class CWDistanceLoss(nn.Module):
         ValueError, TypeError: if ``gamma`` is not a finite number > 0 or ``phi`` or ``precision`` is unknown.
     """
 
+    phi = "approx"  # of modules that were pickled before there was a choice
+
     def __init__(
         self,
         gamma: float | None = None,

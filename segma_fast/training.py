@@ -17,7 +17,7 @@ from segma_fast.batches import Rows, share
 from segma_fast.checkpoints import Clock, begin, check_folder, save_checkpoint
 from segma_fast.config import TrainConfig
 from segma_fast.data import ImageData, load_data
-from segma_fast.dispatch import choose_backend, choose_precision
+from segma_fast.dispatch import check_phi, choose_backend, choose_precision
 from segma_fast.labels import choose_labelled
 from segma_fast.metrics import Evaluation, evaluate
 from segma_fast.models.segma import SeGMA
@@ -136,6 +136,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         project_dir=config.run_dir,
     )
     choose_precision(config.objective.precision)
+    check_phi(config.objective.phi)
     choose_backend(config.objective.backend, accelerator.device, torch.float32, config.network.latent_dim)
     return accelerator
 

@@ -80,6 +80,7 @@ BAD_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"weights": np.full(4, 0.25)}, TypeError, r"weights must be a torch.Tensor of shape \(4,\), got ndarray"),
     ({"backend": "tpu"}, ValueError, "backend='tpu' is unknown. Backends: auto, .*reference"),
     ({"backend": None}, ValueError, "backend=None is unknown"),
+    *(({"phi": p}, ValueError, rf"phi={p!r} is unknown, expected one of \('approx'") for p in ("EXACT", None, 1, "")),
     ({"precision": "low"}, ValueError, "precision='low' is unknown, expected .*'highest', 'high', 'medium'"),
 ]
 
@@ -129,6 +130,8 @@ def test_bad_module_options(gamma: float) -> None:
         CWDistanceLoss(gamma)
     with pytest.raises(ValueError, match="precision='low' is unknown"):
         CWDistanceLoss(precision="low")
+    with pytest.raises(ValueError, match="phi='low' is unknown"):
+        CWDistanceLoss(phi="low")
 
 
 def test_numbers_of_other_kinds(backend: str) -> None:
@@ -148,8 +151,10 @@ def test_numbers_of_other_kinds(backend: str) -> None:
 
 def test_module_is_the_function(backend: str) -> None:
     z, means = near_optimum(6, 3, 4)
-    loss = CWDistanceLoss(0.5, log=True, backend=backend)
-    assert torch.equal(loss(z, means), fast_cw_distance(z, means, gamma=0.5, log=True, backend=backend))
+    for phi in ("approx", "exact"):
+        loss = CWDistanceLoss(0.5, log=True, phi=phi, backend=backend)
+        assert torch.equal(loss(z, means), fast_cw_distance(z, means, gamma=0.5, log=True, phi=phi, backend=backend))
+    assert repr(loss).startswith("CWDistanceLoss(gamma=0.5, log=True, phi='exact'")
     assert not list(loss.parameters())
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from segma_fast import GaussianMixture, cw_distance_reference, silverman_gamma
+from segma_fast import GaussianMixture, cw_distance_reference, fast_cw_distance, silverman_gamma
 from segma_fast.config import starting_config
 from segma_fast.mixture import initial_means
 from segma_fast.models import AutoEncoder, NetworkConfig, Objective, SeGMA
@@ -114,6 +114,14 @@ def test_bandwidth_of_the_authors(experiment: str, gamma: float) -> None:
     components = 4 if experiment == "celeba" else 10
     assert config.objective.gamma_rows == "unlabelled"
     assert silverman_gamma(config.batch_size, components) == pytest.approx(gamma, abs=5e-5)
+
+
+@pytest.mark.parametrize("phi", ["approx", "exact"])
+def test_form_of_phi_reaches_the_distance(phi: str) -> None:
+    model = segma(Objective(phi=phi))
+    codes, gamma = torch.randn(20, 2), silverman_gamma(20, 3)
+    prior = (model.prior.means, model.prior.proportions, model.prior.variances, gamma)
+    assert torch.equal(model.distance(codes), fast_cw_distance(codes, *prior, phi=phi))
 
 
 def test_gamma_rows_and_fixed_gamma_reach_the_distance() -> None:

@@ -28,6 +28,7 @@ from torch._functorch.aot_autograd import make_boxed_func
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from segma_fast import CWDistanceLoss, autograd, cw_distance_reference, fast_cw_distance, operators
+from segma_fast.formulas import FORMS
 
 
 def compiled(function: Callable[..., Tensor], engine: str = "aot_eager") -> tuple[Callable[..., Tensor], Any]:
@@ -35,6 +36,14 @@ def compiled(function: Callable[..., Tensor], engine: str = "aot_eager") -> tupl
     torch._dynamo.reset()
     counter = CompileCounterWithBackend(engine)
     return torch.compile(function, fullgraph=True, dynamic=True, backend=counter), counter
+
+
+@pytest.fixture(params=FORMS, autouse=True)
+def phi(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test is for both forms of φ, each in turn the default."""
+    for function in (fast_cw_distance, cw_distance_reference, CWDistanceLoss.__init__):
+        monkeypatch.setitem(function.__kwdefaults__, "phi", request.param)
+    return request.param
 
 
 @contextmanager

@@ -53,6 +53,34 @@ def test_native_profile_against_50_digits(dim: int, dtype: type[np.floating[Any]
                 assert error <= tolerance * size + least * 1e3, (name, t, h, float(result[i, j]), truth)
 
 
+@pytest.mark.parametrize("dim", [1, 2, 3, 5, 10, 64, 4096])
+@pytest.mark.parametrize("dtype, limits", [(np.float64, (3e-12, 3e-12, 3e-11)), (np.float32, (1e-6, 4e-6, 1e-5))])
+def test_native_profile_of_the_exact_form(
+    dim: int, dtype: type[np.floating[Any]], limits: tuple[float, float, float]
+) -> None:
+    assert native.MODULE is not None
+    scaled = np.array([0.0, 1e-6, 1e-2, 0.3, 1.0, 4.0, 20.0, 1e3], dtype)[:, None] * max(1, dim) / 2  # t/h
+    widths = np.array([1e-3, 0.1, 1.0, 1e3], dtype)
+    distances = scaled * widths
+    results = native.MODULE.profile(distances, np.broadcast_to(widths, distances.shape), dim, "exact")
+    half = mpmath.mpf(dim) / 2
+    with mpmath.workdps(40):
+        for (i, j), _ in np.ndenumerate(distances):
+            t, h = mpmath.mpf(float(distances[i, j])), mpmath.mpf(float(widths[j]))
+            if dim == 1 and t / h > 5:  # the exponent's own rounding
+                continue
+            phi = mpmath.hyp1f1(0.5, half, -t / h, maxterms=10**6)
+            slope = -mpmath.hyp1f1(1.5, half + 1, -t / h, maxterms=10**6) / dim
+            root = 1 / mpmath.sqrt(mpmath.pi * h)
+            k_h = -root / h * (phi / 2 + t / h * slope)
+            # dk/dh may vanish, as for D = 3 far away: relative to what its terms are there
+            sizes = (root * phi, root / h * slope, root / h * phi / (1 + t / h * 2 / (dim + 12) * (dim > 1)))
+            for result, truth, size, limit in zip(
+                results, (root * phi, root / h * slope, k_h), sizes, limits, strict=True
+            ):
+                assert abs(mpmath.mpf(float(result[i, j])) - truth) <= limit * abs(size), (float(t), float(h))
+
+
 def test_native_profile_broadcasts_and_chooses_the_dtype() -> None:
     assert native.MODULE is not None
     profile = native.MODULE.profile
@@ -72,5 +100,7 @@ def test_native_profile_names_wrong_arguments() -> None:
     assert native.MODULE is not None
     with pytest.raises(ValueError, match="dim=0, expected at least 1"):
         native.MODULE.profile(1.0, 1.0, 0)
+    with pytest.raises(ValueError, match="phi='EXACT', expected 'approx' or 'exact'"):
+        native.MODULE.profile(1.0, 1.0, 2, "EXACT")
     with pytest.raises(ValueError, match="broadcast"):
         native.MODULE.profile([1, 2], [1, 2, 3], 2)

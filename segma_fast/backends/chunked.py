@@ -23,7 +23,8 @@ from torch import Tensor
 from segma_fast.formulas import INV_SQRT_PI, accumulation_dtype, form_of, profile
 
 TILE_ROWS, TILE_COLUMNS = 512, 1024
-RESOLVED = 300  # greatest c|x|² / h for float32 products: the smallest arguments are then off by about 1e-4
+# greatest c|x|² / h, with the paper's c, for float32 products: the smallest arguments are then off by about 1e-4
+RESOLVED = 300
 
 
 class Tile(NamedTuple):
@@ -47,12 +48,13 @@ class Cloud:
 
     def __init__(self, points: Tensor, h: Tensor, w: Tensor, phi: str) -> None:
         dtype = accumulation_dtype(points.device)
-        h = h / form_of(points.shape[1], phi).slope
+        form = form_of(points.shape[1], phi)
+        h = h / form.slope
         x = points - _centre(points)
         norms = _squared_norms(x, dtype)
         self.unit = torch.ones((), dtype=dtype, device=x.device)
         may_look = x.device.type == "cpu"  # elsewhere looking would stop the device
-        if may_look and not norms.amax() <= RESOLVED * h.amin():
+        if may_look and not norms.amax() <= form.resolved(RESOLVED, x.shape[1]) * h.amin():
             x = points.double()
             x = x - x.median(0).values
             norms = _squared_norms(x, dtype)

@@ -21,7 +21,7 @@ HALVES = 36_000_000  # bytes of rounded sources in memory at once; what is more 
 SPLIT_FORCES = 16_000_000  # bytes of forces that splits of the sources may leave to be added
 MOST_SPLITS = 32
 SPAN = 4096  # sources of which sums stay in float32
-# greatest c|x|²/h that fp16 products may see: at width 16, and where matrix units cut the sum of many products
+# greatest c|x|²/h, with the paper's c, that fp16 products may see: at width 16, and where units cut the sum of many
 RESOLVED = {"highest": (1024.0, 1024.0), "high": (8192.0, 1024.0), "medium": (8192.0, 1024.0)}
 
 
@@ -90,7 +90,7 @@ def make_plan(
     }  # fmt: skip
     coarse, real = dtype.itemsize == 2, torch.float64 if dtype == torch.float64 else torch.float32
     most, least = RESOLVED[precision]
-    limit = max(least, most * 16 / width)
+    limit = chosen.resolved(max(least, most * 16 / width), dim) if dim > 1 else 0.0
     return Plan(dim, width, block, real, products, panels, differences, low, coarse, limit, blocks, form, options)
 
 
