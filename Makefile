@@ -96,7 +96,8 @@ gpu: ## on a machine with a GPU, without an environment: build in place, test, t
 		$$(xdist -n 3 --dist loadfile); \
 	share=$$(( $$(left) - 100 )); test $$share -le 220 || share=220; \
 	step $$share $(PYTHON) benchmarks/gpu.py --out "$(RESULTS)" --seconds $$(( share - 40 )); \
-	step $$(left) $(PYTHON) -m pytest tests/test_accuracy.py tests/test_operator.py -k "triton or cuda or chunked" -rs \
+	step $$(left) $(PYTHON) -m pytest tests/test_accuracy.py tests/test_operator.py tests/test_exact_phi.py \
+		-k "triton or cuda or chunked" -rs \
 		$$(xdist -n 12); \
 	cat "$$(ls "$(RESULTS)"/gpu-*.md | tail -1)"; echo "$$(left) s of $(GPU_SECONDS) were left$$failed"; test -z "$$failed"
 

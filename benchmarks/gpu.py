@@ -69,7 +69,7 @@ class Session:
             return
         torch._dynamo.reset()
         problem = make_problem(*shape, self.device)
-        truth = make_truth(problem)
+        truths = {phi: make_truth(problem, phi) for phi in {contender.phi for contender in chosen.values()}}
         runs: dict[str, Run] = {}
         extra: dict[str, dict[str, Any]] = {}
         for name, contender in chosen.items():
@@ -78,7 +78,7 @@ class Session:
                 reason = "no time was left"
             if reason is None:
                 try:
-                    extra[name] = self._first(contender, problem, truth, runs, name)
+                    extra[name] = self._first(contender, problem, truths[contender.phi], runs, name)
                 except Exception as error:  # the others are measured
                     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
                     runs.pop(name, None)

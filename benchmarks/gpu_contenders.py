@@ -27,13 +27,12 @@ SMALL = 4096  # rows up to which the launches are much of the time
 TOO_MANY = 262144  # rows from which on plain torch would take more time than the whole run has
 
 
-def ours(problem: Problem, backend: str, precision: str | None = None) -> Run:
+def ours(problem: Problem, backend: str, precision: str | None = None, phi: str = "approx") -> Run:
     z, means, gamma = problem.z, problem.means, problem.gamma
+    options = {"backend": backend, "precision": precision, "phi": phi}
     if len(means) == 1:
-        return with_gradients(lambda: cw_normality(z, gamma, backend=backend, precision=precision), z)
-    return with_gradients(
-        lambda: fast_cw_distance(z, means, gamma=gamma, backend=backend, precision=precision), z, means
-    )
+        return with_gradients(lambda: cw_normality(z, gamma, **options), z)
+    return with_gradients(lambda: fast_cw_distance(z, means, gamma=gamma, **options), z, means)
 
 
 def without_wgmma(problem: Problem, precision: str) -> Run:
@@ -89,6 +88,7 @@ class GpuContender:
     serves: Callable[[Shape], bool]
     missing: str | None = None
     precision: str | None = None  # of ours
+    phi: str = "approx"
     plain: bool = False  # holds m×m matrices
 
 
@@ -111,6 +111,13 @@ def contenders(main: str = "triton") -> dict[str, GpuContender]:
                 missing,
                 precision,
             )
+        found[f"{backend} high, exact"] = GpuContender(
+            partial(ours, backend=backend, precision="high", phi="exact"),
+            lambda shape: usual(shape) and shape[0] in (256, 4096, 65536) or shape[1] in (10, 128),
+            missing,
+            "high",
+            "exact",
+        )
     found["cuda high, graph"] = GpuContender(
         partial(in_graph, precision="high", backend="cuda"),
         lambda shape: shape[0] <= SMALL and usual(shape),

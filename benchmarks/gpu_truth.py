@@ -37,17 +37,17 @@ class Truth:
 
 
 @torch.no_grad()
-def make_truth(problem: Problem) -> Truth:
+def make_truth(problem: Problem, phi: str = "approx") -> Truth:
     z, means, gamma = problem.z.double(), problem.means.double(), problem.gamma
     rows, components = len(z), len(means)
     h, w = cloud(rows, components, z.device, None, None, 1.0, gamma)
     total = rows + components
     if total <= WHOLE:
-        value, grad_z, grad_means = GRADIENT["chunked"](z, means, h, w, 0, total, "highest")[:3]
+        value, grad_z, grad_means = GRADIENT["chunked"](z, means, h, w, 0, total, "highest", phi)[:3]
     else:
-        value = ENERGY["chunked"](z, means, h, w, 0, total, "highest")
-        grad_z = GRADIENT["chunked"](z, means, h, w, 0, SOME, "highest")[1]
-        grad_means = GRADIENT["chunked"](z, means, h, w, rows, total, "highest")[2]
+        value = ENERGY["chunked"](z, means, h, w, 0, total, "highest", phi)
+        grad_z = GRADIENT["chunked"](z, means, h, w, 0, SOME, "highest", phi)[1]
+        grad_means = GRADIENT["chunked"](z, means, h, w, rows, total, "highest", phi)[2]
     one = torch.ones((), dtype=torch.float64, device=z.device)
-    cross = scalar_product(z, means, one, gamma * one).mean()
+    cross = scalar_product(z, means, one, gamma * one, phi).mean()
     return Truth((value.item(), grad_z, grad_means), 1 + (4 * cross / value).item())

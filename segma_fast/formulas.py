@@ -37,7 +37,7 @@ class Form:
     coefficients: tuple[float, ...]
 
     def resolved(self, limit: float, dim: int) -> float:
-        """A greatest ``c|x|²/h`` that is stated for the paper's c: what a shift of t changes in k does not depend on c."""
+        """A greatest ``c|x|²/h`` stated for the paper's c: what a shift of t changes in k does not depend on c."""
         return limit * self.slope / form_of(dim, "approx").slope
 
     @property

@@ -25,22 +25,24 @@ def inputs(m: int, components: int, dim: int, dtype: torch.dtype = torch.float32
     return z, means, *cloud(m, components, DEVICE, None, None, 1.0, silverman_gamma(m, components))
 
 
-def exact(arguments: tuple[Tensor, ...], start: int, stop: int) -> tuple[Tensor, ...]:
+def exact(arguments: tuple[Tensor, ...], start: int, stop: int, phi: str = "approx") -> tuple[Tensor, ...]:
     z, means, h, w = arguments
     operator = torch.ops.segma_fast.chunked_gradient.default
-    return operator(z.double(), means.double(), h, w, start, stop, "highest")
+    return operator(z.double(), means.double(), h, w, start, stop, "highest", phi)
 
 
-def check(arguments: tuple[Tensor, ...], precision: str, start: int = 0, stop: int | None = None) -> tuple[Tensor, ...]:
+def check(
+    arguments: tuple[Tensor, ...], precision: str, start: int = 0, stop: int | None = None, phi: str = "approx"
+) -> tuple[Tensor, ...]:
     """Value and gradients of some rows against float64."""
     stop = len(arguments[2]) if stop is None else stop
-    found = cuda.gradient(*arguments, start, stop, precision)
-    expected = exact(arguments, start, stop)
+    found = cuda.gradient(*arguments, start, stop, precision, phi)
+    expected = exact(arguments, start, stop, phi)
     assert relative_error(found[0], expected[0]) <= (2e-3 if precision == "medium" else 2e-4)
     for gradient, right in zip(found[1:], expected[1:], strict=True):
         if right.numel():
             assert relative_error(gradient, right) <= TOLERANCE[precision]
-    alone = cuda.energy(*arguments, start, stop, precision)
+    alone = cuda.energy(*arguments, start, stop, precision, phi)
     assert relative_error(alone, found[0]) <= 1e-4
     return found
 
@@ -57,6 +59,13 @@ def test_kernels_of_every_gpu(machine: str, dim: int, precision: str) -> None:
     if precision == "highest" and machine not in ("9.0", "here"):
         pytest.skip("the same kernel for all GPUs")
     check(inputs(203, 3, dim), precision)
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+@pytest.mark.parametrize("dim", [2, 8, 9, 20, 64, 128, 131, 256, 300])
+def test_exact_form_of_every_gpu(machine: str, dim: int, precision: str) -> None:
+    check(inputs(203, 3, dim), precision, phi="exact")
+    check(inputs(203, 3, dim), precision, 100, 205, phi="exact")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
