@@ -184,6 +184,23 @@ def test_duplicated_rows(optimised: str, dim: int) -> None:
     assert value.item() == pytest.approx(fast_cw_distance(z, means, gamma=0.3, backend=optimised).item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("phi", ["approx", "exact"])
+@pytest.mark.parametrize(
+    "dim, scale, gamma", [(2, 1.0, 1e-5), (2, 10.0, 8e-4), (8, 1.0, 1e-5), (8, 3.0, 8e-4), (15, 1.0, 0.02)]
+)
+def test_codes_that_coincide_with_means(optimised: str, dim: int, scale: float, gamma: float, phi: str) -> None:
+    """Points at the same place do not pull at each other, however large the weight of their pair."""
+    means = scale * torch.randn(40, dim, device=DEVICE)
+    points = (means[torch.randint(40, (513,))], means)
+    expected, expected_gradients = truth(points, gamma=gamma, variances=0.0, phi=phi)
+    value, gradients = evaluate(
+        fast_cw_distance, points, gamma=gamma, variances=0.0, phi=phi, backend=optimised, precision="highest"
+    )
+    assert relative_error(value, expected) <= 1e-4
+    for gradient, exact in zip(gradients, expected_gradients, strict=True):
+        assert relative_error(gradient, exact) <= 1e-3
+
+
 @pytest.mark.parametrize("dim", [1, 2, 10, 100])
 def test_translation_rotation_and_order_change_nothing(backend: str, dim: int) -> None:
     skip_unless_served(backend, torch.float64, dim)

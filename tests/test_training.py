@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from segma_fast import training
 from segma_fast.batches import Rows
-from segma_fast.config import TrainConfig, starting_config
+from segma_fast.config import TrainConfig, load_config, starting_config
 from segma_fast.models.autoencoder import NetworkConfig
 from segma_fast.models.segma import Objective
 from segma_fast.records import Records
@@ -183,6 +183,19 @@ def test_settings_that_do_not_fit(tmp_path: Path, changes: dict[str, object], me
 def test_diverging_run_stops_with_an_error(tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match="the loss is not finite at step"):
         training.train(config(tmp_path, learning_rate=1e30))
+
+
+def test_exact_form_trains_and_stays_with_the_run(tmp_path: Path) -> None:
+    outcome = training.train(config(tmp_path / "exact", objective=Objective(phi="exact")))
+    assert load_config(tmp_path / "exact" / "config.json").objective.phi == "exact"
+    rows = metrics(tmp_path / "exact")
+    assert float(rows[-1]["reconstruction"]) < float(rows[0]["reconstruction"])
+    assert all(math.isfinite(float(row["log_distance"])) for row in rows if row["log_distance"])
+    assert math.isfinite(outcome.evaluation.test_error)
+    with pytest.raises(ValueError, match=r"objective.phi: 'exact' -> 'approx'"):
+        training.train(config(tmp_path / "exact", epochs=3), resume=True)
+    with pytest.raises(ValueError, match="phi='Exact' is unknown"):
+        training.train(config(tmp_path / "other", objective=Objective(phi="Exact")))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("changes", [{}, {"components": 1}, {"components": 4}])
