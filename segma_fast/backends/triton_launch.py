@@ -63,13 +63,15 @@ def on_device(device: torch.device) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def energy(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str) -> Tensor:
+def energy(
+    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str = "approx"
+) -> Tensor:
     """``chunked.energy`` as Triton kernels."""
     return evaluate(z, means, h, w, start, stop, precision, phi, gradient=False)[0]
 
 
 def gradient(
-    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str
+    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str = "approx"
 ) -> tuple[Tensor, ...]:
     """``chunked.gradient`` as Triton kernels."""
     return evaluate(z, means, h, w, start, stop, precision, phi, gradient=True)
