@@ -60,7 +60,7 @@ inline Plan plan_dense(int dim, bool twice, bool gradient, bool exact) {
 // The most teams and stages that fit; no kernel where nothing does.
 inline Plan plan_products(const Machine& machine, int width, bool low, bool gradient, bool exact, bool hopper) {
   Plan plan;
-  const int columns = hopper ? HOPPER_COLUMNS : products_columns(width);
+  const int columns = hopper ? HOPPER_COLUMNS : products_columns(width, exact);
   const int room = static_cast<int>(hopper ? sizeof(HopperRoom) : sizeof(ProductsRoom));
   plan.unit = std::max(columns, PREPARED);
   plan.slabs = {width, columns};

@@ -10,8 +10,8 @@
 
 namespace segma::cuda {
 
-SEGMA_BOTH constexpr int products_columns(int width) {
-  return width >= 128 ? 32 : 64;
+SEGMA_BOTH constexpr int products_columns(int width, bool exact) {
+  return width < 128 ? 64 : width == 256 && exact ? 16 : 32;
 }  // sources of a tile
 
 // Bytes of shared memory: rows of all teams, then tiles with their columns' numbers.
@@ -115,7 +115,7 @@ SEGMA_DEVICE void by_products(const Work& work, const Judgement& judged, char* m
   const RowBlock rows = RowBlock::of<float>(work, work.teams * TEAM_ROWS);
   const Sources sources = Sources::of(work);
   const int threads = work.teams * TEAM;
-  constexpr int COLUMNS = products_columns(WIDTH);
+  constexpr int COLUMNS = products_columns(WIDTH, EXACT);
   const ProductsLayout layout{WIDTH, COLUMNS, LOW ? 2 : 1, work.teams, work.stages, arrays_of(EXACT)};
   const int team = gpu::thread() / TEAM, lane = gpu::thread() % 32;
   const int first_row = gpu::thread() / 32 * 16 + lane / 4;

@@ -59,9 +59,12 @@ def form_of(dim: int, phi: str, dtype: torch.dtype = torch.float64) -> Form:
     return Form(exact_slope(dim), _coefficients(dim, dtype == torch.float64))
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # else the quadrature would be traced
 def _coefficients(dim: int, double: bool) -> tuple[float, ...]:
     return exact_coefficients(dim, double)
+
+
+# As torch.compiler.assume_constant_result marks it, without the import of the compiler: else it would trace quadrature.
+_coefficients._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def polynomial(x: Tensor, coefficients: tuple[float, ...]) -> tuple[Tensor, Tensor]:
