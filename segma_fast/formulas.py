@@ -40,6 +40,10 @@ class Form:
         """A greatest ``c|x|²/h`` stated for the paper's c: what a shift of t changes in k does not depend on c."""
         return limit * self.slope / form_of(dim, "approx").slope
 
+    def own(self, dtype: torch.dtype) -> float:
+        """Q of a point with itself: 1 but for the rounding of the coefficients, which all other pairs see too."""
+        return 1.0 if len(self.coefficients) < 2 else torch.tensor(self.coefficients, dtype=dtype).double().sum().item()
+
     @property
     def flat(self) -> bool:
         """Whether Q = 1."""

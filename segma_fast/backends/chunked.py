@@ -77,8 +77,7 @@ class Cloud:
         self.right = torch.cat([x, one, lifted], 1).mT
         self.lowest = (2 * h.amin()).to(x.dtype)
         self.form = form_of(x.shape[1], phi, x.dtype)
-        # Q at τ = 1, for a point with itself: 1 but for the rounding of the coefficients, which all other pairs see too
-        self.own = torch.tensor(self.form.coefficients, dtype=x.dtype).double().sum().item()
+        self.own = self.form.own(x.dtype)
         self.twice_h = (2 * h).to(x.dtype)
         self._scratch: dict[str, Tensor] = {}
 

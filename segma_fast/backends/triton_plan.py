@@ -76,17 +76,16 @@ def make_plan(
         kind = "differences" if differences else "many"
         blocks = choose_blocks(kind, dim, low, low_weights, gradient, phi == "exact", capability(device))
         blocks = blocks if not interpreted else Blocks(128, 512, 1, 1)
-    chosen = form_of(dim, phi, torch.float32 if single else torch.float64)
+    arithmetic = torch.float32 if single else torch.float64
+    chosen = form_of(dim, phi, arithmetic)
     form = (1.0 / chosen.slope, *chosen.coefficients)
-    # 1 but for the rounding of the coefficients, which all other pairs see too
-    own = torch.tensor(form[1:] or 1.0, dtype=torch.float32 if single else torch.float64).double().sum().item()
     options = {
         "DIM": dim, "WIDTH": width, "ROWS": blocks.rows, "COLUMNS": blocks.columns, "BLOCK": block, "SPAN": SPAN,
         "SLICE": min(512 if interpreted else 16, triton.next_power_of_2(max(16, dim))),
         "FEW": 128 if interpreted else 16, "MANY": 512 if interpreted else 128, "PRODUCTS": products,
         "PANELS": panels, "DIFFERENCES": differences, "LOW": low, "LOW_WEIGHTS": low_weights, "GRADIENT": gradient,
         "REAL": tl.float32 if single else tl.float64, "num_warps": blocks.warps, "num_stages": blocks.stages,
-        "FORM": form, "OWN": own,
+        "FORM": form, "OWN": chosen.own(arithmetic),
     }  # fmt: skip
     coarse, real = dtype.itemsize == 2, torch.float64 if dtype == torch.float64 else torch.float32
     most, least = RESOLVED[precision]
