@@ -39,9 +39,3 @@ class Rows:
             self._order = self.indices[torch.randperm(len(self.indices), generator=generator)]
             self._pass = number
         return self._order[place * self.batch_size : (place + 1) * self.batch_size]
-
-
-def share(rows: Tensor, process: int, processes: int) -> Tensor:
-    """The part of a step's rows that belongs to one of several processes, all of the same length."""
-    length = len(rows) // processes
-    return rows[process * length : (process + 1) * length]

@@ -16,14 +16,14 @@ from segma_fast.formulas import accumulation_dtype
 from segma_fast.operators import in_transform
 
 
-def check_points(name: str, points: object) -> Tensor:
-    """``points`` as a real floating-point (n, D) tensor with n ≥ 1 and D ≥ 1."""
+def check_points(name: str, points: object, may_be_empty: bool = False) -> Tensor:
+    """``points`` as a real floating-point (n, D) tensor with D ≥ 1 and n ≥ 1, or ≥ 0 where it may be empty."""
     if not isinstance(points, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor of shape (n, D), got {type(points).__name__}")
     _check_floating(name, points)
     if points.ndim != 2:
         raise ValueError(f"{name} must have shape (n, D), got shape {tuple(points.shape)}")
-    if points.shape[0] == 0 or points.shape[1] == 0:
+    if (points.shape[0] == 0 and not may_be_empty) or points.shape[1] == 0:
         raise ValueError(f"{name} must have at least one row and one column, got shape {tuple(points.shape)}")
     return points
 

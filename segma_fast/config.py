@@ -18,8 +18,10 @@ from segma_fast.mixture import MeansInit
 from segma_fast.models.autoencoder import NetworkConfig
 from segma_fast.models.segma import Objective
 
-# Fields that a resumed run may change: they do not touch what the finished weights are for a given step.
-FREE_ON_RESUME = frozenset({"epochs", "minutes", "checkpoint_every", "log_every", "run_dir", "device", "data.cache"})
+# Fields that a resumed run may change: they touch the weights of a given step by no more than rounding.
+FREE_ON_RESUME = frozenset(
+    {"epochs", "minutes", "checkpoint_every", "log_every", "run_dir", "device", "micro_batch", "data.cache"}
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class TrainConfig:
     """unlabelled rows a step, over all processes"""
     labelled_batch_size: int = 100
     """labelled rows a step, over all processes; taken in turn, all of them where there are no more"""
+    micro_batch: int | None = None
+    """rows that go through the networks at once on each process, for batches larger than memory; default all"""
     means_init: MeansInit = "simplex"
     """where the means start"""
     means_scale: float = 5.0
@@ -76,8 +80,10 @@ class TrainConfig:
         for name in ("labels", "labelled_batch_size"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
-        if self.components is not None and self.components < 1:
-            raise ValueError(f"components must be >= 1, got {self.components}")
+        for name in ("components", "micro_batch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be >= 1, got {value}")
         for name in ("learning_rate", "clip_norm", "clip_value", "minutes"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:

@@ -11,6 +11,8 @@ from segma_fast.autograd import energy
 from segma_fast.backends import reference
 from segma_fast.checks import check_gamma, check_points, check_same_space, check_variances, check_weights
 from segma_fast.dispatch import check_phi, choose_backend, choose_precision
+from segma_fast.distributed import Group, Shards, agree, place
+from segma_fast.distributed_energy import codes_of_all, energy_of_all
 from segma_fast.formulas import INV_SQRT_PI, accumulation_dtype, silverman_gamma
 from segma_fast.operators import without_autocast
 
@@ -26,6 +28,7 @@ def fast_cw_distance(
     phi: str = "approx",
     backend: str = "auto",
     precision: str | None = None,
+    process_group: Group | None = None,
 ) -> Tensor:
     """Squared Cramer-Wold distance between a sample and a mixture of spherical Gaussians, in O((m+K)·D) memory.
 
@@ -64,6 +67,12 @@ def fast_cw_distance(
             is ``"highest"`` unless you set it. Only ``triton`` computes at less: ``"high"`` rounds weights and
             ``"medium"`` also the points to fp16, so that gradients near the optimum are off by 1e-3 and 1e-2 where
             components overlap (and by more for clusters far apart).
+        process_group: the distance of all codes of these processes of ``torch.distributed``, such as
+            ``torch.distributed.group.WORLD``; default ``z`` alone. Each process gives its own ``z``, of any number of
+            rows, 0 too, and the same of all else; each gets the same value, and gradients such that the mean over
+            the processes that ``DistributedDataParallel`` takes is that of one process with all codes: those of
+            means, weights, variances and γ in full, those of its codes times the number of processes. All have to
+            call it, in the same order, and to weigh the value alike. It may not be differentiated a second time.
 
     Returns:
         A 0-d tensor: float64 if ``z`` or ``means`` is float64, else float32. NaN if ``z`` or ``means`` holds NaN
@@ -73,14 +82,19 @@ def fast_cw_distance(
         TypeError: for integer or complex tensors and other types.
         ValueError: for shapes that do not fit, no rows, tensors on different devices, γ ≤ 0, negative or
             non-finite variances, weights that are negative or do not sum to 1, an unknown form of φ, and an unknown
-            or unavailable backend. On a GPU and inside ``torch.compile`` invalid values give NaN instead, without a
-            synchronisation.
+            or unavailable backend; on every process, if those of a group disagree. On a GPU and inside
+            ``torch.compile`` invalid values give NaN instead, without a synchronisation.
+        RuntimeError: from ``torch.distributed``, if a process of the group dies or is not there in time.
     """
-    z, means = _check_pair("z", z, "means", means)
+    spread = process_group is not None and place(process_group)[1] != 1
+    z, means = _check_pair("z", z, "means", means, may_be_empty=spread)
+    chosen = _choose(z, phi, backend, precision)
+    weights, variances = _weights("weights", weights, means), check_variances(variances, means)
+    gamma = None if gamma is None else check_gamma(gamma, "z", z)
+    shards = agree(z, means, [weights, variances, gamma], chosen[0], process_group) if spread else None
     if gamma is None:
-        gamma = silverman_gamma(z.shape[0], means.shape[0])
-    checked = (_weights("weights", weights, means), check_variances(variances, means), check_gamma(gamma, "z", z))
-    return _distance(z, None, means, *checked, log, phi, backend, precision)
+        gamma = silverman_gamma(z.shape[0] if shards is None else shards.total, means.shape[0])
+    return _distance(z, None, means, weights, variances, gamma, log, phi, *chosen, shards)
 
 
 def cw_distance_reference(
@@ -94,6 +108,7 @@ def cw_distance_reference(
     phi: str = "approx",
     backend: str = "reference",
     precision: str | None = None,
+    process_group: Group | None = None,
 ) -> Tensor:
     """:func:`fast_cw_distance` by a plain transcription of equation (8) (``backends/reference.py``): the oracle.
 
@@ -101,8 +116,18 @@ def cw_distance_reference(
     accuracy. ``backend`` is there so that either function can stand for the other; ``"auto"`` means
     ``"reference"`` here.
     """
-    backend = "reference" if backend == "auto" else backend
-    return fast_cw_distance(z, means, weights, variances, gamma, log=log, phi=phi, backend=backend, precision=precision)
+    return fast_cw_distance(
+        z,
+        means,
+        weights,
+        variances,
+        gamma,
+        log=log,
+        phi=phi,
+        backend="reference" if backend == "auto" else backend,
+        precision=precision,
+        process_group=process_group,
+    )
 
 
 def cw_normality(
@@ -113,6 +138,7 @@ def cw_normality(
     phi: str = "approx",
     backend: str = "auto",
     precision: str | None = None,
+    process_group: Group | None = None,
 ) -> Tensor:
     """Squared Cramer-Wold distance between a sample and N(0, I), equation (4) of the paper.
 
@@ -121,14 +147,22 @@ def cw_normality(
     Args:
         z: the sample, (m, D).
         gamma: bandwidth γ > 0; default ``silverman_gamma(m)``.
-        log, phi, backend, precision: as in :func:`fast_cw_distance`.
+        log, phi, backend, precision, process_group: as in :func:`fast_cw_distance`.
 
     Returns:
         A 0-d tensor, float64 for float64 and else float32.
     """
-    z = check_points("z", z)
-    origin = z.new_zeros(1, z.shape[1])
-    return fast_cw_distance(z, origin, gamma=gamma, log=log, phi=phi, backend=backend, precision=precision)
+    z = check_points("z", z, may_be_empty=process_group is not None)
+    return fast_cw_distance(
+        z,
+        z.new_zeros(1, z.shape[1]),
+        gamma=gamma,
+        log=log,
+        phi=phi,
+        backend=backend,
+        precision=precision,
+        process_group=process_group,
+    )
 
 
 def cw_two_sample(
@@ -160,13 +194,16 @@ def cw_two_sample(
     x, y = _check_pair("x", x, "y", y)
     if gamma is None:
         gamma = silverman_gamma((x.shape[0] + y.shape[0]) // 2)
+    chosen = _choose(x, phi, backend, precision)
     checked = (_weights("y_weights", y_weights, y), check_variances(0.0, y), check_gamma(gamma, "x", x))
-    return _distance(x, _weights("x_weights", x_weights, x), y, *checked, log, phi, backend, precision)
+    return _distance(x, _weights("x_weights", x_weights, x), y, *checked, log, phi, *chosen, None)
 
 
-def _check_pair(name: str, points: Tensor, other_name: str, other: Tensor) -> tuple[Tensor, Tensor]:
+def _check_pair(
+    name: str, points: Tensor, other_name: str, other: Tensor, may_be_empty: bool = False
+) -> tuple[Tensor, Tensor]:
     """Both point sets checked and in one dtype: their own where they agree, float64 if either is, else float32."""
-    points, other = check_points(name, points), check_points(other_name, other)
+    points, other = check_points(name, points, may_be_empty), check_points(other_name, other)
     check_same_space(name, points, other_name, other)
     if points.dtype == other.dtype:
         return points, other
@@ -180,6 +217,12 @@ def _weights(name: str, weights: Tensor | None, points: Tensor) -> Tensor | None
     return None if weights is None else check_weights(name, weights, points)
 
 
+def _choose(points: Tensor, phi: str, backend: str, precision: str | None) -> tuple[str, str]:
+    """The backend that serves the points, and the precision."""
+    check_phi(phi)
+    return choose_backend(backend, points.device, points.dtype, points.shape[1]), choose_precision(precision)
+
+
 def _distance(
     z: Tensor,
     z_weights: Tensor | None,
@@ -190,20 +233,23 @@ def _distance(
     log: bool,
     phi: str,
     backend: str,
-    precision: str | None,
+    precision: str,
+    shards: Shards | None,
 ) -> Tensor:
     """Weighted points against a mixture: the reference as it stands, or the energy of the signed cloud."""
-    check_phi(phi)
-    precision = choose_precision(precision)
-    chosen = choose_backend(backend, z.device, z.dtype, z.shape[1])
     dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
     wide = accumulation_dtype(z.device) if log else dtype
-    inputs = (z, means, z_weights, weights, variances, gamma)
-    if chosen == "reference":
+    if backend == "reference":
+        z = z if shards is None else codes_of_all(z, shards)
+        inputs = _as_tensors((z, means, z_weights, weights, variances, gamma), dtype)
         with without_autocast(z.device):
-            value = reference.cw_distance(*_as_tensors(inputs, dtype), phi=phi).to(wide)
+            value = reference.cw_distance(*inputs, phi=phi).to(wide)
     else:
-        value = energy(*inputs, backend=chosen, precision=precision, phi=phi, dtype=wide)
+        how: dict[str, Any] = {"backend": backend, "precision": precision, "phi": phi, "dtype": wide}
+        if shards is None:
+            value = energy(z, means, z_weights, weights, variances, gamma, **how)
+        else:
+            value = energy_of_all(z, means, weights, variances, gamma, shards=shards, **how)
     if not log:
         return value
     width = gamma.detach().to(value.dtype) if isinstance(gamma, Tensor) else gamma

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from segma_fast.checks import check_gamma
 from segma_fast.dispatch import check_phi, choose_precision
+from segma_fast.distributed import Group
 from segma_fast.functional import fast_cw_distance
 
 
@@ -18,12 +22,14 @@ class CWDistanceLoss(nn.Module):
         log: return ``log d²``, the form that equation (9) of the paper minimises.
         phi: ``"approx"`` for the paper's φ_D, or ``"exact"``.
         backend, precision: as in :func:`segma_fast.fast_cw_distance`.
+        process_group: the distance of the codes of all these processes, as in :func:`segma_fast.fast_cw_distance`.
 
     Raises:
         ValueError, TypeError: if ``gamma`` is not a finite number > 0 or ``phi`` or ``precision`` is unknown.
     """
 
     phi = "approx"  # of modules that were pickled before there was a choice
+    process_group: Group | None = None
 
     def __init__(
         self,
@@ -33,6 +39,7 @@ class CWDistanceLoss(nn.Module):
         phi: str = "approx",
         backend: str = "auto",
         precision: str | None = None,
+        process_group: Group | None = None,
     ) -> None:
         super().__init__()
         if isinstance(gamma, Tensor):
@@ -47,6 +54,14 @@ class CWDistanceLoss(nn.Module):
         self.phi = phi
         self.backend = backend
         self.precision = precision
+        self.process_group = process_group
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CWDistanceLoss:
+        """A copy with the same processes, which cannot be copied."""
+        copied = type(self).__new__(type(self))
+        memo |= {id(self): copied, id(self.process_group): self.process_group}
+        vars(copied).update(copy.deepcopy(vars(self), memo))
+        return copied
 
     def forward(
         self, z: Tensor, means: Tensor, weights: Tensor | None = None, variances: float | Tensor = 1.0
@@ -62,6 +77,7 @@ class CWDistanceLoss(nn.Module):
             phi=self.phi,
             backend=self.backend,
             precision=self.precision,
+            process_group=self.process_group,
         )
 
     def extra_repr(self) -> str:

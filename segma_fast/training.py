@@ -13,7 +13,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from segma_fast.batches import Rows, share
+from segma_fast.batches import Rows
 from segma_fast.checkpoints import Clock, begin, check_folder, save_checkpoint
 from segma_fast.config import TrainConfig
 from segma_fast.data import ImageData, load_data
@@ -48,15 +48,15 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
 
     Raises:
         ValueError: if the folder holds a run and neither ``resume`` nor ``overwrite`` is given, if there is nothing
-            to resume or its configuration differs (the message names the fields), if labels or batches do not fit
-            the data, or if the number of processes does not divide a batch.
+            to resume or its configuration differs (the message names the fields), or if labels or batches do not fit
+            the data.
         FloatingPointError: if the loss stops being finite; the last checkpoint stays.
     """
     checkpoint = check_folder(config, resume, overwrite)
     accelerator = make_accelerator(config)
     with accelerator.main_process_first():
         data = load_data(config.data)
-    labelled, pool = choose_rows(config, data, accelerator.num_processes)
+    labelled, pool = choose_rows(config, data)
     set_seed(config.seed)
     info = DataInfo.of(data)
     counts = torch.bincount(data.train_labels[labelled.indices], minlength=data.classes)
@@ -75,16 +75,15 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         reached = f"{start / pool.steps:.1f} of {config.epochs}"
         accelerator.print(f"{config.run_dir} is at epoch {reached}: nothing left to train; --epochs extends it")
     rows = len(pool[0]) + len(labelled[0])
-    process = (accelerator.process_index, accelerator.num_processes)
     began = time.perf_counter()
     evaluation: Evaluation | None = None  # of the last checkpoint, which the last step always makes
 
     with Records(config.run_dir, accelerator, start, steps, rows) as records:
         tick = time.perf_counter()
         while step < steps:
-            unlabelled_rows = share(pool[step], *process).to(images.device, non_blocking=True)
-            labelled_rows = share(labelled[step], *process).to(images.device, non_blocking=True)
-            loss, terms = model(images[unlabelled_rows], images[labelled_rows], labels[labelled_rows])
+            unlabelled_rows = pool[step].to(images.device, non_blocking=True)
+            labelled_rows = labelled[step].to(images.device, non_blocking=True)
+            loss, terms = model(images, unlabelled_rows, labelled_rows, labels[labelled_rows], config.micro_batch)
             optimizer.zero_grad(set_to_none=True)
             accelerator.backward(loss)
             if config.clip_norm is not None:
@@ -141,7 +140,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
-def choose_rows(config: TrainConfig, data: ImageData, processes: int) -> tuple[Rows, Rows]:
+def choose_rows(config: TrainConfig, data: ImageData) -> tuple[Rows, Rows]:
     """The labelled rows and the pool of unlabelled ones, each in batches."""
     labelled = torch.empty(0, dtype=torch.int64)
     batch = 0
@@ -161,9 +160,6 @@ def choose_rows(config: TrainConfig, data: ImageData, processes: int) -> tuple[R
     pool = free.nonzero()[:, 0]
     if len(pool) < config.batch_size:
         raise ValueError(f"batch_size={config.batch_size}, but only {len(pool)} unlabelled rows are left to draw from")
-    for name, size in (("batch_size", config.batch_size), ("labelled_batch_size", batch)):
-        if size % processes:
-            raise ValueError(f"{name}={size} must be a multiple of the {processes} processes")
     return Rows(labelled, batch, config.seed), Rows(pool, config.batch_size, config.seed)
 
 

@@ -23,10 +23,12 @@ def segma(objective: Objective, components: int = 3) -> SeGMA:
     return SeGMA(network, GaussianMixture(initial_means(components, 2, "normal", 2.0), proportions), objective)
 
 
-def batch(unlabelled: int = 7, labelled: int = 5) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def batch(unlabelled: int = 7, labelled: int = 5) -> tuple[torch.Tensor, ...]:
+    """Images, the rows of them without and with a label, and the labels."""
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(256, (unlabelled + labelled, 1, 4, 4), dtype=torch.uint8, generator=generator)
-    return images[:unlabelled], images[unlabelled:], torch.randint(3, (labelled,), generator=generator)
+    rows = torch.arange(unlabelled + labelled)
+    return images, rows[:unlabelled], rows[unlabelled:], torch.randint(3, (labelled,), generator=generator)
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 64, 48), (1, 17, 23), (2, 31, 16)])
@@ -79,9 +81,9 @@ def test_image_too_small_for_the_convolutions() -> None:
 @pytest.mark.parametrize("rows", ["all", "unlabelled"])
 def test_objective_is_equation_9(rows: str) -> None:
     model = segma(Objective(alpha=2.0, beta=3.0, rows=rows))
-    unlabelled, labelled, labels = batch()
-    loss, terms = model(unlabelled, labelled, labels)
-    images = torch.cat([unlabelled, labelled]) / 255
+    images, unlabelled, labelled, labels = batch()
+    loss, terms = model(images, unlabelled, labelled, labels)
+    images = images / 255
     counted = images if rows == "all" else images[:7]
     codes = model.autoencoder.encode(counted)
     mse = (counted - model.autoencoder.decode(codes)).square().sum((1, 2, 3)).mean()
@@ -90,7 +92,8 @@ def test_objective_is_equation_9(rows: str) -> None:
     distance = cw_distance_reference(codes, prior.means, prior.proportions, gamma=gamma)
     logits = torch.stack(
         [
-            torch.log(p) + torch.distributions.MultivariateNormal(m, torch.eye(2)).log_prob(model.encode(labelled))
+            torch.log(p)
+            + torch.distributions.MultivariateNormal(m, torch.eye(2)).log_prob(model.encode(images[labelled]))
             for p, m in zip(prior.proportions, prior.means, strict=True)
         ],
         1,
@@ -103,8 +106,8 @@ def test_objective_is_equation_9(rows: str) -> None:
 
 
 def test_unlabelled_rows_alone_give_no_cross_entropy() -> None:
-    unlabelled, labelled, labels = batch()
-    _, terms = segma(Objective(beta=0.0))(unlabelled, labelled[:0], labels[:0])
+    images, unlabelled, labelled, labels = batch()
+    _, terms = segma(Objective(beta=0.0))(images, unlabelled, labelled[:0], labels[:0])
     assert "cross_entropy" not in terms
 
 
@@ -125,9 +128,8 @@ def test_form_of_phi_reaches_the_distance(phi: str) -> None:
 
 
 def test_gamma_rows_and_fixed_gamma_reach_the_distance() -> None:
-    unlabelled, labelled, labels = batch()
     values = [
-        segma(Objective(gamma=gamma, gamma_rows=rows))(unlabelled, labelled, labels)[1]["log_distance"].item()
+        segma(Objective(gamma=gamma, gamma_rows=rows))(*batch())[1]["log_distance"].item()
         for gamma, rows in [
             (None, "unlabelled"),
             (silverman_gamma(7, 3), "distance"),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segma_fast.distributed import of_all_processes, processes
+from segma_fast import large_batch
+from segma_fast.distributed import Group, place, share, world
 from segma_fast.formulas import silverman_gamma
 from segma_fast.functional import fast_cw_distance
 from segma_fast.mixture import GaussianMixture
@@ -64,43 +66,66 @@ class SeGMA(nn.Module):
         self.prior = prior
         self.objective = objective
 
-    def forward(self, unlabelled: Tensor, labelled: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, images: Tensor, unlabelled: Tensor, labelled: Tensor, labels: Tensor, micro_batch: int | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, equation (9).
 
+        Where several processes train together, each is given the whole batch and takes its share of the rows; the
+        mean of their losses, and of the gradients, is that of the batch.
+
         Args:
-            unlabelled: images (n, C, H, W), uint8.
-            labelled: images (l, C, H, W), uint8; l = 0 leaves out the cross-entropy.
-            labels: their classes (l,), int64, which are numbers of components.
+            images: (N, C, H, W), uint8: the batch, or all images that there are.
+            unlabelled: the rows of ``images`` in the batch, (n,), int64.
+            labelled: those that have a label, (l,), int64; l = 0 leaves out the cross-entropy.
+            labels: the classes of these (l,), int64, which are numbers of components.
+            micro_batch: rows that go through the networks at once; default all. The gradient is the same, the memory
+                that of a micro-batch and the codes (:mod:`segma_fast.large_batch`).
 
         Returns:
             The loss, 0-d, and its terms for the record, detached: ``reconstruction`` (squared error summed over
             pixels, mean over rows), ``log_distance`` and, with β > 0, ``cross_entropy``.
         """
-        objective = self.objective
-        images = as_pixels(torch.cat([unlabelled, labelled]))
-        codes = self.autoencoder.encode(images).float()
-        count = len(images) if objective.rows == "all" else len(unlabelled)
-        decoded = self.autoencoder.decode(codes[:count]).float()
-        reconstruction = squared_error(images[:count], decoded).mean()
-        unlabelled_rows = len(unlabelled) * processes()
-        log_distance = self.distance(of_all_processes(codes[:count]), unlabelled_rows, log=True)
+        objective, group = self.objective, world()
+        process, processes = place(group)
+        own_unlabelled, own_labelled, own_labels = (
+            rows[share(len(rows), process, processes)] for rows in (unlabelled, labelled, labels)
+        )
+        rows = torch.cat([own_unlabelled, own_labelled])
+        everything = objective.rows == "all"
+        counted = torch.arange(len(rows)) < (len(rows) if everything else len(own_unlabelled))
+        codes, errors = large_batch.encode(partial(self._errors, images), rows, counted, micro_batch=micro_batch)
+        count = len(unlabelled) + (len(labelled) if everything else 0)  # of all processes
+        reconstruction = errors.sum() * (processes / count)
+        log_distance = self.distance(codes[: len(errors)], len(unlabelled), log=True, process_group=group)
         loss = reconstruction + objective.alpha * log_distance
         terms = {"reconstruction": reconstruction.detach(), "log_distance": log_distance.detach()}
         if objective.beta > 0 and len(labels):
-            cross_entropy = F.nll_loss(self.prior.log_posterior(codes[len(unlabelled) :]), labels)
+            log_posterior = self.prior.log_posterior(codes[len(own_unlabelled) :])
+            cross_entropy = F.nll_loss(log_posterior, own_labels, reduction="sum") * (processes / len(labels))
             loss = loss + objective.beta * cross_entropy
             terms["cross_entropy"] = cross_entropy.detach()
         return loss, terms
 
-    def distance(self, codes: Tensor, unlabelled_rows: int | None = None, *, log: bool = False) -> Tensor:
-        """d² of codes (m, D) to the prior, equation (8), or its logarithm; 0-d."""
+    def _errors(self, images: Tensor, rows: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes of some rows of the images, and squared errors of those at their head that count."""
+        pixels, count = as_pixels(images[rows]), int(counted.sum())
+        codes = self.autoencoder.encode(pixels).float()
+        return codes, squared_error(pixels[:count], self.autoencoder.decode(codes[:count]).float())
+
+    def distance(
+        self,
+        codes: Tensor,
+        unlabelled_rows: int | None = None,
+        *,
+        log: bool = False,
+        process_group: Group | None = None,
+    ) -> Tensor:
+        """d² of codes (m, D), of those of all processes together, to the prior, equation (8), or its logarithm; 0-d."""
         objective, prior = self.objective, self.prior
         gamma = objective.gamma
-        if gamma is None:
-            rows = len(codes)
-            if objective.gamma_rows == "unlabelled" and unlabelled_rows is not None:
-                rows = unlabelled_rows
-            gamma = silverman_gamma(rows, prior.components)
+        if gamma is None and objective.gamma_rows == "unlabelled" and unlabelled_rows is not None:
+            gamma = silverman_gamma(unlabelled_rows, prior.components)
         return fast_cw_distance(
             codes,
             prior.means,
@@ -111,6 +136,7 @@ class SeGMA(nn.Module):
             phi=objective.phi,
             backend=objective.backend,
             precision=objective.precision,
+            process_group=process_group,
         )
 
     def names_classes(self, classes: int) -> bool:

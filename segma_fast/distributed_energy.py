@@ -1,0 +1,123 @@
+"""The energy of the codes of all processes: d² belongs to the whole batch, not to the share of one process.
+
+Every process evaluates its own rows (its codes, and a share of the means) against the codes of all, and one sum over
+the processes gives each the value and the gradient of what they have in common. The gradient of its own codes is
+there already, and the backward pass communicates nothing.
+
+A process's codes reach the parameters through it alone, and DistributedDataParallel takes the mean of the
+parameters' gradients: the gradient of its codes is therefore multiplied by the number of processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from segma_fast.autograd import cloud
+from segma_fast.distributed import Shards, share
+from segma_fast.operators import ENERGY, GRADIENT
+
+
+def energy_of_all(
+    z: Tensor,
+    means: Tensor,
+    weights: Tensor | None,
+    variances: float | Tensor,
+    gamma: float | Tensor,
+    *,
+    shards: Shards,
+    backend: str,
+    precision: str,
+    phi: str,
+    dtype: torch.dtype,
+) -> Tensor:
+    """:func:`segma_fast.autograd.energy` of the codes of all processes, the same 0-d tensor on each."""
+    return _apply_energy(z, means, weights, variances, gamma, shards, backend, precision, phi, dtype)
+
+
+def codes_of_all(codes: Tensor, shards: Shards) -> Tensor:
+    """The codes of all processes, (total, D), differentiable in this one's."""
+    return _apply_gather(codes, shards)
+
+
+class _Gather(Function):
+    """For what is evaluated as a whole on every process."""
+
+    @staticmethod
+    def forward(ctx: Any, codes: Tensor, shards: Shards) -> Tensor:
+        ctx.shards = shards
+        return shards.gather(codes)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        return len(ctx.shards.rows) * grad_outputs[0][ctx.shards.own], None
+
+
+class _Energy(Function):
+    """The rows of this process against all, and the sum over the processes of what is common to them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        z: Tensor,
+        means: Tensor,
+        weights: Tensor | None,
+        variances: float | Tensor,
+        gamma: float | Tensor,
+        shards: Shards,
+        backend: str,
+        precision: str,
+        phi: str,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        everything, means = shards.gather(z), means.contiguous()
+        total, (components, dim) = shards.total, means.shape
+        h, w = cloud(total, components, z.device, None, weights, variances, gamma)
+        mine = share(components, shards.rank, len(shards.rows))
+        ranges = (shards.own, slice(total + mine.start, total + mine.stop))
+        operator = (GRADIENT if shards.wanted else ENERGY)[backend]
+        parts = [operator(everything, means, h, w, rows.start, rows.stop, precision, phi) for rows in ranges]
+        if not shards.wanted:
+            energy: Tensor = parts[0] + parts[1]
+            dist.all_reduce(energy, group=shards.group)
+            return energy.clamp_min(0).to(dtype)
+        codes, shared = parts
+        sums: Tensor = h.new_zeros(components * (dim + 2) + 2)  # what all processes have in common
+        grad_means, grad_h, grad_w, scalars = sums.split([components * dim, components, components, 2])
+        grad_means.view(components, dim)[mine] = shared[2].to(sums.dtype)
+        grad_h[mine], grad_w[mine] = shared[3], shared[4]
+        scalars.copy_(torch.stack([codes[0] + shared[0], codes[3].sum()]))
+        dist.all_reduce(sums, group=shards.group)
+        grad_gamma = 2 * (scalars[1] + grad_h.sum())
+        ctx.save_for_backward(
+            len(shards.rows) * codes[1],
+            grad_means.view(components, dim),
+            -grad_w,
+            2 * grad_h,
+            grad_gamma,
+        )
+        ctx.dtypes = (z.dtype, means.dtype)
+        value: Tensor = scalars[0].clamp_min(0).to(dtype)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        found = [
+            (grad_outputs[0] * gradient).to(dtype) if needed else None
+            for gradient, dtype, needed in zip(
+                ctx.saved_tensors, (*ctx.dtypes, *(ctx.saved_tensors[2].dtype,) * 3), ctx.needs_input_grad, strict=False
+            )
+        ]
+        return (*found, *(None,) * 5)
+
+
+_apply_energy: Callable[..., Tensor] = _Energy.apply
+_apply_gather: Callable[..., Tensor] = _Gather.apply

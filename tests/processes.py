@@ -1,0 +1,193 @@
+"""Several processes of ``torch.distributed`` on this machine, each of which runs a function of this file.
+
+``run("one", 3, folder)`` starts three; each writes what the function returns into the folder.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+import segma_fast
+from segma_fast import CWDistanceLoss, dispatch, fast_cw_distance, large_batch
+
+ROWS = {2: (9, 4), 3: (5, 0, 12)}  # codes of each process, by how many processes there are
+DIMS = (1, 2, 5)
+WAIT = 3  # seconds until a process that others wait for counts as lost
+
+
+def run(name: str, processes: int, folder: Path, timeout: float = 120) -> list[Any]:
+    """What the function gave in each process; None for one that ended without."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(segma_fast.__file__).parents[1])}
+    commands = [[sys.executable, __file__, name, str(rank), str(processes), str(folder)] for rank in range(processes)]
+    started = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for command in commands]
+    results: list[Any] = []
+    try:
+        for rank, process in enumerate(started):
+            errors = process.communicate(timeout=timeout)[1]
+            path = folder / f"{rank}.pt"
+            assert path.exists() or process.returncode < 0, errors[-3000:]
+            results.append(torch.load(path) if path.exists() else None)
+    finally:
+        for process in started:
+            process.kill()
+    return results
+
+
+def inputs(dtype: torch.dtype, dim: int, processes: int) -> list[Tensor]:
+    """All codes, means, weights, variances and γ of a case, the same in every process."""
+    generator = torch.Generator().manual_seed(dim)
+    means = torch.randn(4, dim, generator=generator, dtype=torch.float64)
+    codes = torch.randn(sum(ROWS[processes]), dim, generator=generator, dtype=torch.float64) + means[0]
+    weights = torch.rand(4, generator=generator, dtype=torch.float64) + 0.1
+    variances = torch.rand(4, generator=generator, dtype=torch.float64)
+    gamma = torch.tensor(0.3, dtype=torch.float64)
+    return [tensor.to(dtype) for tensor in (codes, means, weights / weights.sum(), variances, gamma)]
+
+
+def evaluate(leaves: list[Tensor], given: int, **options: Any) -> tuple[Tensor, ...]:
+    """The distance of the first inputs, as many as are given, and its gradients in them."""
+    leaves = [leaf.clone().requires_grad_() for leaf in leaves[:given]]
+    value = fast_cw_distance(*leaves, **options)
+    return value.detach(), *torch.autograd.grad(value, leaves)
+
+
+def combinations(processes: int) -> dict[str, tuple[list[Tensor], int, dict[str, Any]]]:
+    """Inputs, how many of them to give, and options, of every case."""
+    found = {}
+    for backend in [entry.name for entry in dispatch.BACKENDS]:
+        for dim in DIMS:
+            for phi in ("approx", "exact"):
+                tensors = inputs(torch.float32, dim, processes)
+                options: dict[str, Any] = {"backend": backend, "phi": phi, "log": phi == "exact"}
+                found[f"{backend} {dim} {phi}"] = (tensors, 5 if dim == 5 else 2, options)
+        found[f"{backend} double"] = (inputs(torch.float64, 3, processes), 5, {"backend": backend})
+        found[f"{backend} bfloat16"] = (inputs(torch.bfloat16, 3, processes), 2, {"backend": backend})
+    return found
+
+
+def distances(rank: int, processes: int) -> dict[str, tuple[Tensor, ...] | str]:
+    """Value and gradients of every case in this process, whose rows are its own; the reason for what is not served."""
+    import cuda_model
+
+    if not torch.cuda.is_available():
+        cuda_model.load()
+    start = sum(ROWS[processes][:rank])
+    own = slice(start, start + ROWS[processes][rank])
+    found: dict[str, tuple[Tensor, ...] | str] = {}
+    for name, (tensors, given, options) in combinations(processes).items():
+        try:
+            mine = [tensors[0][own], *tensors[1:]]
+            found[name] = evaluate(mine, given, **options, process_group=dist.group.WORLD)
+        except ValueError as error:
+            found[name] = str(error)
+    return found
+
+
+class Embedding(nn.Module):
+    """A model of somebody else's: an encoder, means, and the distance of the codes of all processes."""
+
+    def __init__(self, micro_batch: int | None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
+        self.means = nn.Parameter(torch.randn(4, 3))
+        self.distance = CWDistanceLoss(log=True, process_group=dist.group.WORLD)
+        self.micro_batch = micro_batch
+
+    def forward(self, x: Tensor) -> Tensor:
+        loss: Tensor = self.distance(large_batch.encode(self.encoder, x, micro_batch=self.micro_batch), self.means)
+        return loss
+
+
+def train(model: nn.Module, rows: slice, processes: int) -> tuple[list[float], list[Tensor]]:
+    """Losses and trained parameters of a few steps on some rows of a batch."""
+    x = torch.randn(sum(ROWS[processes]), 6, generator=torch.Generator().manual_seed(1))[rows]
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    losses = []
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss = model(x)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, [p.detach() for p in model.parameters()]
+
+
+def ddp(rank: int, processes: int) -> Any:
+    """Train under DistributedDataParallel, at once and in micro-batches."""
+    start = sum(ROWS[processes][:rank])
+    rows = slice(start, start + ROWS[processes][rank])
+    wrap = nn.parallel.DistributedDataParallel
+    return [train(wrap(Embedding(micro_batch)), rows, processes) for micro_batch in (None, 2)]
+
+
+def disagreements(rank: int, processes: int) -> list[str]:
+    """The errors of processes that call with what does not fit together."""
+    z, means = torch.zeros(3, 4), torch.ones(2, 4)
+    other = rank == 1
+    calls: list[Callable[[], Any]] = [
+        lambda: fast_cw_distance(z[:, : 3 if other else 4], means[:, : 3 if other else 4], process_group=world),
+        lambda: fast_cw_distance(z, means[: 1 if other else 2], process_group=world),
+        lambda: fast_cw_distance(z, means + (0.1 if other else 0), process_group=world),
+        lambda: fast_cw_distance(z, means, gamma=2.0 if other else 1.0, process_group=world),
+        lambda: fast_cw_distance(z.double() if other else z, means, process_group=world),
+        lambda: fast_cw_distance(z, means, backend="reference" if other else "chunked", process_group=world),
+        lambda: fast_cw_distance(z[:0], means, process_group=world),
+        lambda: torch.func.grad(lambda x: fast_cw_distance(x, means, process_group=world))(z),
+    ]
+    world, messages = dist.group.WORLD, []
+    for call in calls:
+        try:
+            messages.append(f"no error: {call()}")
+        except ValueError as error:
+            messages.append(str(error))
+    return messages
+
+
+def lost(rank: int, processes: int, hangs: bool) -> tuple[str, float] | None:
+    """The last process dies, or hangs, while the others are in a step; what they see, and after how long."""
+    z, means = torch.randn(5, 3), torch.ones(2, 3)
+    fast_cw_distance(z, means, process_group=dist.group.WORLD)
+    if rank == processes - 1:
+        time.sleep(10 if hangs else 0.5)
+        os.kill(os.getpid(), 9)
+    began = time.monotonic()
+    try:
+        fast_cw_distance(z, means, process_group=dist.group.WORLD)
+    except RuntimeError as error:
+        return str(error), time.monotonic() - began
+    return None
+
+
+def dies(rank: int, processes: int) -> Any:
+    return lost(rank, processes, hangs=False)
+
+
+def hangs(rank: int, processes: int) -> Any:
+    return lost(rank, processes, hangs=True)
+
+
+if __name__ == "__main__":
+    name, rank, processes, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
+    torch.set_num_threads(1)
+    meeting = f"file://{folder / 'meeting'}"
+    wait = timedelta(seconds=WAIT if name == "hangs" else 60)
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=processes, timeout=wait)
+    result = globals()[name](rank, processes)
+    torch.save(result, folder / f"{rank}.tmp")
+    (folder / f"{rank}.tmp").rename(folder / f"{rank}.pt")
+    if name not in ("dies", "hangs"):
+        dist.destroy_process_group()
+    sys.stdout.flush()
+    os._exit(0)

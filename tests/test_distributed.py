@@ -1,0 +1,105 @@
+"""The distance of all processes: value, gradients and trained weights of one process with the whole batch."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import processes
+import pytest
+import torch
+from cases import relative_error
+from processes import ROWS, WAIT, Embedding, combinations, evaluate, train
+
+from segma_fast import CWDistanceLoss, fast_cw_distance
+from segma_fast.distributed import share
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """All cases of so many processes, from one start of them."""
+    return processes.run("distances", request.param, tmp_path_factory.mktemp("distances"), timeout=600)
+
+
+@pytest.mark.parametrize("case", combinations(2))
+def test_value_and_gradients_of_one_process(found: list[Any], case: str) -> None:
+    count = len(found)
+    results = [result[case] for result in found]
+    if isinstance(results[0], str):
+        pytest.skip(results[0])
+    tensors, given, options = combinations(count)[case]
+    value, grad_z, *others = evaluate(tensors, given, **options)
+    rough = 1e-2 if grad_z.dtype == torch.bfloat16 else 1e-5
+    rows = torch.cat([result[1] for result in results])
+    assert [len(result[1]) for result in results] == list(ROWS[count])
+    assert relative_error(rows, count * grad_z) < rough
+    for result in results:
+        torch.testing.assert_close(result[0], value, rtol=1e-5, atol=0)
+        for mine, whole in zip(result[2:], others, strict=True):
+            assert mine.dtype == whole.dtype and relative_error(mine, whole) < rough
+    assert len({result[0].item() for result in results}) == 1
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_distributed_data_parallel_trains_to_the_weights_of_one_process(tmp_path: Path, count: int) -> None:
+    losses, weights = train(Embedding(None), slice(None), count)
+    assert losses[-1] < losses[0]
+    for at_once_and_in_parts in processes.run("ddp", count, tmp_path):
+        for their_losses, their_weights in at_once_and_in_parts:
+            torch.testing.assert_close(torch.tensor(their_losses), torch.tensor(losses), rtol=1e-4, atol=1e-5)
+            for theirs, ours in zip(their_weights, weights, strict=True):
+                torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-6)
+
+
+def test_every_process_hears_of_what_does_not_fit(tmp_path: Path) -> None:
+    everyone = processes.run("disagreements", 3, tmp_path)
+    assert everyone[0] == everyone[1] == everyone[2]
+    expected = (
+        "same columns, got 3 in process 1 and 4 in process 0",
+        "same components, got 1 in process 1 and 2 in process 0",
+        "same means, .* those of process 1 differ",
+        "same means, .* and gamma, but those of process 1 differ",
+        "same dtype.* in process 1",
+        "same backend",
+        "at least one row in some process",
+        "outside of torch.func",
+    )
+    for message, pattern in zip(everyone[0], expected, strict=True):
+        assert re.search(pattern, message), message
+
+
+@pytest.mark.parametrize("how", ["dies", "hangs"])
+def test_lost_process_is_an_error_in_time_for_the_others(tmp_path: Path, how: str) -> None:
+    *others, none = processes.run(how, 3, tmp_path)
+    assert none is None
+    for other in others:
+        assert other is not None, "no error"
+        message, seconds = other
+        assert message and seconds < WAIT + 10
+
+
+def test_shares_cover_everything_evenly() -> None:
+    for count in (0, 1, 7, 12):
+        for size in (1, 2, 3, 5):
+            parts = [list(range(count))[share(count, i, size)] for i in range(size)]
+            assert sum(parts, []) == list(range(count))
+            assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_group_of_one_process_is_the_function_itself(tmp_path: Path) -> None:
+    z, means = torch.randn(7, 3), torch.randn(2, 3)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
+    try:
+        group = torch.distributed.group.WORLD
+        loss = copy.deepcopy(CWDistanceLoss(process_group=group))
+        assert loss.process_group is group
+        assert torch.equal(loss(z, means), fast_cw_distance(z, means))
+        with pytest.raises(ValueError, match="at least one row"):
+            fast_cw_distance(z[:0], means, process_group=group)
+    finally:
+        torch.distributed.destroy_process_group()
+    for wrong in ("gloo", True, 0):
+        with pytest.raises(TypeError, match="process_group must be"):
+            fast_cw_distance(z, means, process_group=wrong)

@@ -1,0 +1,164 @@
+"""Micro-batches: the gradient of the whole batch, the same random numbers twice, and bounded memory."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from segma_fast import fast_cw_distance, large_batch
+from segma_fast.mixture import GaussianMixture, initial_means
+from segma_fast.models import AutoEncoder, NetworkConfig, Objective, SeGMA
+
+ENCODERS = {
+    "dense": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3)),
+    "conv": lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.GELU(), nn.Flatten(), nn.Linear(144, 3)),
+    "batch-norm in evaluation": lambda: nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 3)).eval(),
+}
+
+
+def gradients(encoder: nn.Module, micro_batch: int | None, rows: int = 23) -> tuple[Tensor, list[Tensor]]:
+    """Loss and gradients of an encoder's weights, its inputs and means, by distance, variance and a term of means."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(rows, 1, 8, 8, generator=generator).requires_grad_()
+    means = torch.randn(4, 3, generator=generator).requires_grad_()
+    codes = large_batch.encode(encoder, images, micro_batch=micro_batch)
+    loss = fast_cw_distance(codes, means, log=True) + codes.var() + means.square().sum()
+    leaves = [*encoder.parameters(), images, means]
+    return loss.detach(), list(torch.autograd.grad(loss, leaves))
+
+
+@pytest.mark.parametrize("micro_batch", [1, 4, 22, 23, 1000])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_gradient_is_that_of_the_whole_batch(name: str, micro_batch: int) -> None:
+    torch.manual_seed(0)
+    encoder = ENCODERS[name]()
+    loss, expected = gradients(encoder, None)
+    found_loss, found = gradients(encoder, micro_batch)
+    torch.testing.assert_close(found_loss, loss, rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_several_inputs_and_outputs_and_further_losses() -> None:
+    layer, x, scale = nn.Linear(5, 2), torch.randn(11, 5), torch.rand(11, 1)
+
+    def both(rows: Tensor, factor: Tensor) -> list[Tensor]:
+        codes = layer(rows) * factor
+        return [codes, codes.square().sum(1)]
+
+    found = []
+    for micro_batch in (None, 3):
+        codes, errors = large_batch.encode(both, x, scale, micro_batch=micro_batch)
+        loss = errors.mean() + fast_cw_distance(codes, torch.zeros(1, 2))
+        found.append(torch.autograd.grad(loss, list(layer.parameters())))
+    for whole, parts in zip(*found, strict=True):
+        torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-7)
+
+
+def test_dropout_draws_the_same_numbers_again() -> None:
+    weight, x = torch.ones(6, requires_grad=True), torch.rand(50, 6) + 1
+    dropout = nn.Dropout(0.5)
+    codes = large_batch.encode(lambda rows: dropout(rows * weight), x, micro_batch=7)
+    torch.rand(1000)  # other draws in between
+    factors = torch.rand(50, 6)
+    (codes * factors).sum().backward()
+    kept = codes.detach() != 0
+    assert 0.3 < kept.float().mean() < 0.7 and len(kept.unique(dim=0)) > 10
+    torch.testing.assert_close(weight.grad, (2 * kept * x * factors).sum(0))
+
+
+def test_autocast_is_replayed_and_no_gradient_costs_one_pass() -> None:
+    calls = 0
+    layer, x = nn.Linear(4, 2), torch.randn(9, 4)
+
+    def encoder(rows: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        codes: Tensor = layer(rows)
+        assert codes.dtype == torch.bfloat16
+        return codes
+
+    with torch.autocast("cpu", torch.bfloat16):
+        codes = large_batch.encode(encoder, x, micro_batch=3)
+        with torch.no_grad():
+            large_batch.encode(encoder, x, micro_batch=3)
+    assert calls == 6
+    fast_cw_distance(codes, torch.zeros(1, 2)).backward()
+    assert calls == 9 and layer.weight.grad is not None
+
+
+@pytest.mark.parametrize("wrap", ["module", "method", "lambda", "partial", "inner", "held"])
+def test_batch_norm_in_training_is_refused(wrap: str) -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+
+    class Holder:
+        def __init__(self) -> None:
+            self.network = network
+
+        def encode(self, x: Tensor) -> Tensor:
+            codes: Tensor = self.network(x)
+            return codes
+
+    wrapped = {
+        "module": network,
+        "method": network.forward,
+        "lambda": lambda x: network(x),
+        "partial": functools.partial(network),
+        "inner": functools.partial(lambda x, scale: network(x) * scale, scale=2),
+        "held": functools.partial(Holder().encode),
+    }[wrap]
+    with pytest.raises(ValueError, match=r"BatchNorm1d '1' in training.*group or layer norm"):
+        large_batch.encode(wrapped, torch.randn(8, 4), micro_batch=4)
+    network.eval()
+    assert large_batch.encode(wrapped, torch.randn(8, 4), micro_batch=4).shape == (8, 4)
+
+
+def test_distributed_data_parallel_encoder_is_refused(tmp_path: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
+    try:
+        encoder = nn.parallel.DistributedDataParallel(nn.Linear(4, 2))
+        with pytest.raises(ValueError, match="wrapped in DistributedDataParallel.*forward calls large_batch.encode"):
+            large_batch.encode(encoder, torch.randn(8, 4), micro_batch=4)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "micro_batch", "error", "message"),
+    [
+        ((torch.ones(4, 2),), 0, ValueError, "micro_batch must be >= 1, got 0"),
+        ((torch.ones(4, 2),), 2.0, TypeError, "micro_batch must be an int or None, got 2.0"),
+        ((torch.ones(4, 2), torch.ones(3)), 2, ValueError, r"same number of rows, got \[4, 3\]"),
+        ((), 2, TypeError, "at least one tensor"),
+        (([1, 2],), 2, TypeError, "got list"),
+    ],
+)
+def test_wrong_arguments(inputs: tuple[object, ...], micro_batch: object, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        large_batch.encode(lambda *x: x[0], *inputs, micro_batch=micro_batch)
+
+
+def test_wrong_output_is_named() -> None:
+    with pytest.raises(TypeError, match="tuple of them, got dict"):
+        large_batch.encode(lambda x: {"codes": x}, torch.ones(4, 2), micro_batch=2)
+
+
+@pytest.mark.parametrize("rows", ["all", "unlabelled"])
+@pytest.mark.parametrize("network", ["dense", "conv"])
+def test_objective_in_micro_batches(network: str, rows: str) -> None:
+    torch.manual_seed(0)
+    autoencoder = AutoEncoder((1, 8, 8), NetworkConfig(network, 3, (16,), channels=(4, 4)))
+    model = SeGMA(autoencoder, GaussianMixture(initial_means(3, 3, "normal", 2.0)), Objective(rows=rows))
+    images = torch.randint(256, (40, 1, 8, 8), dtype=torch.uint8)
+    order = torch.randperm(40)
+    found = []
+    for micro_batch in (None, 4, 17):
+        loss, terms = model(images, order[:19], order[19:30], order[19:30] % 3, micro_batch)
+        found.append([loss.detach(), *terms.values(), *torch.autograd.grad(loss, list(model.parameters()))])
+    for other in found[1:]:
+        for ours, whole in zip(other, found[0], strict=True):
+            torch.testing.assert_close(ours, whole, rtol=1e-4, atol=1e-5)
