@@ -54,8 +54,11 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
         assert torch.equal(a[name], b[name]), name
 
 
+TRAIN_ONLY = str(Path(__file__).with_name("train_only.py"))
+
+
 def command(folder: Path, *flags: str) -> list[str]:
-    return [sys.executable, "-m", "segma_fast", "train", "--run-dir", str(folder), *flags]
+    return [sys.executable, TRAIN_ONLY, "--run-dir", str(folder), *flags]
 
 
 def metrics(folder: Path) -> list[dict[str, str]]:
@@ -142,15 +145,58 @@ def test_failed_checkpoint_leaves_the_former_one(tmp_path: Path, monkeypatch: py
     assert load_run(tmp_path).step == 10
 
 
-def test_two_processes_train_to_the_weights_of_one(tmp_path: Path) -> None:
-    flags = [*FLAGS, "--epochs", "1"]
-    subprocess.run(command(tmp_path / "one", *flags), check=True, capture_output=True)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+def launch(processes: int, program: list[str], folder: Path, *flags: str) -> None:
+    """Train in several processes."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([*launch, *command(tmp_path / "two", *flags)[2:]], check=True, capture_output=True, env=environment)
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    arguments = [*start, *program, "--run-dir", str(folder), *flags]
+    subprocess.run(arguments, check=True, capture_output=True, env=environment)
+
+
+def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
     for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=2e-6)
+        torch.testing.assert_close(other[name], one[name], rtol=1e-4, atol=2e-6)
+
+
+UNEVEN = [*FLAGS, "--batch-size", "65", "--labelled-batch-size", "37"]  # the last of a flag counts
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """The weights of one process after two epochs."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    subprocess.run(command(folder, *UNEVEN, "--epochs", "2"), check=True, capture_output=True)
+    return weights(folder)
+
+
+def test_processes_and_micro_batches_train_to_the_weights_of_one_process(
+    tmp_path: Path, whole: dict[str, torch.Tensor]
+) -> None:
+    launch(3, ["-m", "segma_fast", "train"], tmp_path / "run", *UNEVEN, "--epochs", "2", "--micro-batch", "10")
+    assert_close(whole, weights(tmp_path / "run"))
+
+
+def test_checkpoint_of_two_processes_resumes_with_one_and_the_other_way_round(
+    tmp_path: Path, whole: dict[str, torch.Tensor]
+) -> None:
+    launch(2, [TRAIN_ONLY], tmp_path / "two", *UNEVEN, "--epochs", "1")
+    first = config(tmp_path / "one", batch_size=65, labelled_batch_size=37, epochs=1)
+    training.train(first)
+    assert_close(weights(tmp_path / "one"), weights(tmp_path / "two"))
+    second = load_config(tmp_path / "two" / "config.json")
+    training.train(dataclasses.replace(second, epochs=2, micro_batch=50), resume=True)
+    launch(2, [TRAIN_ONLY], tmp_path / "one", "--resume", "--epochs", "2")
+    for name in ("one", "two"):
+        assert_close(whole, weights(tmp_path / name))
+
+
+@pytest.mark.parametrize("micro_batch", [7, 64])
+def test_micro_batches_train_to_the_same_weights(tmp_path: Path, micro_batch: int) -> None:
+    training.train(config(tmp_path / "whole", epochs=1))
+    training.train(config(tmp_path / "parts", epochs=1, micro_batch=micro_batch))
+    assert_close(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    with pytest.raises(ValueError, match="micro_batch must be >= 1, got 0"):
+        config(tmp_path, micro_batch=0)
 
 
 def test_time_budget_stops_with_a_checkpoint(tmp_path: Path) -> None:
