@@ -16,6 +16,7 @@ class Results:
         self.times: dict[tuple[int, int, int], dict[str, dict[str, Any]]] = {}  # by rows, dim, components
         self.memory: dict[int, float] = {}  # MB by rows
         self.overhead: dict[int, dict[str, float]] = {}  # seconds by dim and part
+        self.batches: dict[tuple[int, int | None], dict[str, float]] = {}  # of a step, by rows and micro-batch
         self.forms: dict[int, dict[str, float]] = {}  # seconds by dim and form of φ
         for entry in content["benchmarks"]:
             params = entry["params"]
@@ -26,6 +27,9 @@ class Results:
                 self.overhead.setdefault(params["dim"], {})[params["part"]] = entry["stats"]["median"]
             elif "form" in params:
                 self.forms.setdefault(params["dim"], {})[params["form"]] = entry["stats"]["median"]
+            elif "micro_batch" in params:
+                key = (params["batch"], params["micro_batch"])
+                self.batches[key] = {"seconds": entry["stats"]["median"], "mb": entry["extra_info"]["extra_mb"]}
             else:
                 self.memory[params["rows"]] = entry["extra_info"]["extra_mb"]
 

@@ -79,6 +79,20 @@ def memory(results: Results) -> str:
     return table(["m", "MB"], [[str(rows), f"{mb:.1f}"] for rows, mb in sorted(results.memory.items())])
 
 
+def batches(results: Results) -> str:
+    """Memory and time of a training step, all rows at once and in micro-batches, one row a batch."""
+    sizes = [size for size in dict.fromkeys(size for _, size in results.batches) if size is not None]
+    ways = [None, *sizes]
+    rows = []
+    for batch in sorted({batch for batch, _ in results.batches}):
+        found = [results.batches.get((batch, way)) for way in ways]
+        memory = ["–" if entry is None else f"{entry['mb']:.0f}" for entry in found]
+        times = ["–" if entry is None else f"{entry['seconds']:.3g}" for entry in found]
+        rows.append([str(batch), *memory, *times])
+    names = ["at once", *(f"in {size}" for size in sizes)]
+    return table(["batch", *(f"{name}, MB" for name in names), *(f"{name}, s" for name in names)], rows)
+
+
 def machine(results: Results) -> str:
     info, rates = results.machine, [e["native"]["sgemm_gflops"] for e in results.times.values() if "native" in e]
     sgemm = f"; sgemm {median(rates):.0f} GFLOP/s ({min(rates):.0f}–{max(rates):.0f} by shape)" if rates else ""
@@ -100,6 +114,10 @@ def report(path: Path) -> str:
         "The exact φ, native at m = 4096, K = 10": (results.forms, forms),
         "A call at m = 128, in µs": (results.overhead, overhead),
         "Memory of native beyond inputs and gradients, D = 64": (results.memory, memory),
+        "A training step of the convolutional network (3×32×32 pixels, D = 32) in micro-batches": (
+            results.batches,
+            batches,
+        ),
     }
     shown = [f"### {title}\n\n{show(results)}" for title, (measured, show) in parts.items() if measured]
     return "\n\n".join([machine(results), *shown])

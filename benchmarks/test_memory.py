@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pytest
 from contenders import CONTENDERS
 from interleave import REPLAY, report
-
-CLEAR_REFS = Path("/proc/self/clear_refs")  # writing 5 sets the peak back to what is resident now
+from resident import CLEAR_REFS, peak_beyond
+from torch import Tensor
 
 
 def measure(rows: int, dim: int) -> dict[str, float]:
@@ -23,20 +23,12 @@ def measure(rows: int, dim: int) -> dict[str, float]:
     backend("native")(make_problem(256, dim, 10))()
     problem = make_problem(rows, dim, 10)
     run = backend("native")(problem)
-    CLEAR_REFS.write_text("5")
-    before = _resident("VmRSS")
-    from time import perf_counter
-
+    gradients: list[Tensor] = []
     start = perf_counter()
-    gradients = run()[1:]
+    extra = peak_beyond(lambda: gradients.extend(run()[1:]))
     seconds = perf_counter() - start
     returned = sum(g.numel() * g.element_size() for g in gradients)
-    return {"extra_mb": (_resident("VmHWM") - before - returned) / 1e6, "seconds": seconds}
-
-
-def _resident(key: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key + ":"))
+    return {"extra_mb": (extra - returned) / 1e6, "seconds": seconds}
 
 
 @pytest.mark.benchmark(timer=REPLAY)

@@ -103,3 +103,16 @@ def test_table_says_met_and_missed(tmp_path: Path) -> None:
 def test_readme_holds_the_newest_result(helper: Any) -> None:
     newest = max((FOLDER / "results").glob("cpu-*.json"), key=lambda path: path.name)
     assert helper("table").report(newest) in (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_cost_on_paper_is_that_of_the_page(helper: Any) -> None:
+    paper = helper("processes_on_paper")
+    page = (FOLDER.parent / "docs" / "large_batches.md").read_text()
+    assert paper.table(paper.Rates()) in page
+    gathering, evaluating = paper.seconds(1 << 20, 64, 8, paper.Rates(1e14, 1e11, 1e10))
+    assert gathering == pytest.approx(7 / 8 * 2**20 * 64 * 4 / 1e11)
+    assert evaluating == pytest.approx(4 * 2**40 * 64 / 8 / 1e14)
+    assert paper.gathered(100, 3, 4) == 75 * 3 * 4
+    limit = 1 + 4 * (1 << 20) * 4e10 / (4 * 1e14)  # processes at which gathering takes as long as evaluating
+    for processes, longer in ((round(0.9 * limit), 1), (round(1.1 * limit), 0)):
+        assert max(range(2), key=paper.seconds(1 << 20, 64, processes, paper.Rates()).__getitem__) == longer

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -162,3 +165,16 @@ def test_objective_in_micro_batches(network: str, rows: str) -> None:
     for other in found[1:]:
         for ours, whole in zip(other, found[0], strict=True):
             torch.testing.assert_close(ours, whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc")
+def test_memory_is_that_of_a_micro_batch() -> None:
+    script = Path(__file__).parents[1] / "benchmarks" / "test_large_batch.py"
+
+    def peak(batch: int, micro_batch: int) -> float:
+        command = [sys.executable, str(script), str(batch), str(micro_batch)]
+        found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        return float(found["extra_mb"])
+
+    small, large, at_once = peak(256, 128), peak(1536, 128), peak(1536, 0)
+    assert large - small < 0.2 * (at_once - small), (small, large, at_once)

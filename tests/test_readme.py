@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,10 +27,19 @@ def shell_lines(start: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if line.startswith(start)]
 
 
-def test_python_runs() -> None:
-    assert blocks("python")
+def test_python_runs(tmp_path: Path) -> None:
+    assert len(blocks("python")) > 2
     for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), {})
+        if "init_process_group" not in block:
+            exec(compile(block, "README.md", "exec"), {})
+            continue
+        script = tmp_path / "script.py"
+        script.write_text(block + 'print(f"loss {loss.item()} {encoder.module.weight.grad.norm().item()};")')
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stderr[-3000:]
+        printed = re.findall(r"loss (\S+) (\S+);", done.stdout)
+        assert len(printed) == 2 and printed[0] == printed[1]
 
 
 def test_commands_parse() -> None:
