@@ -17,7 +17,7 @@ TEST_WORKERS ?= 2
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-oldest sanitize lint format bench bench-readme exact-phi gpu figures wheel clean
+.PHONY: help install train test test-oldest compile-all sanitize lint format bench bench-readme exact-phi gpu figures wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ $(OLDEST_READY):
 	test -x $(OLDEST_VENV)/bin/python || $(PYTHON) -m venv $(OLDEST_VENV)
 	$(OLDEST_VENV)/bin/python -m pip install --quiet '$(OLDEST_TORCH)' numpy
 	touch $@
+
+compile-all: $(READY) ## compile the kernels for GPUs for every architecture and precision, half an hour; needs nvcc for CUDA's
+	SEGMA_FAST_COMPILE_ALL=1 $(BIN)/python -m pytest tests/test_triton_compile.py tests/test_cuda_compile.py -n 2 --dist loadfile
 
 # Python is not sanitized, so the run-time libraries have to come first. Neither command puts the working folder, whose
 # kernels are not sanitized, into the path.

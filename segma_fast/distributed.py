@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +13,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from segma_fast.formulas import accumulation_dtype
-from segma_fast.operators import are_transforms_active
 
 Group = Any  # torch.distributed.ProcessGroup, which a build of torch may lack
-DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-AGREED = ("columns", "dtype number", "components", "backend reference")
+ROUNDING = 1e-4  # relative to the norm: other hardware, or another order of summation
+NOTE = 24  # numbers that processes exchange before the codes
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,16 @@ class Shards:
 
     def gather(self, codes: Tensor) -> Tensor:
         """The codes of all processes in the order of their ranks, (total, D)."""
-        most = max(self.rows)
+        most, processes = max(self.rows), len(self.rows)
+        if most * processes > 2 * self.total:  # padding would cost more than single messages
+            everything = codes.new_empty(self.total, codes.shape[1])
+            for process, part in enumerate(everything.split(self.rows)):
+                if process == self.rank:
+                    part.copy_(codes.detach())
+                dist.broadcast(part, group=self.group, group_src=process)
+            return everything
         sent = torch.nn.functional.pad(codes.detach(), (0, 0, 0, most - len(codes))).contiguous()
-        received = sent.new_empty(len(self.rows) * most, codes.shape[1])
+        received = sent.new_empty(processes * most, codes.shape[1])
         all_gather(received, sent, self.group)
         if min(self.rows) == most:
             return received
@@ -62,11 +71,17 @@ def world() -> Group | None:
 
 
 def place(group: Group | None) -> tuple[int, int]:
-    """This process's number in a group, and how many there are; both -1 if it is not one of them."""
+    """This process's number in a group, and how many there are.
+
+    Raises:
+        TypeError, ValueError: if it is no group of processes, or one without this process.
+    """
     if group is None:
         return 0, 1
     if group != dist.GroupMember.NON_GROUP_MEMBER and not isinstance(group, dist.ProcessGroup):
         raise TypeError(f"process_group must be a torch.distributed.ProcessGroup or None, got {type(group).__name__}")
+    if dist.get_rank(group) < 0:
+        raise ValueError("process_group must hold the process that calls, got a group without it")
     return dist.get_rank(group), dist.get_world_size(group)
 
 
@@ -81,48 +96,92 @@ def all_gather(received: Tensor, sent: Tensor, group: Group) -> None:
     gather(received, sent, group=group)
 
 
-def agree(z: Tensor, means: Tensor, others: list[Tensor | float | None], backend: str, group: Group) -> Shards:
+def agree(
+    z: Tensor,
+    means: Tensor,
+    weights: Tensor | None,
+    variances: float | Tensor,
+    gamma: float | Tensor | None,
+    *,
+    options: dict[str, object],
+    group: Group,
+) -> Shards:
     """Tell all processes of a group what each has, and find on all of them the same that does not fit.
 
     Args:
-        z, means: (n, D) and (K, D); n may differ and be 0, all else must be alike.
-        others: weights, variances and gamma.
-        backend: that serves the call.
+        z: the codes of this process, (n, D); n may differ and be 0.
+        means, weights, variances, gamma: which have to have the same numbers on all, but for rounding.
+        options: what else has to be the same, by name.
         group: the processes.
 
     Raises:
-        ValueError: on every process, if they disagree or none has a code; or if this one is not in the group, or
-            calls inside a transform of ``torch.func``.
+        ValueError: on every process, if they disagree, if one of them failed (:func:`told`) or none has a code.
     """
-    rank, processes = place(group)
-    if are_transforms_active():
-        raise ValueError("process_group works outside of torch.func's transforms and vmap only, got a call inside one")
-    if rank < 0:
-        raise ValueError("process_group must hold the process that calls, got a group without it")
-    options: dict[str, Any] = {"dtype": accumulation_dtype(z.device), "device": z.device}
-    shared = [means, *(value for value in others if value is not None)]
-    tensors = [value if isinstance(value, Tensor) else torch.tensor(value, **options) for value in shared]
-    common = torch.cat([value.detach().to(**options).flatten() for value in tensors])
-    wanted = torch.is_grad_enabled() and any(value.requires_grad for value in (z, *tensors))
-    facts = [z.shape[1], DTYPES.index(z.dtype), means.shape[0], backend == "reference", z.shape[0], wanted]
-    pattern = torch.arange(len(common), **options).cos()
-    note = torch.cat([torch.tensor(facts, **options), torch.stack([common @ pattern, common.norm()])])
-    notes = note.new_empty(processes * len(note))
-    all_gather(notes, note, group)
-    table = notes.view(processes, -1).tolist()
-    for process, found in enumerate(table):
-        for name, here, there in zip(AGREED, found, table[0], strict=False):
-            if here != there:
-                raise ValueError(
-                    f"all processes must have the same {name}, got {int(here)} in process {process} and {int(there)} "
-                    "in process 0"
-                )
-        if abs(found[-2] - table[0][-2]) > 1e-3 * table[0][-1]:
-            raise ValueError(
-                f"all processes must have the same means, weights, variances and gamma, but those of process {process} "
-                "differ from those of process 0; DistributedDataParallel gives all the parameters of process 0"
-            )
-    rows = tuple(int(found[4]) for found in table)
+    components, columns = means.shape
+    facts = {"number of columns": columns, "number of means": components, "dtype": z.dtype, **options}
+    facts["kind of gamma"] = "by the rule" if gamma is None else "a number"
+    common = {
+        "means": means,
+        "weights": 1 / components if weights is None else weights,
+        "variances": variances,
+        "gamma": 1.0 if gamma is None else gamma,
+    }
+    kind: dict[str, Any] = {"dtype": accumulation_dtype(z.device), "device": z.device}
+    tensors = [value if isinstance(value, Tensor) else torch.tensor(value, **kind) for value in common.values()]
+    wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (z, *tensors))
+    prints = [_fingerprint(tensor.detach().to(**kind), means.shape) for tensor in tensors]
+    numbers = [0, z.shape[0], wanted, *(zlib.crc32(repr(fact).encode()) >> 8 for fact in facts.values())]
+    table = _exchange(torch.cat([torch.tensor(numbers, **kind), *prints]), group)
+    _compare(table, facts, list(common))
+    rows = tuple(int(found[1]) for found in table)
     if sum(rows) == 0:
-        raise ValueError(f"z must have at least one row in some process, got none in {processes}")
-    return Shards(group, rank, rows, any(found[5] for found in table))
+        raise ValueError(f"z must have at least one row in some process, got none in {len(rows)}")
+    return Shards(group, dist.get_rank(group), rows, any(found[2] for found in table))
+
+
+def _compare(table: list[list[float]], facts: dict[str, object], common: list[str]) -> None:
+    """Raise the error of the first thing in which a process is not like process 0."""
+    first = table[0]
+    for process, found in enumerate(table):
+        if found[0]:
+            raise ValueError(f"process {process} was called with arguments that do not fit; its own error says which")
+    for process, found in enumerate(table):
+        for place, (name, fact) in enumerate(facts.items(), start=3):
+            if found[place] != first[place]:
+                raise ValueError(
+                    f"all processes must have the same {name}, but that of process {process} is not that of process 0 "
+                    f"(of this process: {fact})"
+                )
+        for place, name in zip(range(3 + len(facts), NOTE, 2), common, strict=False):
+            if abs(found[place] - first[place]) > ROUNDING * first[place + 1]:
+                raise ValueError(
+                    f"all processes must have the same {name}, but those of process {process} differ from those of "
+                    "process 0; DistributedDataParallel gives all the parameters of process 0"
+                )
+
+
+@contextmanager
+def told(points: object, group: Group) -> Iterator[None]:
+    """Tell the other processes, which wait for this one in :func:`agree`, of an error that it alone sees."""
+    try:
+        yield
+    except (TypeError, ValueError):
+        device = points.device if isinstance(points, Tensor) else torch.device("cpu")
+        _exchange(torch.ones(1, dtype=accumulation_dtype(device), device=device), group)
+        raise
+
+
+def _fingerprint(values: Tensor, shape: torch.Size) -> Tensor:
+    """Two numbers that tell whether values are others, one for all or one for each mean: an uneven mean, and a size."""
+    values = (values if values.ndim == 2 else values[..., None]).expand(shape).flatten()
+    pattern = torch.arange(1, len(values) + 1, dtype=values.dtype, device=values.device).cos()
+    return torch.stack([values @ pattern, values.norm()])
+
+
+def _exchange(note: Tensor, group: Group) -> list[list[float]]:
+    """The notes of all processes; they are of one length, whatever the caller knows."""
+    sent = torch.nn.functional.pad(note, (0, NOTE - len(note)))
+    notes = sent.new_empty(dist.get_world_size(group) * NOTE)
+    all_gather(notes, sent, group)
+    table: list[list[float]] = notes.view(-1, NOTE).tolist()
+    return table

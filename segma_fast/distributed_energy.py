@@ -77,7 +77,7 @@ class _Energy(Function):
         phi: str,
         dtype: torch.dtype,
     ) -> Tensor:
-        everything, means = shards.gather(z), means.contiguous()
+        everything, means_given, means = shards.gather(z), means, means.contiguous()
         total, (components, dim) = shards.total, means.shape
         h, w = cloud(total, components, z.device, None, weights, variances, gamma)
         mine = share(components, shards.rank, len(shards.rows))
@@ -96,28 +96,44 @@ class _Energy(Function):
         scalars.copy_(torch.stack([codes[0] + shared[0], codes[3].sum()]))
         dist.all_reduce(sums, group=shards.group)
         grad_gamma = 2 * (scalars[1] + grad_h.sum())
+        inputs = [value for value in (z, means_given, weights, variances, gamma) if isinstance(value, Tensor)]
+        ctx.count = len(inputs)
         ctx.save_for_backward(
+            *inputs,
             len(shards.rows) * codes[1],
             grad_means.view(components, dim),
             -grad_w,
             2 * grad_h,
             grad_gamma,
         )
-        ctx.dtypes = (z.dtype, means.dtype)
+        ctx.dtypes = (z.dtype, means.dtype, *(sums.dtype,) * 3)
         value: Tensor = scalars[0].clamp_min(0).to(dtype)
         return value
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        found = [
-            (grad_outputs[0] * gradient).to(dtype) if needed else None
-            for gradient, dtype, needed in zip(
-                ctx.saved_tensors, (*ctx.dtypes, *(ctx.saved_tensors[2].dtype,) * 3), ctx.needs_input_grad, strict=False
-            )
-        ]
+        inputs, gradients = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        found: list[Tensor | None] = []
+        for gradient, dtype, needed in zip(gradients, ctx.dtypes, ctx.needs_input_grad, strict=False):
+            product = (grad_outputs[0] * gradient).to(dtype) if needed else None
+            if product is not None and torch.is_grad_enabled():
+                product = _apply_once(product, *inputs)
+            found.append(product)
         return (*found, *(None,) * 5)
+
+
+class _Once(Function):
+    """A gradient that depends on the inputs, and says so where it is differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, *inputs: Tensor) -> Tensor:
+        return gradient.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        raise RuntimeError("with process_group the distance can be differentiated once only, got a second derivative")
 
 
 _apply_energy: Callable[..., Tensor] = _Energy.apply
 _apply_gather: Callable[..., Tensor] = _Gather.apply
+_apply_once: Callable[..., Tensor] = _Once.apply

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,10 +12,10 @@ from segma_fast.autograd import energy
 from segma_fast.backends import reference
 from segma_fast.checks import check_gamma, check_points, check_same_space, check_variances, check_weights
 from segma_fast.dispatch import check_phi, choose_backend, choose_precision
-from segma_fast.distributed import Group, Shards, agree, place
+from segma_fast.distributed import Group, Shards, agree, place, told
 from segma_fast.distributed_energy import codes_of_all, energy_of_all
 from segma_fast.formulas import INV_SQRT_PI, accumulation_dtype, silverman_gamma
-from segma_fast.operators import without_autocast
+from segma_fast.operators import are_transforms_active, without_autocast
 
 
 def fast_cw_distance(
@@ -82,16 +83,23 @@ def fast_cw_distance(
         TypeError: for integer or complex tensors and other types.
         ValueError: for shapes that do not fit, no rows, tensors on different devices, γ ≤ 0, negative or
             non-finite variances, weights that are negative or do not sum to 1, an unknown form of φ, and an unknown
-            or unavailable backend; on every process, if those of a group disagree. On a GPU and inside
-            ``torch.compile`` invalid values give NaN instead, without a synchronisation.
+            or unavailable backend; on every process of a group, if they disagree or one has such a value. On a GPU
+            and inside ``torch.compile`` invalid values give NaN instead, without a synchronisation.
         RuntimeError: from ``torch.distributed``, if a process of the group dies or is not there in time.
     """
     spread = process_group is not None and place(process_group)[1] != 1
-    z, means = _check_pair("z", z, "means", means, may_be_empty=spread)
-    chosen = _choose(z, phi, backend, precision)
-    weights, variances = _weights("weights", weights, means), check_variances(variances, means)
-    gamma = None if gamma is None else check_gamma(gamma, "z", z)
-    shards = agree(z, means, [weights, variances, gamma], chosen[0], process_group) if spread else None
+    with told(z, process_group) if spread else nullcontext():
+        if spread and are_transforms_active():
+            raise ValueError("process_group works outside of the transforms of torch.func and vmap only")
+        z, means = _check_pair("z", z, "means", means, may_be_empty=spread)
+        chosen = _choose(z, phi, backend, precision)
+        weights, variances = _weights("weights", weights, means), check_variances(variances, means)
+        gamma = None if gamma is None else check_gamma(gamma, "z", z)
+    shards = None
+    if spread:
+        kind = "reference" if chosen[0] == "reference" else "any but the reference"
+        options = {"phi": phi, "log": log, "precision": chosen[1], "backend": kind}
+        shards = agree(z, means, weights, variances, gamma, options=options, group=process_group)
     if gamma is None:
         gamma = silverman_gamma(z.shape[0] if shards is None else shards.total, means.shape[0])
     return _distance(z, None, means, weights, variances, gamma, log, phi, *chosen, shards)
@@ -152,7 +160,8 @@ def cw_normality(
     Returns:
         A 0-d tensor, float64 for float64 and else float32.
     """
-    z = check_points("z", z, may_be_empty=process_group is not None)
+    with told(z, process_group) if process_group is not None else nullcontext():
+        z = check_points("z", z, may_be_empty=process_group is not None)
     return fast_cw_distance(
         z,
         z.new_zeros(1, z.shape[1]),

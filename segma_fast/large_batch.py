@@ -9,18 +9,19 @@ one micro-batch and of the codes; time that of one more forward pass.
 from __future__ import annotations
 
 import ctypes
-import inspect
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
-
-TRIM_EVERY = 8  # micro-batches between two calls of _give_back_memory, which then costs about 1 % of a step
 
 
 def encode(encoder: Callable[..., Any], *inputs: Tensor, micro_batch: int | None) -> Any:
@@ -36,11 +37,11 @@ def encode(encoder: Callable[..., Any], *inputs: Tensor, micro_batch: int | None
         loss = errors.mean() + 5 * fast_cw_distance(codes, means, log=True)
         loss.backward()
 
-    Layers that draw from torch's global generators (dropout) draw the same numbers again in the second pass. Rows
-    must not depend on each other: batch-norm in training is refused, and what a layer changes at each call (spectral
-    norm, running means) is changed twice as often. The gradient may not be differentiated through a
-    ``DistributedDataParallel`` encoder, which cannot be called again while it goes backward: wrap a module whose
-    ``forward`` calls this function instead.
+    Rows must not depend on each other: batch-norm in training is refused where it is called as a module, and what a
+    layer changes at each call (spectral norm, running means) it changes once a micro-batch and pass. Layers that draw
+    from torch's global generators (dropout) draw the same numbers in the second pass. Weights, and what a function
+    loads by itself, must not change between the passes. An encoder that is wrapped in ``DistributedDataParallel``
+    cannot be called again while it goes backward: wrap a module whose ``forward`` calls this function instead.
 
     Args:
         encoder: a module or function of tensors that gives one tensor or a tuple of them, one row for each input row.
@@ -51,77 +52,124 @@ def encode(encoder: Callable[..., Any], *inputs: Tensor, micro_batch: int | None
         What ``encoder`` gives for all rows: a tensor (n, ...) or a tuple of such tensors.
 
     Raises:
-        ValueError: for ``micro_batch`` < 1, inputs of different lengths, batch-norm in training, or an encoder that
-            is wrapped in ``DistributedDataParallel``.
+        ValueError: for ``micro_batch`` < 1, inputs of different lengths, outputs without a row for each of the
+            inputs', batch-norm in training, or an encoder that is wrapped in ``DistributedDataParallel``.
         TypeError: for other inputs or outputs than these.
     """
-    _check(inputs, micro_batch)
-    if micro_batch is None or len(inputs[0]) <= micro_batch:
-        return encoder(*inputs)
-    for module in _modules_of(encoder):
-        _check_module(module)
+    rows = _check(inputs, micro_batch)
+    if micro_batch is None:
+        return _joined([encoder(*inputs)], [rows])
+    shown = isinstance(encoder, nn.Module)
+    for layer in encoder.modules() if isinstance(encoder, nn.Module) else ():
+        _check_layer(layer)
+
+    def run(_: Tensor | None, *part: Tensor) -> Any:
+        return encoder(*(tensor.clone() for tensor in part))  # or a layer in place would change the inputs of pass two
+
     parts: list[Any] = []
+    heap = _Heap()
+    device = _device_of_generators(inputs)
     for part in zip(*(tensor.split(micro_batch) for tensor in inputs), strict=True):
-        parts.append(checkpoint(encoder, *part, use_reentrant=False))
-        if len(parts) % TRIM_EVERY == 0 and inputs[0].device.type == "cpu":
-            _give_back_memory()
-    if isinstance(parts[0], Tensor):
-        return torch.cat(parts)
-    if isinstance(parts[0], tuple | list) and all(isinstance(item, Tensor) for item in parts[0]):
-        return tuple(torch.cat(pieces) for pieces in zip(*parts, strict=True))
-    raise TypeError(f"encoder must give a torch.Tensor or a tuple of them, got {type(parts[0]).__name__}")
+        with nullcontext() if shown or parts else _watched():
+            once = rows <= micro_batch
+            parts.append(encoder(*part) if once else checkpoint(run, device, *part, use_reentrant=False))
+        if inputs[0].device.type == "cpu":
+            heap.give_back()
+    return _joined(parts, [len(part) for part in inputs[0].split(micro_batch)])
 
 
-def _give_back_memory() -> None:
-    """Return what is free inside the heap to the system, where the C library can (glibc).
-
-    The codes of a micro-batch are small, and where they lie in memory that its activations left, the next activations
-    no longer fit there: without this, the heap grows by a layer's size or two with every micro-batch.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
-
-
-def _check(inputs: Sequence[object], micro_batch: object) -> None:
-    if micro_batch is not None and (not isinstance(micro_batch, int) or isinstance(micro_batch, bool)):
+def _check(inputs: Sequence[object], micro_batch: object) -> int:
+    """The number of rows of the inputs, all of them checked."""
+    if micro_batch is not None and (not hasattr(micro_batch, "__index__") or isinstance(micro_batch, bool | Tensor)):
         raise TypeError(f"micro_batch must be an int or None, got {micro_batch!r}")
-    if micro_batch is not None and micro_batch < 1:
+    if micro_batch is not None and micro_batch < 1:  # type: ignore[operator]
         raise ValueError(f"micro_batch must be >= 1, got {micro_batch}")
     if not inputs:
         raise TypeError("encode needs at least one tensor to encode, got none")
     for tensor in inputs:
         if not isinstance(tensor, Tensor) or tensor.ndim == 0:
-            raise TypeError(f"inputs must be torch.Tensors with rows, got {type(tensor).__name__}")
+            raise TypeError(f"inputs must be torch.Tensors with rows, got {_described(tensor)}")
     rows = [len(tensor) for tensor in inputs if isinstance(tensor, Tensor)]
     if len(set(rows)) > 1:
         raise ValueError(f"inputs must have the same number of rows, got {rows}")
+    return rows[0]
 
 
-def _modules_of(encoder: Any) -> Iterator[nn.Module]:
-    """The modules that a callable shows: itself, its owner or what that holds, and those that a function refers to."""
-    function = getattr(encoder, "func", encoder)  # of functools.partial
-    owner = getattr(function, "__self__", function)
-    function = getattr(function, "__func__", function)
-    found = [owner, *getattr(encoder, "args", ()), *getattr(encoder, "keywords", {}).values()]
-    if inspect.isfunction(function):
-        names = inspect.getclosurevars(function)
-        found += [*names.nonlocals.values(), *names.globals.values()]
-    if not isinstance(owner, nn.Module):
-        found += getattr(owner, "__dict__", {}).values()
-    return (item for item in found if isinstance(item, nn.Module))
+def _described(value: object) -> str:
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
-def _check_module(module: nn.Module) -> None:
-    for name, layer in module.named_modules():
-        where = f"{type(layer).__name__} {name!r}" if name else type(layer).__name__
-        if isinstance(layer, DistributedDataParallel):
-            raise ValueError(
-                f"encoder must not be wrapped in DistributedDataParallel, got {where}: wrap a module whose forward "
-                "calls large_batch.encode"
-            )
-        if isinstance(layer, _BatchNorm) and (layer.training or layer.running_mean is None):
-            raise ValueError(
-                f"encoder must treat each row alone, got {where} in training, whose statistics would be those of a "
-                "micro-batch: use group or layer norm, or put it into evaluation mode"
-            )
+def _joined(parts: list[Any], sizes: list[int]) -> Any:
+    """The outputs for all rows from those of the micro-batches, which have so many."""
+    several = isinstance(parts[0], tuple | list)
+    columns = list(zip(*parts, strict=True)) if several else [tuple(parts)]
+    for column in columns:
+        for item, size in zip(column, sizes, strict=True):
+            if not isinstance(item, Tensor):
+                held = f"a {type(parts[0]).__name__} with " if several else ""
+                raise TypeError(f"encoder must give a torch.Tensor or a tuple of them, got {held}{type(item).__name__}")
+            if item.ndim == 0 or len(item) != size:
+                raise ValueError(
+                    f"encoder must give one row for each input row, got shape {tuple(item.shape)} for {size} rows"
+                )
+    joined = tuple(column[0] if len(column) == 1 else torch.cat(column) for column in columns)
+    return joined if several else joined[0]
+
+
+def _device_of_generators(inputs: Sequence[Tensor]) -> Tensor | None:
+    """An empty tensor on the accelerator, whose random state is then kept too where all inputs are on the CPU."""
+    if all(tensor.device.type == "cpu" for tensor in inputs) and torch.accelerator.is_available():
+        return torch.empty(0, device=torch.accelerator.current_accelerator())
+    return None
+
+
+@contextmanager
+def _watched() -> Iterator[None]:
+    """Look at every module that is called in this thread; a function does not show what it calls."""
+    thread = threading.get_ident()
+
+    def look(module: nn.Module, inputs: Any) -> None:
+        if threading.get_ident() == thread:
+            _check_layer(module)
+
+    look._torchdynamo_disable = True  # type: ignore[attr-defined]  # as torch.compiler.disable, without its import
+    handle = nullcontext() if torch.compiler.is_compiling() else register_module_forward_pre_hook(look)
+    with handle:
+        yield
+
+
+def _check_layer(layer: nn.Module) -> None:
+    if isinstance(layer, DistributedDataParallel):
+        raise ValueError(
+            "encoder must not be wrapped in DistributedDataParallel, which cannot be called again while it goes "
+            "backward: wrap a module whose forward calls large_batch.encode"
+        )
+    if isinstance(layer, _BatchNorm) and (layer.training or layer.running_mean is None):
+        raise ValueError(
+            f"encoder must treat each row alone, got {layer} in training, whose statistics would be those of a "
+            "micro-batch: use group or layer norm, or put it into evaluation mode"
+        )
+
+
+class _Heap:
+    """Returns what is free inside the heap to the system, where the C library can (glibc).
+
+    The codes of a micro-batch are small, and where they lie in memory that its activations left, the next activations
+    no longer fit there: without this, the heap grows by a layer's size or two with every micro-batch.
+    """
+
+    EVERY = 8  # micro-batches, or more where the call would take more than SHARE of the time
+    SHARE = 0.01
+
+    def __init__(self) -> None:
+        self.trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+        self.calls, self.next = 0, perf_counter()
+
+    def give_back(self) -> None:
+        """Called once a micro-batch."""
+        self.calls += 1
+        start = perf_counter()
+        if self.trim is not None and self.calls >= self.EVERY and start >= self.next:
+            self.trim(0)
+            end = perf_counter()
+            self.calls, self.next = 0, end + (end - start) / self.SHARE

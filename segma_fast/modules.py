@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from segma_fast.checks import check_gamma
 from segma_fast.dispatch import check_phi, choose_precision
-from segma_fast.distributed import Group
+from segma_fast.distributed import Group, place
 from segma_fast.functional import fast_cw_distance
 
 
@@ -82,4 +82,5 @@ class CWDistanceLoss(nn.Module):
 
     def extra_repr(self) -> str:
         options = f"log={self.log}, phi={self.phi!r}, backend={self.backend!r}, precision={self.precision!r}"
-        return f"gamma={self.gamma}, {options}"
+        processes = "" if self.process_group is None else f", process_group of {place(self.process_group)[1]}"
+        return f"gamma={self.gamma}, {options}{processes}"

@@ -164,7 +164,7 @@ def choose_rows(config: TrainConfig, data: ImageData) -> tuple[Rows, Rows]:
 
 
 def agree(stop: bool, accelerator: Accelerator, step: int) -> bool:
-    """The main process's word on whether time is up, asked every 20 steps where there are several processes."""
+    """Whether time is up for one of the processes, asked every 20 steps where there are several."""
     if accelerator.num_processes == 1:
         return stop
     if step % 20:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import segma_fast
 from segma_fast import CWDistanceLoss, dispatch, fast_cw_distance, large_batch
 
-ROWS = {2: (9, 4), 3: (5, 0, 12)}  # codes of each process, by how many processes there are
+ROWS = {2: (9, 4), 3: (2, 0, 12)}  # codes of each process, by how many processes there are
 DIMS = (1, 2, 5)
 WAIT = 3  # seconds until a process that others wait for counts as lost
 
@@ -132,27 +132,68 @@ def ddp(rank: int, processes: int) -> Any:
     return [train(wrap(Embedding(micro_batch)), rows, processes) for micro_batch in (None, 2)]
 
 
-def disagreements(rank: int, processes: int) -> list[str]:
-    """The errors of processes that call with what does not fit together."""
-    z, means = torch.zeros(3, 4), torch.ones(2, 4)
-    other = rank == 1
-    calls: list[Callable[[], Any]] = [
-        lambda: fast_cw_distance(z[:, : 3 if other else 4], means[:, : 3 if other else 4], process_group=world),
-        lambda: fast_cw_distance(z, means[: 1 if other else 2], process_group=world),
-        lambda: fast_cw_distance(z, means + (0.1 if other else 0), process_group=world),
-        lambda: fast_cw_distance(z, means, gamma=2.0 if other else 1.0, process_group=world),
-        lambda: fast_cw_distance(z.double() if other else z, means, process_group=world),
-        lambda: fast_cw_distance(z, means, backend="reference" if other else "chunked", process_group=world),
-        lambda: fast_cw_distance(z[:0], means, process_group=world),
-        lambda: torch.func.grad(lambda x: fast_cw_distance(x, means, process_group=world))(z),
-    ]
-    world, messages = dist.group.WORLD, []
-    for call in calls:
+def disagreements(rank: int, processes: int) -> dict[str, str]:
+    """The errors of processes that call with what does not fit together, or of which process 1 calls wrongly."""
+    z, means, other = torch.zeros(3, 4), torch.ones(2, 4), rank == 1
+    group = dist.group.WORLD
+
+    def call(z: Any = z, means: Any = means, **options: Any) -> Any:
+        return fast_cw_distance(z, means, process_group=group, **options)
+
+    uneven = torch.tensor([0.25, 0.75])
+    calls: dict[str, Callable[[], Any]] = {
+        "columns": lambda: call(z[:, : 3 if other else 4], means[:, : 3 if other else 4]),
+        "components": lambda: call(means=means[: 1 if other else 2]),
+        "means": lambda: call(means=means + 0.001 * other),
+        "weights": lambda: call(means=1000 * means, weights=uneven if other else None),
+        "variances": lambda: call(means=1000 * means, variances=0.5 if other else torch.ones(2)),
+        "gamma": lambda: call(means=1000 * means, gamma=1.001 if other else 1.0),
+        "gamma by the rule": lambda: call(gamma=1.0 if other else None),
+        "dtype": lambda: call(z.double() if other else z),
+        "backend": lambda: call(backend="reference" if other else "chunked"),
+        "phi": lambda: call(phi="exact" if other else "approx"),
+        "log": lambda: call(log=other),
+        "no codes": lambda: call(z[:0]),
+        "wrong gamma": lambda: call(gamma=-1.0 if other else 1.0),
+        "wrong shape": lambda: call(z[0] if other else z),
+        "wrong type": lambda: call([1.0] if other else z),
+        "wrong columns": lambda: call(z[:, :2] if other else z),
+        "wrong weights": lambda: call(weights=(2 if other else 1) * uneven),
+        "wrong phi": lambda: call(phi="Exact" if other else "exact"),
+        "wrong in cw_normality": lambda: segma_fast.cw_normality(z[0] if other else z, process_group=group),
+        "transform": lambda: torch.func.grad(call)(z) if other else call(),
+        "same in another way": lambda: call(
+            weights=uneven.new_full((2,), 0.5) if other else None, variances=1 if other else torch.ones(2)
+        ),
+        "still in step": lambda: call(),
+    }
+    messages = {}
+    for name, attempt in calls.items():
         try:
-            messages.append(f"no error: {call()}")
-        except ValueError as error:
-            messages.append(str(error))
+            messages[name] = f"no error, {attempt():.6g}"
+        except (TypeError, ValueError) as error:
+            messages[name] = str(error)
     return messages
+
+
+def second_derivatives(rank: int, processes: int) -> list[str]:
+    """What comes of a penalty on the gradient, for every backend, with and without logarithm."""
+    z, means = torch.randn(5, 3, requires_grad=True), torch.ones(2, 3, requires_grad=True)
+    found = []
+    for backend in ("chunked", "native"):
+        for log in (False, True):
+            try:
+                value = fast_cw_distance(z, means, backend=backend, log=log, process_group=dist.group.WORLD)
+            except ValueError:  # no such backend here
+                continue
+            for leaf in (z, means):
+                (gradient,) = torch.autograd.grad(value, leaf, create_graph=True)
+                try:
+                    gradient.square().sum().backward(retain_graph=True)
+                    found.append("no error")
+                except RuntimeError as error:
+                    found.append(str(error))
+    return found
 
 
 def lost(rank: int, processes: int, hangs: bool) -> tuple[str, float] | None:

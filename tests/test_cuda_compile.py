@@ -1,6 +1,7 @@
 """The CUDA kernels compile for the GPUs that matter, without spills and with the instructions that they are made for.
 
-Wherever nvcc is: neither a GPU nor a CUDA build of torch is needed.
+Wherever nvcc is: neither a GPU nor a CUDA build of torch is needed. ``SEGMA_FAST_COMPILE_ALL=1`` (``make compile-all``)
+compiles for every architecture and not only for those that are most different.
 """
 
 from __future__ import annotations
@@ -27,11 +28,10 @@ WANTED = {
     + ["WARPGROUP.ARRIVE", "WARPGROUP.DEPBAR", "FENCE.VIEW.ASYNC", "MEMBAR"],
     "cuda_coordinates": ["FFMA", "DFMA", "MUFU.RSQ"],
 }
-JOBS = [
-    (source, architecture)
-    for source in ("cuda_products", "cuda_hopper", "cuda_coordinates", "pairwise_cuda")
-    for architecture in (ARCHITECTURES if source != "pairwise_cuda" else ("80", "90a"))
-]
+SOURCES = ("cuda_products", "cuda_hopper", "cuda_coordinates", "pairwise_cuda")
+JOBS = [("cuda_products", "80"), *((source, "90a") for source in SOURCES)]
+if os.environ.get("SEGMA_FAST_COMPILE_ALL") == "1":
+    JOBS = [(source, architecture) for source in SOURCES for architecture in ARCHITECTURES]
 
 
 def tool(name: str) -> str | None:

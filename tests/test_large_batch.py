@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -94,30 +95,48 @@ def test_autocast_is_replayed_and_no_gradient_costs_one_pass() -> None:
     assert calls == 9 and layer.weight.grad is not None
 
 
-@pytest.mark.parametrize("wrap", ["module", "method", "lambda", "partial", "inner", "held"])
-def test_batch_norm_in_training_is_refused(wrap: str) -> None:
+class Holder:
+    """An object that is no module, holds one deep inside, and encodes by a function of a function."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.networks = {"inner": [network]}
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (lambda rows: self.networks["inner"][0](rows))(x)
+
+
+@pytest.mark.parametrize("micro_batch", [4, 100])
+@pytest.mark.parametrize("wrap", ["module", "method", "lambda", "partial", "held", "compiled"])
+def test_batch_norm_in_training_is_refused(wrap: str, micro_batch: int) -> None:
     network = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
-
-    class Holder:
-        def __init__(self) -> None:
-            self.network = network
-
-        def encode(self, x: Tensor) -> Tensor:
-            codes: Tensor = self.network(x)
-            return codes
-
     wrapped = {
         "module": network,
         "method": network.forward,
         "lambda": lambda x: network(x),
-        "partial": functools.partial(network),
-        "inner": functools.partial(lambda x, scale: network(x) * scale, scale=2),
-        "held": functools.partial(Holder().encode),
+        "partial": functools.partial(lambda x, scale: network(x) * scale, scale=2),
+        "held": functools.partial(Holder(network).encode),
+        "compiled": torch.compile(network, backend="eager"),
     }[wrap]
-    with pytest.raises(ValueError, match=r"BatchNorm1d '1' in training.*group or layer norm"):
-        large_batch.encode(wrapped, torch.randn(8, 4), micro_batch=4)
+    with pytest.raises(ValueError, match=r"BatchNorm1d.* in training.*group or layer norm"):
+        large_batch.encode(wrapped, torch.randn(8, 4), micro_batch=micro_batch)
+    assert large_batch.encode(wrapped, torch.randn(8, 4), micro_batch=None).shape == (8, 4)
     network.eval()
-    assert large_batch.encode(wrapped, torch.randn(8, 4), micro_batch=4).shape == (8, 4)
+    assert large_batch.encode(wrapped, torch.randn(8, 4), micro_batch=micro_batch).shape == (8, 4)
+
+
+def test_layers_that_work_in_place() -> None:
+    x = torch.randn(9, 4)
+    kept = x.clone()
+    network = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 2))
+    expected = torch.autograd.grad(network(x.clone()).square().sum(), list(network.parameters()))
+    for wants_gradient in (False, True):
+        x.requires_grad_(wants_gradient)
+        found = large_batch.encode(network, x, micro_batch=4)
+        for ours, theirs in zip(
+            torch.autograd.grad(found.square().sum(), list(network.parameters())), expected, strict=True
+        ):
+            torch.testing.assert_close(ours, theirs)
+        assert torch.equal(x.detach(), kept)
 
 
 def test_distributed_data_parallel_encoder_is_refused(tmp_path: Path) -> None:
@@ -145,9 +164,19 @@ def test_wrong_arguments(inputs: tuple[object, ...], micro_batch: object, error:
         large_batch.encode(lambda *x: x[0], *inputs, micro_batch=micro_batch)
 
 
-def test_wrong_output_is_named() -> None:
-    with pytest.raises(TypeError, match="tuple of them, got dict"):
-        large_batch.encode(lambda x: {"codes": x}, torch.ones(4, 2), micro_batch=2)
+@pytest.mark.parametrize("micro_batch", [None, 2, 10])
+@pytest.mark.parametrize(
+    ("encoder", "error", "message"),
+    [
+        (lambda x: {"codes": x}, TypeError, "tuple of them, got dict"),
+        (lambda x: (x, None), TypeError, "got a tuple with NoneType"),
+        (lambda x: x.mean(), ValueError, r"one row for each input row, got shape \(\) for"),
+        (lambda x: (x, x.mean(0, keepdim=True)), ValueError, r"got shape \(1, 2\) for [24] rows"),
+    ],
+)
+def test_wrong_output_is_named(encoder: Any, error: type, message: str, micro_batch: int | None) -> None:
+    with pytest.raises(error, match=message):
+        large_batch.encode(encoder, torch.ones(4, 2), micro_batch=micro_batch)
 
 
 @pytest.mark.parametrize("rows", ["all", "unlabelled"])

@@ -1,6 +1,7 @@
 """The Triton kernels compile for the GPUs that matter, without spills and with matrix products, on any machine.
 
-``SEGMA_FAST_COMPILE_ALL=1`` compiles every precision for every architecture and not only the one that needs most.
+``SEGMA_FAST_COMPILE_ALL=1`` (``make compile-all``) compiles every precision for every architecture, and not only those
+that need most for the two that are most different.
 """
 
 from __future__ import annotations
@@ -41,23 +42,20 @@ ABSURD = Job("pairs", 90, 64, shape=(256, 256, 4, 2))
 def wanted() -> list[Job]:
     """Kinds of calls, the exact φ for those that need most registers."""
     jobs = []
-    for architecture in SHARED if ALL else (80, 86, 90, 100, 120):  # 8.6 and 8.9 get the same registers
-        main = architecture in (80, 90, 100)
+    for architecture in SHARED if ALL else (80, 90):
         for width in WIDTHS:
             for name, variants in COLUMNS.items():
                 if name == "low weights" and width > WIDEST["highest"]:
                     continue
-                if main or name == "low weights" or width == 128 or ALL:
-                    jobs += [Job("pairs", architecture, width, *v) for v in (variants if ALL else variants[:1])]
-                    if ALL or name == "low weights" or architecture in (90, 100):
-                        dtype, precision, gradient = variants[0]
-                        jobs.append(Job("pairs", architecture, width, dtype, precision, gradient, "exact"))
-        if main or ALL:
-            jobs += [Job("prepare", architecture, width) for width in (WIDTHS if ALL else (64, 256))]
-            jobs += [Job("pairs", architecture, dim) for dim in ((1, 2, 3, 8) if ALL else (1, 3, 8))]
-            jobs += [Job("pairs", architecture, 24, "float64"), Job("lay_out", architecture, 8)]
-            jobs += [Job("pairs", architecture, dim, phi="exact") for dim in (2, 3, 8)]
-            jobs += [Job("pairs", architecture, 24, "float64", phi="exact")]
+                jobs += [Job("pairs", architecture, width, *v) for v in (variants if ALL else variants[:1])]
+                if ALL or name == "low weights" or architecture == 90:
+                    dtype, precision, gradient = variants[0]
+                    jobs.append(Job("pairs", architecture, width, dtype, precision, gradient, "exact"))
+        jobs += [Job("prepare", architecture, width) for width in (WIDTHS if ALL else (64, 256))]
+        jobs += [Job("pairs", architecture, dim) for dim in ((1, 2, 3, 8) if ALL else (1, 3, 8))]
+        jobs += [Job("pairs", architecture, 24, "float64"), Job("lay_out", architecture, 8)]
+        jobs += [Job("pairs", architecture, dim, phi="exact") for dim in ((2, 3, 8) if ALL else (3, 8))]
+        jobs += [Job("pairs", architecture, 24, "float64", phi="exact")]
     jobs += [Job("pairs", 90, 50, split=True), Job("pairs", 90, 20, "bfloat16")]
     return sorted(jobs, key=lambda job: (job.kernel, -job.dim))  # long ones first
 

@@ -93,11 +93,12 @@ class SeGMA(nn.Module):
         )
         rows = torch.cat([own_unlabelled, own_labelled])
         everything = objective.rows == "all"
-        counted = torch.arange(len(rows)) < (len(rows) if everything else len(own_unlabelled))
+        own_count = len(rows) if everything else len(own_unlabelled)
+        counted = torch.arange(len(rows)) < own_count
         codes, errors = large_batch.encode(partial(self._errors, images), rows, counted, micro_batch=micro_batch)
         count = len(unlabelled) + (len(labelled) if everything else 0)  # of all processes
         reconstruction = errors.sum() * (processes / count)
-        log_distance = self.distance(codes[: len(errors)], len(unlabelled), log=True, process_group=group)
+        log_distance = self.distance(codes[:own_count], len(unlabelled), log=True, process_group=group)
         loss = reconstruction + objective.alpha * log_distance
         terms = {"reconstruction": reconstruction.detach(), "log_distance": log_distance.detach()}
         if objective.beta > 0 and len(labels):
@@ -108,10 +109,11 @@ class SeGMA(nn.Module):
         return loss, terms
 
     def _errors(self, images: Tensor, rows: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes of some rows of the images, and squared errors of those at their head that count."""
+        """Codes of some rows of the images, and squared errors of those at their head that count, 0 of the others."""
         pixels, count = as_pixels(images[rows]), int(counted.sum())
         codes = self.autoencoder.encode(pixels).float()
-        return codes, squared_error(pixels[:count], self.autoencoder.decode(codes[:count]).float())
+        errors = squared_error(pixels[:count], self.autoencoder.decode(codes[:count]).float())
+        return codes, F.pad(errors, (0, len(rows) - count))
 
     def distance(
         self,
