@@ -17,10 +17,10 @@ TEST_WORKERS ?= 2
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-oldest compile-all sanitize lint format bench bench-readme exact-phi gpu figures wheel clean
+.PHONY: help install train test test-oldest compile-all sanitize lint format bench bench-readme bench-large-batch exact-phi gpu figures wheel clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(READY) ## make .venv, install torch and the package with all that the other targets need, build the kernels
 
@@ -73,12 +73,19 @@ format: $(READY) ## put the code into shape
 bench: export OMP_WAIT_POLICY = ACTIVE
 bench: $(BENCH_READY) ## time the backends and their peers side by side, about ten quiet minutes; leaves BENCH_JSON
 	mkdir -p build $(dir $(BENCH_JSON))
-	$(BIN)/python -m pytest benchmarks -rs --benchmark-quiet --benchmark-json=build/bench.json
+	$(BIN)/python -m pytest benchmarks --ignore=benchmarks/test_large_batch.py -rs --benchmark-quiet \
+		--benchmark-json=build/bench.json
 	mv build/bench.json $(BENCH_JSON)
 	$(BIN)/python benchmarks/table.py $(BENCH_JSON)
 
 bench-readme: $(READY) ## put the newest result of make bench into the README
 	$(BIN)/python benchmarks/table.py $$(ls benchmarks/results/cpu-*.json | tail -1) README.md
+
+bench-large-batch: $(READY) ## time a training step in micro-batches and all at once, 5 minutes; leaves docs/large_batches.md
+	mkdir -p build
+	$(BIN)/python -m pytest benchmarks/test_large_batch.py -rs --benchmark-quiet --benchmark-json=build/large-batch.json
+	mv build/large-batch.json benchmarks/results/large-batch-$(shell date +%F).json
+	$(BIN)/python benchmarks/table.py $$(ls benchmarks/results/large-batch-*.json | tail -1) docs/large_batches.md
 
 exact-phi: $(READY) ## measure what the exact form of φ changes, about 20 minutes; leaves docs/exact_phi.md
 	$(BIN)/python benchmarks/exact_phi.py
