@@ -15,6 +15,8 @@ from segma_fast.dispatch import check_phi, choose_backend, choose_precision
 from segma_fast.distributed import Group, Shards, agree, place, told
 from segma_fast.distributed_energy import codes_of_all, energy_of_all
 from segma_fast.formulas import INV_SQRT_PI, accumulation_dtype, silverman_gamma
+from segma_fast.groups import check_groups, normality_of_groups
+from segma_fast.groups import reference as reference_of_groups
 from segma_fast.operators import are_transforms_active, without_autocast
 
 
@@ -142,6 +144,7 @@ def cw_normality(
     z: Tensor,
     gamma: float | Tensor | None = None,
     *,
+    groups: Tensor | None = None,
     log: bool = False,
     phi: str = "approx",
     backend: str = "auto",
@@ -155,13 +158,33 @@ def cw_normality(
     Args:
         z: the sample, (m, D).
         gamma: bandwidth γ > 0; default ``silverman_gamma(m)``.
+        groups: integers, (m,): rows of the same number, such as the views of one image, do not count as pairs, a row
+            with itself neither. The mean over all pairs becomes one over those of different groups, an unbiased
+            estimate that may be negative (:mod:`segma_fast.groups`). For one process and ``log=False``; reading the
+            sizes of the groups synchronises a GPU.
         log, phi, backend, precision, process_group: as in :func:`fast_cw_distance`.
 
     Returns:
         A 0-d tensor, float64 for float64 and else float32.
+
+    Raises:
+        TypeError, ValueError: also for groups of another shape or dtype, or with one number for all rows.
     """
     with told(z, process_group) if process_group is not None else nullcontext():
         z = check_points("z", z, may_be_empty=process_group is not None)
+        if groups is not None:
+            groups = check_groups(groups, z)
+            if log or process_group is not None:
+                option = "log=True" if log else "a process_group"
+                raise ValueError(f"groups give an estimate of one process that may be negative, got {option} with them")
+    if groups is not None:
+        backend, precision = _choose(z, phi, backend, precision)
+        gamma = check_gamma(silverman_gamma(z.shape[0]) if gamma is None else gamma, "z", z)
+        if backend != "reference":
+            return normality_of_groups(z, groups, gamma, backend=backend, precision=precision, phi=phi)
+        dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
+        width = torch.as_tensor(gamma, dtype=dtype, device=z.device)
+        return reference_of_groups(z.to(dtype), groups, width, phi).to(dtype)
     return fast_cw_distance(
         z,
         z.new_zeros(1, z.shape[1]),

@@ -1,0 +1,114 @@
+"""cw_normality without the pairs of rows that belong together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from cases import DEVICE, relative_error, skip_unless_served
+from torch import Tensor
+
+from segma_fast import cw_normality, groups
+from segma_fast.backends.reference import scalar_product
+
+KINDS = ("views", "uneven", "alone", "two", "negative")
+
+
+def labels(kind: str, rows: int) -> Tensor:
+    generator = torch.Generator().manual_seed(rows)
+    found = {
+        "views": torch.arange(rows) % -(-rows // 4),
+        "uneven": (torch.rand(rows, generator=generator) ** 3 * 9).long(),
+        "alone": torch.randperm(rows, generator=generator),
+        "two": (torch.arange(rows) > 1).int(),
+        "negative": -7 * (torch.arange(rows) // 3),
+    }
+    return found[kind].to(DEVICE)
+
+
+def sample(rows: int, dim: int, dtype: torch.dtype) -> Tensor:
+    generator = torch.Generator().manual_seed(dim)
+    return (1.2 * torch.randn(rows, dim, generator=generator, dtype=torch.float64)).to(DEVICE, dtype)
+
+
+def with_gradients(z: Tensor, gamma: float, **options: Any) -> list[Tensor]:
+    leaves = [z.clone().requires_grad_(), torch.tensor(gamma, dtype=torch.float64, device=DEVICE).requires_grad_()]
+    value = cw_normality(*leaves, **options)
+    return [value.detach(), *torch.autograd.grad(value, leaves)]
+
+
+def by_hand(z: Tensor, numbers: Tensor, gamma: float, phi: str) -> Tensor:
+    """The formula, pair by pair."""
+    origin, gamma_, zero = torch.zeros_like(z[:1]), torch.tensor(gamma, dtype=z.dtype), torch.zeros((), dtype=z.dtype)
+    kernel = scalar_product(z, z, zero, gamma_, phi)
+    kept = [kernel[i, j] for i in range(len(z)) for j in range(len(z)) if numbers[i] != numbers[j]]
+    cross = scalar_product(z, origin, zero + 1, gamma_, phi).mean()
+    return sum(kept) / len(kept) - 2 * cross + scalar_product(origin, origin, zero + 2, gamma_, phi)[0, 0]
+
+
+@pytest.mark.parametrize("phi", ["approx", "exact"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_reference_is_the_formula(kind: str, phi: str) -> None:
+    z, numbers = sample(13, 3, torch.float64).cpu(), labels(kind, 13).cpu()
+    found = cw_normality(z, 0.3, groups=numbers, phi=phi, backend="reference")
+    assert relative_error(found, by_hand(z, numbers, 0.3, phi)) <= 1e-12
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("shape", [(40, 1), (41, 2), (150, 33)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_backends_agree_with_the_reference(
+    optimised: str, kind: str, shape: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skip_unless_served(optimised, dtype, shape[1])
+    z, numbers = sample(*shape, dtype), labels(kind, shape[0])
+    for phi, elements in (("approx", 1 << 20), ("exact", 200)):
+        monkeypatch.setattr(groups, "BLOCK_ELEMENTS", elements)
+        monkeypatch.setattr(groups, "LARGE", 5 if elements == 200 else 64)
+        expected = with_gradients(z.double(), 0.3, groups=numbers, phi=phi, backend="reference")
+        found = with_gradients(z, 0.3, groups=numbers, phi=phi, backend=optimised, precision="highest")
+        tolerance = 1e-9 if dtype == torch.float64 else 1e-4
+        size = scalar_product(z[:1].double(), z[:1].double(), z.new_zeros(()), torch.tensor(0.3)).item()
+        assert (found[0] - expected[0]).abs() <= tolerance * size
+        for ours, exact in zip(found[1:], expected[1:], strict=True):
+            assert relative_error(ours, exact) <= 10 * tolerance
+
+
+def test_derivatives(optimised: str) -> None:
+    skip_unless_served(optimised, torch.float64, 3)
+    z, gamma = sample(7, 3, torch.float64).requires_grad_(), torch.tensor(0.4, dtype=torch.float64, device=DEVICE)
+    numbers, leaf = labels("negative", 7), gamma.requires_grad_()
+
+    def function(z: Tensor, gamma: Tensor) -> Tensor:
+        return cw_normality(z, gamma, groups=numbers, backend=optimised)
+
+    assert torch.autograd.gradcheck(function, (z, leaf))
+    assert torch.autograd.gradgradcheck(function, (z, leaf), fast_mode=True)
+
+
+def test_estimate_is_unbiased() -> None:
+    views = torch.arange(100).repeat(2)
+    found = []
+    for _ in range(300):
+        images = torch.randn(100, 8, dtype=torch.float64)
+        found.append(cw_normality(images.repeat(2, 1), 0.2, groups=views, phi="exact"))
+    values = torch.stack(found)
+    assert values.mean().abs() < 4 * values.std() / 300**0.5
+    assert (values < 0).any() and (values > 0).any()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"groups": [0, 1]}, TypeError, "groups must be a torch.Tensor"),
+        ({"groups": torch.ones(5)}, TypeError, "integer dtype, got torch.float32"),
+        ({"groups": torch.arange(4)}, ValueError, r"shape \(5,\), got shape \(4,\)"),
+        ({"groups": torch.ones(5, dtype=torch.int64)}, ValueError, "one for all 5 rows"),
+        ({"groups": torch.arange(5), "log": True}, ValueError, "got log=True"),
+    ],
+)
+def test_wrong_groups(wrong: dict[str, Any], error: type, message: str) -> None:
+    for backend in ("chunked", "reference"):
+        with pytest.raises(error, match=message):
+            cw_normality(torch.randn(5, 3), **wrong, backend=backend)
