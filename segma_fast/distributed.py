@@ -54,7 +54,8 @@ class Shards:
             for process, part in enumerate(everything.split(self.rows)):
                 if process == self.rank:
                     part.copy_(codes.detach())
-                dist.broadcast(part, group=self.group, group_src=process)
+                if len(part):
+                    dist.broadcast(part, group=self.group, group_src=process)
             return everything
         sent = torch.nn.functional.pad(codes.detach(), (0, 0, 0, most - len(codes))).contiguous()
         received = sent.new_empty(processes * most, codes.shape[1])
