@@ -180,11 +180,12 @@ def cw_normality(
     if groups is not None:
         backend, precision = _choose(z, phi, backend, precision)
         gamma = check_gamma(silverman_gamma(z.shape[0]) if gamma is None else gamma, "z", z)
-        if backend != "reference":
-            return normality_of_groups(z, groups, gamma, backend=backend, precision=precision, phi=phi)
-        dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
-        width = torch.as_tensor(gamma, dtype=dtype, device=z.device)
-        return reference_of_groups(z.to(dtype), groups, width, phi).to(dtype)
+        with without_autocast(z.device):
+            if backend != "reference":
+                return normality_of_groups(z, groups, gamma, backend=backend, precision=precision, phi=phi)
+            dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
+            width = torch.as_tensor(gamma, dtype=dtype, device=z.device)
+            return reference_of_groups(z.to(dtype), groups, width, phi).to(dtype)
     return fast_cw_distance(
         z,
         z.new_zeros(1, z.shape[1]),

@@ -87,6 +87,13 @@ def test_derivatives(optimised: str) -> None:
     assert torch.autograd.gradgradcheck(function, (z, leaf), fast_mode=True)
 
 
+def test_autocast_changes_nothing(optimised: str) -> None:
+    z, numbers = sample(30, 4, torch.float32), labels("views", 30)
+    expected = cw_normality(z, 0.3, groups=numbers, backend=optimised)
+    with torch.autocast(DEVICE.type, torch.bfloat16):
+        assert torch.equal(cw_normality(z, 0.3, groups=numbers, backend=optimised), expected)
+
+
 def test_estimate_is_unbiased() -> None:
     views = torch.arange(100).repeat(2)
     found = []
