@@ -147,14 +147,14 @@ def _compare(table: list[list[float]], facts: dict[str, object], common: list[st
         if found[0]:
             raise ValueError(f"process {process} was called with arguments that do not fit; its own error says which")
     for process, found in enumerate(table):
-        for place, (name, fact) in enumerate(facts.items(), start=3):
-            if found[place] != first[place]:
+        for column, (name, fact) in enumerate(facts.items(), start=3):
+            if found[column] != first[column]:
                 raise ValueError(
                     f"all processes must have the same {name}, but that of process {process} is not that of process 0 "
                     f"(of this process: {fact})"
                 )
-        for place, name in zip(range(3 + len(facts), NOTE, 2), common, strict=False):
-            if abs(found[place] - first[place]) > ROUNDING * first[place + 1]:
+        for column, name in zip(range(3 + len(facts), NOTE, 2), common, strict=False):
+            if abs(found[column] - first[column]) > ROUNDING * first[column + 1]:
                 raise ValueError(
                     f"all processes must have the same {name}, but those of process {process} differ from those of "
                     "process 0; DistributedDataParallel gives all the parameters of process 0"

@@ -16,7 +16,6 @@ from segma_fast.distributed import Group, Shards, agree, place, told
 from segma_fast.distributed_energy import codes_of_all, energy_of_all
 from segma_fast.formulas import INV_SQRT_PI, accumulation_dtype, silverman_gamma
 from segma_fast.groups import check_groups, normality_of_groups
-from segma_fast.groups import reference as reference_of_groups
 from segma_fast.operators import are_transforms_active, without_autocast
 
 
@@ -173,19 +172,21 @@ def cw_normality(
     with told(z, process_group) if process_group is not None else nullcontext():
         z = check_points("z", z, may_be_empty=process_group is not None)
         if groups is not None:
-            groups = check_groups(groups, z)
             if log or process_group is not None:
                 option = "log=True" if log else "a process_group"
                 raise ValueError(f"groups give an estimate of one process that may be negative, got {option} with them")
+            groups = check_groups(groups, z)
     if groups is not None:
         backend, precision = _choose(z, phi, backend, precision)
         gamma = check_gamma(silverman_gamma(z.shape[0]) if gamma is None else gamma, "z", z)
+        dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
         with without_autocast(z.device):
-            if backend != "reference":
-                return normality_of_groups(z, groups, gamma, backend=backend, precision=precision, phi=phi)
-            dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
-            width = torch.as_tensor(gamma, dtype=dtype, device=z.device)
-            return reference_of_groups(z.to(dtype), groups, width, phi).to(dtype)
+            if backend == "reference":
+                width = torch.as_tensor(gamma, dtype=dtype, device=z.device)
+                value = reference.cw_normality_of_groups(z.to(dtype), groups, width, phi=phi)
+            else:
+                value = normality_of_groups(z, groups, gamma, backend=backend, precision=precision, phi=phi)
+        return value.to(dtype)
     return fast_cw_distance(
         z,
         z.new_zeros(1, z.shape[1]),

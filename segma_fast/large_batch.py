@@ -59,23 +59,24 @@ def encode(encoder: Callable[..., Any], *inputs: Tensor, micro_batch: int | None
     rows = _check(inputs, micro_batch)
     if micro_batch is None:
         return _joined([encoder(*inputs)], [rows])
-    shown = isinstance(encoder, nn.Module)
-    for layer in encoder.modules() if isinstance(encoder, nn.Module) else ():
+    layers = list(encoder.modules()) if isinstance(encoder, nn.Module) else []
+    for layer in layers:
         _check_layer(layer)
 
     def run(_: Tensor | None, *part: Tensor) -> Any:
         return encoder(*(tensor.clone() for tensor in part))  # or a layer in place would change the inputs of pass two
 
     parts: list[Any] = []
-    heap = _Heap()
-    device = _device_of_generators(inputs)
+    sizes: list[int] = []
+    heap, device = _Heap(), _device_of_generators(inputs)
     for part in zip(*(tensor.split(micro_batch) for tensor in inputs), strict=True):
-        with nullcontext() if shown or parts else _watched():
-            once = rows <= micro_batch
+        with nullcontext() if layers or parts else _watched():
+            once = len(part[0]) == rows
             parts.append(encoder(*part) if once else checkpoint(run, device, *part, use_reentrant=False))
+        sizes.append(len(part[0]))
         if inputs[0].device.type == "cpu":
             heap.give_back()
-    return _joined(parts, [len(part) for part in inputs[0].split(micro_batch)])
+    return _joined(parts, sizes)
 
 
 def _check(inputs: Sequence[object], micro_batch: object) -> int:

@@ -44,6 +44,12 @@ def run(name: str, processes: int, folder: Path, timeout: float = 120) -> list[A
     return results
 
 
+def own_rows(rank: int, processes: int) -> slice:
+    """The rows of a process among all."""
+    start = sum(ROWS[processes][:rank])
+    return slice(start, start + ROWS[processes][rank])
+
+
 def inputs(dtype: torch.dtype, dim: int, processes: int) -> list[Tensor]:
     """All codes, means, weights, variances and γ of a case, the same in every process."""
     generator = torch.Generator().manual_seed(dim)
@@ -82,8 +88,7 @@ def distances(rank: int, processes: int) -> dict[str, tuple[Tensor, ...] | str]:
 
     if not torch.cuda.is_available():
         cuda_model.load()
-    start = sum(ROWS[processes][:rank])
-    own = slice(start, start + ROWS[processes][rank])
+    own = own_rows(rank, processes)
     found: dict[str, tuple[Tensor, ...] | str] = {}
     for name, (tensors, given, options) in combinations(processes).items():
         try:
@@ -126,8 +131,7 @@ def train(model: nn.Module, rows: slice, processes: int) -> tuple[list[float], l
 
 def ddp(rank: int, processes: int) -> Any:
     """Train under DistributedDataParallel, at once and in micro-batches."""
-    start = sum(ROWS[processes][:rank])
-    rows = slice(start, start + ROWS[processes][rank])
+    rows = own_rows(rank, processes)
     wrap = nn.parallel.DistributedDataParallel
     return [train(wrap(Embedding(micro_batch)), rows, processes) for micro_batch in (None, 2)]
 

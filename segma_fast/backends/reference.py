@@ -69,3 +69,13 @@ def cw_distance(
         - 2 * weighted_sum(z_weights, cross, weights)
         + weighted_sum(weights, prior, weights)
     )
+
+
+def cw_normality_of_groups(z: Tensor, groups: Tensor, gamma: Tensor, *, phi: str = "approx") -> Tensor:
+    """``d²`` between points (m, D) and N(0, I) with the mean over pairs of different groups (m,); 0-d, float64."""
+    wide = accumulation_dtype(z.device)
+    kept = groups[:, None] != groups
+    origin, zero = z.new_zeros(1, z.shape[1]), z.new_zeros(())
+    codes = (scalar_product(z, z, zero, gamma, phi) * kept).sum(dtype=wide) / kept.sum()
+    cross = scalar_product(z, origin, zero + 1, gamma, phi).mean(dtype=wide)
+    return codes - 2 * cross + scalar_product(origin, origin, zero + 2, gamma, phi).to(wide)[0, 0]
