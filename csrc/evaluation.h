@@ -14,10 +14,12 @@
 #include "exact_phi.h"
 #include "kernel_profile.h"
 #include "pairwise_cpu.h"
+#include "strips.h"
 #include "tournament.h"
 
 namespace segma {
 
+constexpr int64_t WIDE = 513;                     // coordinates from which on strips are faster than pairs of blocks
 constexpr size_t MOST_PACKED = size_t{48} << 20;  // bytes; with more, each task packs its own blocks
 
 inline double square_root(double x) {
@@ -55,8 +57,8 @@ class Evaluation {
     packed_bytes_ = kernels.packed_bytes(block_, dim);
     const bool whole = input.stop - input.start == rows;
     packs_all_ = whole && packed_bytes_ * ((rows + block_ - 1) / block_) <= MOST_PACKED;
-    if (whole && !packs_all_) block_ = dim <= 256 ? 384 : 192;  // the larger, the less is packed again
-    bytes_ = kernels.workspace(block_, dim, packs_all_);
+    if (whole && !packs_all_) block_ = 384;  // the larger, the less is packed again
+    bytes_ = dim >= WIDE ? kernels.strips.workspace(dim) : kernels.workspace(block_, dim, packs_all_);
   }
 
   // Takes the points relative to `centre` and times `scale`. Multiplying x by s and h by s^2 divides r by s.
@@ -98,7 +100,9 @@ class Evaluation {
                           output.dh,    output.dx,     2 * scale.value * cloud_.scale * cloud_.scale};
     const double pairs = double(count) * double(rows) * (whole ? 0.5 : 1.0);
     const double cycles = pairs * (3.0 * double(input_.points.dim) + 4.0 * form_.degree + 30.0) * sizeof(T) / 64;
-    if (whole) {
+    if (input_.points.dim >= WIDE) {
+      energy = {Strips<T>(kernels_.strips, cloud_, results, input_.start, input_.stop).run()};
+    } else if (whole) {
       pack();
       Tournament tournament(blocks);
       in_parallel(cycles, [&] { play(tournament, results, Memory::of_this_thread(bytes_).start()); });

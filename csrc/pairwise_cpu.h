@@ -63,6 +63,27 @@ struct Turn {
   bool is_first;
 };
 
+// A strip of rows against a range of columns, whose memory all threads share. A mirrored strip's columns begin with its
+// own rows, or after them; pairs of the strip with itself count once, the others also with rows and columns exchanged.
+constexpr int64_t STRIP_ROWS = 384, STRIP_COLUMNS = 96;  // of a strip, of a tile of its columns
+constexpr int64_t STRIP_DEPTH = 128;                     // coordinates whose gradients a thread makes at once
+
+struct Strip {
+  int64_t row, row_end, column, column_end;
+  bool mirrored, is_new;     // is_new: nothing has been written yet to the gradients of the rows
+  void *groups, *c;          // the packed rows; [tile][STRIP_ROWS][STRIP_COLUMNS] scores, then w_a w_b pull
+  double* sums;              // [tile][3][STRIP_ROWS] as du, dq and de of Results, of the rows
+  double *row_q, *column_q;  // dq: (STRIP_ROWS,) and one a column
+};
+
+template <class T>
+struct StripKernels {
+  size_t (*workspace)(int64_t dim);  // bytes, for all functions below and for norms of Kernels
+  void (*pack)(const Cloud<T>&, const Strip&, int64_t d, int64_t d_end, void* workspace);
+  double (*score)(const Cloud<T>&, const Strip&, int64_t tile, const Results&, void* workspace);  // gives the energy
+  void (*differentiate)(const Cloud<T>&, const Strip&, const Results&, int64_t d, int64_t d_end, void* workspace);
+};
+
 // The functions of one code path for the arithmetic of T. A workspace is aligned to 64 bytes.
 template <class T>
 struct Kernels {
@@ -73,6 +94,7 @@ struct Kernels {
   void (*norms)(const Cloud<T>&, int64_t begin, int64_t end, void* workspace, double* norms);
   void (*pack)(const Cloud<T>&, int64_t begin, int64_t end, void* workspace, void* packed);
   void (*run)(const Cloud<T>&, const Task&, const Results&, double* energy, const Turn&, void* workspace);
+  StripKernels<T> strips;
 };
 
 // One dimension, in double: rows [begin, end) against all; u and its derivatives.

@@ -54,6 +54,21 @@ SEGMA_INLINE Vec<T> broadcast(T value) {
   return value - Vec<T>{};  // exact, also for -0 and NaN
 }
 
+template <class T>
+using Lanes = decltype(Vec<T>{} < Vec<T>{});  // integers
+
+// Lane i of the result is lane which[i] of a, or of b where that is LANES or more.
+template <class T>
+SEGMA_INLINE Vec<T> pick(Vec<T> a, Vec<T> b, Lanes<T> which) {
+#ifdef __clang__
+  Vec<T> result;
+  for (int64_t i = 0; i < LANES<T>; ++i) result[i] = which[i] < LANES<T> ? a[which[i]] : b[which[i] - LANES<T>];
+  return result;
+#else
+  return __builtin_shuffle(a, b, which);
+#endif
+}
+
 SEGMA_INLINE double total(Vec<double> v) {
   double sum = 0;
   for (int64_t lane = 0; lane < LANES<double>; ++lane) sum += v[lane];

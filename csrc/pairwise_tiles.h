@@ -11,7 +11,8 @@
 
 constexpr int64_t ROWS = SEGMA_ISA == 2 ? 12 : 6;     // rows of a register tile: 24 or 12 accumulators
 constexpr int64_t TILE_ROWS = 48, TILE_COLUMNS = 96;  // C stays in the first-level cache
-constexpr int64_t DEPTH = 256;                        // coordinates of the operands that do, too
+constexpr int64_t DEPTH = 256;                        // coordinates of a strip's operands that do, too
+static_assert(STRIP_COLUMNS == TILE_COLUMNS && STRIP_ROWS % (2 * TILE_COLUMNS) == 0, "strips are made of tiles");
 
 template <class T>
 constexpr int64_t PANEL = 2 * LANES<T>;
@@ -32,9 +33,16 @@ SEGMA_INLINE void fill_with_zeros(T* to, int64_t count) {
 #include "tile_points.h"
 #include "tile_profile.h"
 #include "tile_tasks.h"
+#include "tile_strips.h"
 #include "tile_line.h"
 
 template <class T>
 static constexpr Kernels<T> kernels() {
-  return {PANEL<T> > 16 ? 96 : 48, workspace<T>, packed_bytes<T>, norms<T>, pack<T>, run<T>};
+  return {PANEL<T> > 16 ? 96 : 48,
+          workspace<T>,
+          packed_bytes<T>,
+          norms<T>,
+          pack<T>,
+          run<T>,
+          {strip_workspace<T>, pack_strip<T>, score_any_tile<T>, differentiate_strip<T>}};
 }

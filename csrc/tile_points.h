@@ -20,39 +20,40 @@ SEGMA_INLINE float from_bfloat16(uint16_t bits) {
 }
 
 template <class T, class From>
-SEGMA_INLINE void centre_row(const From* from, const T* centre, double scale, int64_t dim, T* to) {
-  for (int64_t d = 0; d < dim; ++d) to[d] = T(double(from[d]) * scale - double(centre[d]) * scale);
+SEGMA_INLINE void centre_row(const From* from, const T* centre, double scale, int64_t count, T* to) {
+  for (int64_t d = 0; d < count; ++d) to[d] = T(double(from[d]) * scale - double(centre[d]) * scale);
 }
 
-SEGMA_INLINE void centre_row(const float* from, const float* centre, double, int64_t dim, float* to) {
+SEGMA_INLINE void centre_row(const float* from, const float* centre, double, int64_t count, float* to) {
   int64_t d = 0;
-  for (; d + LANES<float> <= dim; d += LANES<float>) {
+  for (; d + LANES<float> <= count; d += LANES<float>) {
     store_anywhere<float>(to + d, load_anywhere<float>(from + d) - load_anywhere<float>(centre + d));
   }
-  for (; d < dim; ++d) to[d] = from[d] - centre[d];
+  for (; d < count; ++d) to[d] = from[d] - centre[d];
 }
 
-// Row `row` of the cloud, centred, and scaled where its kind can be so large.
+// `count` coordinates from `first` on of a row of the cloud, centred, and scaled where its kind can be so large.
 template <class T>
-SEGMA_INLINE void read_row(const Cloud<T>& cloud, int64_t row, T* to) {
+SEGMA_INLINE void read_row(const Cloud<T>& cloud, int64_t row, int64_t first, int64_t count, T* to) {
   const Points& points = cloud.points;
-  const bool first = row < points.first_rows;
-  const int64_t dim = points.dim, begin = (first ? row : row - points.first_rows) * dim;
-  const void* base = first ? points.first : points.second;
+  const bool in_first = row < points.first_rows;
+  const int64_t begin = (in_first ? row : row - points.first_rows) * points.dim + first;
+  const void* base = in_first ? points.first : points.second;
+  const T* const centre = cloud.centre + first;
   switch (points.kind) {
     case Kind::half:
-      for (int64_t d = 0; d < dim; ++d)
-        to[d] = T(from_half(static_cast<const uint16_t*>(base)[begin + d])) - cloud.centre[d];
+      for (int64_t d = 0; d < count; ++d)
+        to[d] = T(from_half(static_cast<const uint16_t*>(base)[begin + d])) - centre[d];
       return;
     case Kind::bfloat16:
-      for (int64_t d = 0; d < dim; ++d) {
-        to[d] = T(from_bfloat16(static_cast<const uint16_t*>(base)[begin + d])) - cloud.centre[d];
+      for (int64_t d = 0; d < count; ++d) {
+        to[d] = T(from_bfloat16(static_cast<const uint16_t*>(base)[begin + d])) - centre[d];
       }
       return;
     case Kind::float32:
-      return centre_row(static_cast<const float*>(base) + begin, cloud.centre, cloud.scale, dim, to);
+      return centre_row(static_cast<const float*>(base) + begin, centre, cloud.scale, count, to);
     case Kind::float64:
-      return centre_row(static_cast<const double*>(base) + begin, cloud.centre, cloud.scale, dim, to);
+      return centre_row(static_cast<const double*>(base) + begin, centre, cloud.scale, count, to);
   }
 }
 
@@ -62,7 +63,7 @@ static void norms(const Cloud<T>& cloud, int64_t begin, int64_t end, void* works
   const int64_t dim = cloud.points.dim, padded = round_up(dim, 8);
   for (int64_t d = dim; d < padded; ++d) row[d] = 0;
   for (int64_t a = begin; a < end; ++a) {
-    read_row(cloud, a, row);
+    read_row(cloud, a, 0, dim, row);
     double sums[8] = {};
     for (int64_t d = 0; d < padded; d += 8) {
       for (int64_t i = 0; i < 8; ++i) sums[i] += double(row[d + i]) * double(row[d + i]);
@@ -128,22 +129,31 @@ static void interleave(const Block<T>& block, int64_t size, int64_t dim, T scale
   }
 }
 
+// Lifts, weights and widths of `size` rows from the block's first on, of which those after its last fill up.
+template <class T>
+SEGMA_INLINE void read_widths(const Cloud<T>& cloud, const Block<T>& block, int64_t size) {
+  const int64_t rows = block.end - block.begin;
+  for (int64_t a = 0; a < size; ++a) {
+    block.lift[a] = a < rows ? cloud.lift[block.begin + a] : T(1);
+    block.weight[a] = a < rows ? cloud.weight[block.begin + a] : T(0);
+    block.width[a] = a < rows && cloud.width != nullptr ? cloud.width[block.begin + a] : T(0);
+  }
+}
+
 // Fills a block; `row` is room for a row, filled up to whole vectors.
 template <class T>
 static void pack_block(const Cloud<T>& cloud, const Block<T>& block, T* row) {
   const int64_t dim = cloud.points.dim, width = round_up(dim, LANES<T>), rows = block.end - block.begin;
   for (int64_t d = 0; d < width; ++d) row[d] = 0;
   for (int64_t a = 0; a < block.size; ++a) {
-    if (a < rows) read_row(cloud, block.begin + a, row);
+    if (a < rows) read_row(cloud, block.begin + a, 0, dim, row);
     for (int64_t d = 0; a == rows && d < dim; ++d) row[d] = 0;
     for (int64_t d = 0; d < width; d += LANES<T>) {
       const int64_t slice = d / PANEL<T> * PANEL<T>;
       store(block.x + slice * block.size + a * slice_width<T>(width, slice) + (d - slice), load(row + d));
     }
-    block.lift[a] = a < rows ? cloud.lift[block.begin + a] : T(1);
-    block.weight[a] = a < rows ? cloud.weight[block.begin + a] : T(0);
-    block.width[a] = a < rows && cloud.width != nullptr ? cloud.width[block.begin + a] : T(0);
   }
+  read_widths(cloud, block, block.size);
   interleave<T, ROWS>(block, block.row_size, dim, T(1), block.groups);
   interleave<T, PANEL<T>>(block, block.column_size, dim, cloud.scores == Scores::products ? T(-2) : T(1), block.panels);
 }

@@ -108,26 +108,55 @@ SEGMA_INLINE void profile_of_tile(const Tile<T>& tile, const Cloud<T>& cloud) {
   }
 }
 
-template <class T, bool GRADIENT, bool MIRRORED, bool PRODUCTS, bool EXACT>
-static __attribute__((noinline)) void profile_of_tiles(const Cloud<T>& cloud, const Sums<T>& rows,
-                                                       const Sums<T>& columns, int64_t row, int64_t row_end,
-                                                       int64_t column, int64_t column_end, T* c) {
-  const int64_t dim = cloud.points.dim;
-  for (int64_t d = 0; d + DEPTH < dim; d += DEPTH) {  // all but the last coordinates, so that panels stay in the cache
-    for (int64_t first = column; first < column_end; first += PANEL<T>) {
-      for (int64_t a = row; a < row_end; a += ROWS) {
-        make_scores<T, PRODUCTS>(rows.points.groups + a * dim + d * ROWS,
-                                 columns.points.panels + first * dim + d * PANEL<T>, DEPTH, d == 0,
-                                 c + (a - row) * TILE_COLUMNS + (first - column));
-      }
-    }
+// Sums over the tile at hand begin with 0.
+template <class T, bool GRADIENT, bool MIRRORED, bool EXACT>
+SEGMA_INLINE void start_tile(const Sums<T>& rows, const Sums<T>& columns, int64_t row, int64_t row_end, int64_t column,
+                             int64_t column_end) {
+  fill_with_zeros(rows.u + row * LANES<T>, (row_end - row) * LANES<T>);
+  if (GRADIENT) fill_with_zeros(rows.q + row * LANES<T>, (row_end - row) * LANES<T>);
+  if (GRADIENT && EXACT) fill_with_zeros(rows.e + row * LANES<T>, (row_end - row) * LANES<T>);
+  if (!GRADIENT || !MIRRORED) return;
+  fill_with_zeros(columns.u + column, column_end - column);
+  fill_with_zeros(columns.q + column, column_end - column);
+  if (EXACT) fill_with_zeros(columns.e + column, column_end - column);
+}
+
+// Adds them to those of the task; gives the tile's energy, without its mirror image's.
+template <class T, bool GRADIENT, bool MIRRORED, bool EXACT>
+SEGMA_INLINE double finish_tile(const Sums<T>& rows, const Sums<T>& columns, int64_t row, int64_t row_end,
+                                int64_t column, int64_t column_end) {
+  double energy = 0;
+  for (int64_t a = row; a < row_end; ++a) {
+    const double u = total(load(rows.u + a * LANES<T>));
+    energy += double(rows.points.weight[a]) * u;
+    if (!GRADIENT) continue;
+    const double q = total(load(rows.q + a * LANES<T>));
+    rows.du[a] += u;
+    rows.dq[a] += q;
+    if (EXACT) rows.de[a] += q - 2 * total(load(rows.e + a * LANES<T>));
   }
-  const int64_t done = (dim - 1) / DEPTH * DEPTH;
+  for (int64_t b = column; GRADIENT && MIRRORED && b < column_end; ++b) {
+    columns.du[b] += double(columns.u[b]);
+    columns.dq[b] += double(columns.q[b]);
+    if (EXACT) columns.de[b] += double(columns.q[b]) - 2 * double(columns.e[b]);
+  }
+  return energy;
+}
+
+// A tile, made of the blocks' groups and panels unless `scored`: c then holds its scores. Gives the energy, without
+// that of the mirror image. A tile that holds points with themselves is not mirrored.
+template <class T, bool GRADIENT, bool MIRRORED, bool PRODUCTS, bool EXACT>
+static __attribute__((noinline)) double profile_of_tiles(const Cloud<T>& cloud, const Sums<T>& rows,
+                                                         const Sums<T>& columns, int64_t row, int64_t row_end,
+                                                         int64_t column, int64_t column_end, T* c, bool scored) {
+  const int64_t dim = cloud.points.dim;
+  start_tile<T, GRADIENT, MIRRORED, EXACT>(rows, columns, row, row_end, column, column_end);
   for (int64_t first = column; first < column_end; first += PANEL<T>) {
-    const T* const panel = columns.points.panels + first * dim + done * PANEL<T>;
     for (int64_t a = row; a < row_end; a += ROWS) {
       const Tile<T> tile{rows, columns, a, first, c + (a - row) * TILE_COLUMNS + (first - column)};
-      make_scores<T, PRODUCTS>(rows.points.groups + a * dim + done * ROWS, panel, dim - done, done == 0, tile.c);
+      if (!scored) {
+        make_scores<T, PRODUCTS>(rows.points.groups + a * dim, columns.points.panels + first * dim, dim, true, tile.c);
+      }
       const int64_t ahead = (columns.points.begin + first) - (rows.points.begin + a);  // of the rows
       if (!MIRRORED && ahead < ROWS && -ahead < PANEL<T>) {
         profile_of_tile<T, GRADIENT, MIRRORED, PRODUCTS, EXACT, true>(tile, cloud);
@@ -136,4 +165,5 @@ static __attribute__((noinline)) void profile_of_tiles(const Cloud<T>& cloud, co
       }
     }
   }
+  return finish_tile<T, GRADIENT, MIRRORED, EXACT>(rows, columns, row, row_end, column, column_end);
 }

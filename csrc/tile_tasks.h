@@ -37,34 +37,12 @@ static double add_tiles(const Cloud<T>& cloud, const Sums<T>& rows, const Sums<T
     const int64_t row_end = smaller(row + TILE_ROWS, row_size);
     for (int64_t column = 0; column < column_size; column += TILE_COLUMNS) {
       const int64_t column_end = smaller(column + TILE_COLUMNS, column_size);
-      fill_with_zeros(rows.u + row * LANES<T>, (row_end - row) * LANES<T>);
-      if (GRADIENT) fill_with_zeros(rows.q + row * LANES<T>, (row_end - row) * LANES<T>);
-      if (GRADIENT && EXACT) fill_with_zeros(rows.e + row * LANES<T>, (row_end - row) * LANES<T>);
-      if (GRADIENT && MIRRORED) {
-        fill_with_zeros(columns.u + column, column_end - column);
-        fill_with_zeros(columns.q + column, column_end - column);
-        if (EXACT) fill_with_zeros(columns.e + column, column_end - column);
-      }
-      profile_of_tiles<T, GRADIENT, MIRRORED, PRODUCTS, EXACT>(cloud, rows, columns, row, row_end, column, column_end,
-                                                               c);
-      for (int64_t a = row; a < row_end; ++a) {
-        const double u = total(load(rows.u + a * LANES<T>));
-        energy += double(rows.points.weight[a]) * u;
-        if (GRADIENT) {
-          rows.du[a] += u;
-          rows.dq[a] += total(load(rows.q + a * LANES<T>));
-          if (EXACT) rows.de[a] += total(load(rows.q + a * LANES<T>)) - 2 * total(load(rows.e + a * LANES<T>));
-        }
-      }
+      energy += profile_of_tiles<T, GRADIENT, MIRRORED, PRODUCTS, EXACT>(cloud, rows, columns, row, row_end, column,
+                                                                         column_end, c, false);
       if (!GRADIENT) continue;
       add_product<T>(rows.gradient, rows.points.size, row, c, TILE_COLUMNS, 1, columns.points.x, columns.points.size,
                      column, width, row_end - row, column_end - column);
       if (!MIRRORED) continue;
-      for (int64_t b = column; b < column_end; ++b) {
-        columns.du[b] += double(columns.u[b]);
-        columns.dq[b] += double(columns.q[b]);
-        if (EXACT) columns.de[b] += double(columns.q[b]) - 2 * double(columns.e[b]);
-      }
       add_product<T>(columns.gradient, columns.points.size, column, c, 1, TILE_COLUMNS, rows.points.x, rows.points.size,
                      row, width, column_end - column, row_end - row);
     }
@@ -81,16 +59,22 @@ SEGMA_INLINE void write_some(const T* gradient, const T* x, T q, T factor, int64
   }
 }
 
-// The slice of coordinates from `d` on of the rows [row, row_end); `to` is where the first goes.
+// A slice of `count` coordinates from `d` on of consecutive rows, in `step` numbers a row; `first` counts from
+// results.first_row.
+template <class T>
+struct Slice {
+  const T *gradient, *x;
+  const double* q;  // (rows,)
+  int64_t first, rows, d, count, step;
+};
+
 template <class T, class Out>
-SEGMA_INLINE void write_slice(const Sums<T>& sums, int64_t dim, int64_t d, T factor, bool is_new, int64_t row,
-                              int64_t row_end, Out* to) {
-  const int64_t step = slice_width<T>(round_up(dim, LANES<T>), d), count = smaller(step, dim - d);
-  const int64_t start = d * sums.points.size + row * step;
-  const T *gradient = sums.gradient + start, *x = sums.points.x + start;
-  for (int64_t a = row; a < row_end; ++a, gradient += step, x += step, to += dim) {
-    const T q = T(sums.dq[a]);
-    if (count == PANEL<T> && sizeof(T) == sizeof(Out)) {
+SEGMA_INLINE void write_part(const Slice<T>& slice, int64_t dim, T factor, bool is_new, int64_t row, int64_t row_end,
+                             Out* to) {
+  const T *gradient = slice.gradient + row * slice.step, *x = slice.x + row * slice.step;
+  for (int64_t a = row; a < row_end; ++a, gradient += slice.step, x += slice.step, to += dim) {
+    const T q = T(slice.q[a]);
+    if (slice.count == PANEL<T> && sizeof(T) == sizeof(Out)) {
 #pragma GCC unroll 2
       for (int64_t i = 0; i < PANEL<T>; i += LANES<T>) {
         T* const vector = reinterpret_cast<T*>(to) + i;
@@ -98,30 +82,46 @@ SEGMA_INLINE void write_slice(const Sums<T>& sums, int64_t dim, int64_t d, T fac
         store_anywhere<T>(vector, is_new ? value : load_anywhere<T>(vector) + value);
       }
     } else {
-      write_some(gradient, x, q, factor, count, is_new, to);
+      write_some(gradient, x, q, factor, slice.count, is_new, to);
     }
   }
 }
 
 template <class T>
-static void write(const Cloud<T>& cloud, const Results& results, const Sums<T>& sums, bool is_new) {
-  const int64_t dim = cloud.points.dim, first = sums.points.begin - results.first_row;
-  for (int64_t a = 0; a < sums.points.end - sums.points.begin; ++a) {
-    results.du[first + a] = sums.du[a] + (is_new ? 0 : results.du[first + a]);
-    results.de[first + a] = sums.de[a] + (is_new ? 0 : results.de[first + a]);
-  }
-  const int64_t rows = sums.points.end - sums.points.begin;
-  const int64_t middle = smaller(rows, results.dx.first_rows > first ? results.dx.first_rows - first : 0);
+SEGMA_INLINE void write_slice(const Slice<T>& slice, const Results& results, int64_t dim, bool is_new) {
+  const int64_t first = slice.first, left = results.dx.first_rows - first;
+  const int64_t middle = left < 0 ? 0 : smaller(slice.rows, left);
   const T factor = T(results.factor);
-  for (int part = 0; part < 2; ++part) {  // of the block: what goes to the first array, and to the second
-    const int64_t row = part == 0 ? 0 : middle, row_end = part == 0 ? middle : rows;
-    for (int64_t d = 0; d < dim && row < row_end; d += PANEL<T>) {
-      if (results.dx.is_double) {
-        write_slice(sums, dim, d, factor, is_new, row, row_end, results.dx.at<double>(first + row, dim) + d);
-      } else {
-        write_slice(sums, dim, d, factor, is_new, row, row_end, results.dx.at<float>(first + row, dim) + d);
-      }
+  for (int part = 0; part < 2; ++part) {  // what goes to the first array, and to the second
+    const int64_t row = part == 0 ? 0 : middle, row_end = part == 0 ? middle : slice.rows;
+    if (row == row_end) continue;
+    if (results.dx.is_double) {
+      write_part(slice, dim, factor, is_new, row, row_end, results.dx.at<double>(first + row, dim) + slice.d);
+    } else {
+      write_part(slice, dim, factor, is_new, row, row_end, results.dx.at<float>(first + row, dim) + slice.d);
     }
+  }
+}
+
+// Sums over some rows go to the results; `first` as in Slice.
+SEGMA_INLINE void write_sums(const double* du, const double* de, const Results& results, int64_t first, int64_t rows,
+                             bool is_new) {
+  for (int64_t a = 0; a < rows; ++a) {
+    results.du[first + a] = du[a] + (is_new ? 0 : results.du[first + a]);
+    results.de[first + a] = de[a] + (is_new ? 0 : results.de[first + a]);
+  }
+}
+
+template <class T>
+static void write(const Cloud<T>& cloud, const Results& results, const Sums<T>& sums, bool is_new) {
+  const int64_t dim = cloud.points.dim, width = round_up(dim, LANES<T>), size = sums.points.size;
+  const int64_t first = sums.points.begin - results.first_row, rows = sums.points.end - sums.points.begin;
+  write_sums(sums.du, sums.de, results, first, rows, is_new);
+  for (int64_t d = 0; d < dim; d += PANEL<T>) {
+    const int64_t step = slice_width<T>(width, d);
+    const Slice<T> slice{
+        sums.gradient + d * size, sums.points.x + d * size, sums.dq, first, rows, d, smaller(step, dim - d), step};
+    write_slice(slice, results, dim, is_new);
   }
 }
 

@@ -21,8 +21,8 @@ from segma_fast.backends import native
 
 pytestmark = pytest.mark.skipif(native.REASON is not None, reason=f"native: {native.REASON}")
 
-EDGES = (1, 2, 6, 12, 15, 16, 17, 32, 47, 48, 49, 95, 96, 97, 191, 192, 193, 384, 385, 511, 512, 513)
-DIMENSIONS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65, 255, 256, 257, 513)
+EDGES = (1, 2, 6, 12, 15, 16, 17, 32, 47, 48, 49, 95, 96, 97, 191, 192, 193, 383, 384, 385, 512, 513)
+DIMENSIONS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65, 255, 256, 257, 512, 513, 640, 775)
 TOLERANCES = {  # of d², of the gradients of codes and means, and of the other three
     "float16": (2e-5, 1e-1, 2e-4),  # small gradients are subnormal
     "bfloat16": (2e-5, 5e-3, 2e-4),
@@ -74,23 +74,41 @@ def test_every_code_path(path: str) -> None:
     assert used == path and all(error <= 1 for errors in worst.values() for error in errors), worst
 
 
-SIZES = [(90, 6, 17), (3, 1000, 5), (400, 112, 33), (30, 5, 4096), (4085, 10, 3), (4086, 10, 9), (4087, 10, 3)]
+BLOCKS = [(90, 6, 17), (3, 1000, 5), (400, 112, 33), (4085, 10, 3), (4086, 10, 9), (4087, 10, 3)]
+STRIPS = [(30, 5, 4096), (380, 4, 513), (379, 6, 600), (3, 900, 600), (761, 6, 1023), (1152, 97, 530), (4100, 7, 520)]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("m, components, dim", SIZES)
+@pytest.mark.parametrize("m, components, dim", BLOCKS + STRIPS)
 def test_sizes_around_blocks(m: int, components: int, dim: int, dtype: str) -> None:
     assert (errors(m, components, dim, dtype) <= 1).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
-@pytest.mark.parametrize("m, dim", [(700, 1), (95, 300), (1000, 8), (1300, 33)])
+@pytest.mark.parametrize("m, dim", [(700, 1), (95, 300), (1000, 8), (1300, 33), (1300, 600)])
 def test_same_bits_for_any_number_of_threads(m: int, dim: int, dtype: torch.dtype) -> None:
     inputs, results = inputs_of(m, 9, dim, dtype), []
     for count in (2, 3, 1):  # the last is what the tests run with
         torch.set_num_threads(count)
         results.append(run(inputs))
     assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("phi", ["approx", "exact"])
+@pytest.mark.parametrize("m, dim", [(800, 1), (800, 8), (800, 33), (800, 600), (4090, 514)])
+def test_parts_of_the_rows_are_the_whole(m: int, dim: int, phi: str) -> None:
+    z, means, *_ = inputs_of(m, 9, dim, torch.float64)
+    h, w = torch.rand(m + 9).double() + 0.5, torch.randn(m + 9).double()
+    whole, *expected = torch.ops.segma_fast.native_gradient(z, means, h, w, 0, m + 9, "default", phi)
+    ends = (0, 1, 399, 400, 797, m, m + 9)
+    parts = [
+        torch.ops.segma_fast.native_gradient(z, means, h, w, a, b, "default", phi)
+        for a, b in zip(ends, ends[1:], strict=False)
+    ]
+    assert relative_error(sum(part[0] for part in parts), whole) <= 1e-11
+    for found, exact in zip(zip(*parts, strict=True), [whole, *expected], strict=True):
+        if exact.ndim > 0:
+            assert relative_error(torch.cat(found), exact) <= 1e-11
 
 
 def test_callers_at_once() -> None:
@@ -120,13 +138,14 @@ def test_fork_after_use() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dim", [40, 600])
 @pytest.mark.parametrize(
     "gamma, variance, scale",
     [(1e-10, 1.0, 1.0), (0.1, 1e38, 1.0), (1e38, 1.0, 1.0), (1e-30, 0.0, 1e-15), (0.1, 1.0, 1e6)],
 )
-def test_widths_out_of_the_ordinary(gamma: float, variance: float, scale: float, dtype: str) -> None:
+def test_widths_out_of_the_ordinary(gamma: float, variance: float, scale: float, dim: int, dtype: str) -> None:
     """Beyond what float32 resolves or holds the arithmetic is double."""
-    inputs = inputs_of(30, 4, 40, getattr(torch, dtype))
+    inputs = inputs_of(30, 4, dim, getattr(torch, dtype))
     inputs[0] *= scale
     inputs[1] *= scale
     inputs[3].fill_(variance)
