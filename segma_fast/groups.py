@@ -9,22 +9,26 @@ An unbiased estimate, which may be negative. The fused kernels evaluate all pair
 with weight ``s = P^(-1/2)`` for a row and ``-p = -1/(ms)`` for the origin; what they have too much is subtracted::
 
     d² = E + (1 - p²) k(0, 0, 2) - 1/P Σ_{ij: g_i = g_j} k(z_i, z_j, 0)
+
+The pairs inside a large group are the energy of a cloud too; those of small ones are made in batches of groups.
 """
 
 from __future__ import annotations
 
 import math
-from functools import partial
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd import Function
 
 from segma_fast.autograd import energy
 from segma_fast.formulas import accumulation_dtype, profile
+from segma_fast.operators import without_autocast
 
-BLOCK_ELEMENTS = 1 << 20  # pairs of one group, or coordinates of some groups, that are held at once
-LARGE = 64  # rows of a group from which its pairs are not kept for the backward pass
+BLOCK_ELEMENTS = 1 << 20  # coordinates, or pairs, of some groups that are held at once
+LARGE = 64  # rows of a group from which it has a call of the kernels for itself
 
 
 def check_groups(groups: object, z: Tensor) -> Tensor:
@@ -60,34 +64,85 @@ def normality_of_groups(
     pairs = rows * rows - int(sizes.square().sum())  # P
     weight, own = pairs**-0.5, pairs**0.5 / rows
     cloud = (z, z.new_zeros(1, z.shape[1]), z.new_full((rows,), weight, dtype=wide), z.new_full((1,), own, dtype=wide))
-    value = energy(*cloud, 1.0, gamma, backend=backend, precision=precision, phi=phi, dtype=wide)
+    options: dict[str, Any] = {"backend": backend, "precision": precision, "phi": phi, "dtype": wide}
+    value = energy(*cloud, 1.0, gamma, **options)
     prior = (2 * math.pi * (2 + 2 * torch.as_tensor(gamma, dtype=wide, device=z.device))).rsqrt()
-    inside = _pairs_inside(z, order, sizes, gamma, phi)
+    small, large = _by_size(order, sizes)
+    inside = _pairs_of_small_groups(z, torch.as_tensor(gamma, dtype=wide, device=z.device), small, phi)
+    for group in large:
+        ones = z.new_ones(len(group), dtype=wide)
+        inside = inside + energy(z[group[1:]], z[group[:1]], ones[1:], -ones[:1], 0.0, gamma, **options)
     distance: Tensor = value + (1 - own * own) * prior - inside / pairs
     return distance
 
 
-def _pairs_inside(z: Tensor, order: Tensor, sizes: Tensor, gamma: float | Tensor, phi: str) -> Tensor:
-    """``Σ_{ij: g_i = g_j} k(z_i, z_j, 0)``, i = j included, over groups of one size together."""
-    x = z.to(torch.promote_types(z.dtype, torch.float32))
+def _by_size(order: Tensor, sizes: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """The rows of small groups as (groups, size), for each size, and those of every large one."""
     starts = sizes.cumsum(0) - sizes
-    total = x.new_zeros((), dtype=accumulation_dtype(z.device))
-    for size in sizes.unique().tolist():
-        rows = order[starts[sizes == size, None] + torch.arange(size, device=z.device)]  # (groups, size)
-        add = partial(_kernel_sum, gamma=gamma, phi=phi)
-        for part in rows.split(max(1, BLOCK_ELEMENTS // (size * max(size, x.shape[1])))):
-            for some in part.split(max(1, BLOCK_ELEMENTS // (size * len(part))), 1):
-                large = size > LARGE and torch.is_grad_enabled()
-                total = total + (checkpoint(add, x, some, part, use_reentrant=False) if large else add(x, some, part))
-    return total
+    small = [
+        order[starts[sizes == size, None] + torch.arange(size, device=order.device)]
+        for size in sizes.unique().tolist()
+        if size <= LARGE
+    ]
+    is_large = sizes > LARGE
+    ends = zip(starts[is_large].tolist(), sizes[is_large].tolist(), strict=True)
+    return small, [order[start : start + size] for start, size in ends]
 
 
-def _kernel_sum(x: Tensor, some: Tensor, group: Tensor, gamma: float | Tensor, phi: str) -> Tensor:
-    """The kernel's sum over pairs of some rows (g, n) of each group and all of it (g, size)."""
-    members = x[group]
-    centre = members.detach().mean(1, keepdim=True)
-    a, b = x[some] - centre, members - centre
-    t = (a.square().sum(2)[:, :, None] + b.square().sum(2)[:, None] - 2 * a @ b.mT).clamp_min(0)
-    t = torch.where(some[:, :, None] == group[:, None], 0.0, t)
-    h = 4 * torch.as_tensor(gamma, dtype=x.dtype, device=x.device)
-    return profile(t, h, x.shape[1], phi)[0].sum(dtype=accumulation_dtype(x.device))
+def _pairs_of_small_groups(z: Tensor, gamma: Tensor, groups: list[Tensor], phi: str) -> Tensor:
+    """``Σ_{ij: g_i = g_j} k(z_i, z_j, 0)``, i = j included, over groups given as rows (groups, size) for each size."""
+    return _apply_inside(z, gamma, groups, phi)[0]
+
+
+def _inside(z: Tensor, gamma: Tensor, groups: list[Tensor], phi: str) -> tuple[Tensor, Tensor, Tensor]:
+    """The sum and its gradients in z and gamma, in plain differentiable torch."""
+    dim, wide = z.shape[1], gamma.dtype
+    value, grad_gamma = gamma.new_zeros(()), gamma.new_zeros(())
+    grad_z = torch.zeros_like(z, dtype=torch.promote_types(z.dtype, torch.float32))
+    rows, gradients = [], []
+    for of_one_size in groups:
+        size = of_one_size.shape[1]
+        itself = torch.eye(size, dtype=torch.bool, device=z.device)
+        for group in of_one_size.split(max(1, BLOCK_ELEMENTS // (size * max(size, dim)))):
+            x = z[group].to(wide)
+            x = x - x.detach().mean(1, keepdim=True)
+            norms = x.square().sum(2)
+            t = (norms[:, :, None] + norms[:, None] - 2 * x @ x.mT).clamp_min(0).masked_fill(itself, 0)
+            k, k_t, k_h = profile(t, 4 * gamma, dim, phi)
+            value, grad_gamma = value + k.sum(), grad_gamma + 4 * k_h.sum()
+            pull = k_t.masked_fill(itself, 0)
+            grad = 4 * (pull.sum(2, keepdim=True) * x - pull @ x)
+            rows.append(group.flatten())
+            gradients.append(grad.flatten(0, 1).to(grad_z.dtype))
+    if rows:
+        grad_z = grad_z.index_copy(0, torch.cat(rows), torch.cat(gradients))
+    return value, grad_z, grad_gamma
+
+
+class _Inside(Function):
+    """The sum, with its gradients from the same pass: nothing of the pairs is kept."""
+
+    @staticmethod
+    def forward(z: Tensor, gamma: Tensor, groups: list[Tensor], phi: str) -> tuple[Tensor, Tensor, Tensor]:
+        return _inside(z, gamma, groups, phi)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        z, gamma, ctx.groups, ctx.phi = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(z, gamma, *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
+        z, gamma, grad_z, grad_gamma = ctx.saved_tensors
+        grad_value = grad_outputs[0]
+        if grad_value is None:
+            return None, None, None, None
+        if torch.is_grad_enabled():
+            with without_autocast(z.device):
+                _, grad_z, grad_gamma = _inside(z, gamma, ctx.groups, ctx.phi)
+        return (grad_value * grad_z).to(z.dtype), grad_value * grad_gamma, None, None
+
+
+_apply_inside: Callable[..., tuple[Tensor, ...]] = _Inside.apply

@@ -86,6 +86,15 @@ def test_known_values() -> None:
     assert ours.cw_normality_no_scale(zeros, torch.tensor(1.0)).item() == pytest.approx(0.07411361933, rel=1e-5)
 
 
+def test_an_integer_tensor_is_a_bandwidth() -> None:
+    points, other, one = sample(50, 6), sample(50, 6, 1), torch.tensor(1)
+    for name, inputs in (("cw_normality", [points]), ("cw_normality_no_scale", [points]), ("cw", [points, other])):
+        theirs = getattr(cw_torch.metric, name)(*inputs, one)
+        assert relative_error(getattr(ours, name)(*inputs, one), theirs) <= 1e-6
+    assert torch.equal(cwae.cw(points, one), cwae.cw(points, 1.0))
+    assert torch.equal(cwae.cw_sampling(points, other, one), cwae.cw_sampling(points, other, 1.0))
+
+
 def test_where_cw_torch_fails() -> None:
     points = sample(50, 6)
     with pytest.raises(AttributeError):

@@ -75,8 +75,24 @@ def test_backends_agree_with_the_reference(
             assert relative_error(ours, exact) <= 10 * tolerance
 
 
-def test_derivatives(optimised: str) -> None:
+@pytest.mark.parametrize("size", [2, 70])
+def test_a_group_over_clusters_far_apart(optimised: str, size: int) -> None:
+    """The first in one cluster, some rows in another: what float32 squares of centred rows would not resolve."""
+    z = sample(200, 10, torch.float32)
+    z[1:40] = z[0] + 0.01 * z[1:40]
+    z[40:80] += 1000
+    numbers = torch.where(torch.arange(200, device=DEVICE) < size, -1, torch.arange(200, device=DEVICE))
+    numbers[torch.tensor([1, 60], device=DEVICE)] = numbers[torch.tensor([60, 1], device=DEVICE)]
+    expected = with_gradients(z.double(), 1e-3, groups=numbers, backend="reference")
+    found = with_gradients(z, 1e-3, groups=numbers, backend=optimised)
+    for ours, exact in zip(found, expected, strict=True):
+        assert relative_error(ours, exact) <= 1e-3
+
+
+@pytest.mark.parametrize("large", [1, 64])
+def test_derivatives(optimised: str, large: int, monkeypatch: pytest.MonkeyPatch) -> None:
     skip_unless_served(optimised, torch.float64, 3)
+    monkeypatch.setattr(groups, "LARGE", large)
     z, gamma = sample(7, 3, torch.float64).requires_grad_(), torch.tensor(0.4, dtype=torch.float64, device=DEVICE)
     numbers, leaf = labels("negative", 7), gamma.requires_grad_()
 
@@ -85,6 +101,9 @@ def test_derivatives(optimised: str) -> None:
 
     assert torch.autograd.gradcheck(function, (z, leaf))
     assert torch.autograd.gradgradcheck(function, (z, leaf), fast_mode=True)
+    transformed = torch.func.grad(function, (0, 1))(z.detach(), gamma.detach())
+    for ours, exact in zip(transformed, torch.autograd.grad(function(z, leaf), (z, leaf)), strict=True):
+        assert relative_error(ours, exact) <= 1e-12
 
 
 def test_autocast_changes_nothing(optimised: str) -> None:

@@ -3,3 +3,17 @@
 ``segma_fast.compat.cw_torch`` has the names of the package cw-torch 0.4.2, ``segma_fast.compat.cwae`` those of
 ``metrics/cw.py`` of gmum/cwae-pytorch. ``docs/compat.md`` says what differs.
 """
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def floating(gamma: Any) -> Any:
+    """A bandwidth as the originals take it: a tensor of integers stands for floating-point numbers."""
+    if isinstance(gamma, Tensor) and not gamma.is_floating_point():
+        return gamma.to(torch.get_default_dtype())
+    return gamma

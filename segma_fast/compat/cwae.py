@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from segma_fast.compat import floating
 from segma_fast.functional import cw_normality, cw_two_sample
 
 __all__ = ["cw", "cw_1d", "cw_2d", "cw_choose", "cw_sampling"]
@@ -20,22 +21,22 @@ _NO_SCALE = 2 * math.sqrt(math.pi)
 
 def cw(X: Tensor, y: Tensor | float | None = None) -> Tensor:
     """The squared distance of a sample to N(0, I) by the paper's approximation, without the factor ``1/(2√π)``."""
-    return _NO_SCALE * cw_normality(X, y)
+    return _NO_SCALE * cw_normality(X, floating(y))
 
 
 def cw_sampling(first_sample: Tensor, second_sample: Tensor, y: Tensor | float | None = None) -> Tensor:
     """The squared distance of two samples of one dimension by the paper's approximation."""
-    return cw_two_sample(first_sample, second_sample, y)
+    return cw_two_sample(first_sample, second_sample, floating(y))
 
 
 def cw_1d(X: Tensor, y: Tensor | float | None = None) -> Tensor:
     """The squared distance of numbers, (N,) or (N, 1), to N(0, 1), which is exact."""
-    return cw_normality(X[:, None] if X.ndim == 1 else X, y)
+    return cw_normality(X[:, None] if X.ndim == 1 else X, floating(y))
 
 
 def cw_2d(X: Tensor, y: Tensor | float | None = None) -> Tensor:
     """The squared distance of points in the plane to N(0, I) with the exact φ₂, without the factor ``1/(2√π)``."""
-    return _NO_SCALE * cw_normality(X, y, phi="exact")
+    return _NO_SCALE * cw_normality(X, floating(y), phi="exact")
 
 
 def cw_choose(z_dim: int) -> Callable[..., Tensor]:

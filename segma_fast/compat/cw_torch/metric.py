@@ -7,6 +7,7 @@ import math
 from torch import Tensor
 
 from segma_fast import functional
+from segma_fast.compat import floating
 
 __all__ = ["cw", "cw_normality", "cw_normality_no_scale", "cw_normality_scale_factor", "cw_scale_factor"]
 
@@ -29,7 +30,7 @@ def cw_normality_no_scale(sample: Tensor, gamma: Tensor | float) -> Tensor:
 
 def cw_normality(sample: Tensor, gamma: Tensor | float) -> Tensor:
     """The squared distance of a sample (N, D) to N(0, I): 0-d; :func:`segma_fast.cw_normality` with its arguments."""
-    return functional.cw_normality(sample, gamma)
+    return functional.cw_normality(sample, floating(gamma))
 
 
 def cw(first_sample: Tensor, second_sample: Tensor, gamma: Tensor | float) -> Tensor:
@@ -42,4 +43,4 @@ def cw(first_sample: Tensor, second_sample: Tensor, gamma: Tensor | float) -> Te
     Raises:
         TypeError, ValueError: as :func:`segma_fast.cw_two_sample`.
     """
-    return functional.cw_two_sample(first_sample, second_sample, gamma)
+    return functional.cw_two_sample(first_sample, second_sample, floating(gamma))
