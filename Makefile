@@ -9,6 +9,7 @@ READY := $(VENV)/.installed
 OLDEST_READY := $(OLDEST_VENV)/.installed
 BENCH_READY := $(VENV)/.bench-installed
 BENCH_JSON ?= benchmarks/results/cpu-$(shell date +%F).json
+SCALING_JSON ?= benchmarks/results/scaling-cpu-$(shell date +%F).json
 GPU_SECONDS ?= 465
 SANITIZED := build/sanitized
 TEST_WORKERS ?= 2
@@ -17,7 +18,7 @@ TEST_WORKERS ?= 2
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-oldest compile-all sanitize lint format bench bench-readme bench-large-batch exact-phi gpu figures wheel clean
+.PHONY: help install train test test-oldest compile-all sanitize lint format bench bench-readme bench-check bench-large-batch exact-phi gpu figures wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,20 +72,21 @@ format: $(READY) ## put the code into shape
 	$(BIN)/clang-format -i csrc/* tests/gpu_model/*
 
 bench: export OMP_WAIT_POLICY = ACTIVE
-bench: $(BENCH_READY) ## time the backends and their peers side by side, about ten quiet minutes; leaves BENCH_JSON
-	mkdir -p build $(dir $(BENCH_JSON))
-	$(BIN)/python -m pytest benchmarks --ignore=benchmarks/test_large_batch.py -rs --benchmark-quiet \
-		--benchmark-json=build/bench.json
-	mv build/bench.json $(BENCH_JSON)
+bench: $(BENCH_READY) ## time the backends and their peers side by side, about 25 quiet minutes; leaves BENCH_JSON and SCALING_JSON
+	$(BIN)/python -m pytest benchmarks --ignore=benchmarks/test_large_batch.py -rs --benchmark-quiet --records=$(BENCH_JSON)
+	$(BIN)/python benchmarks/scaling.py --out $(SCALING_JSON)
 	$(BIN)/python benchmarks/table.py $(BENCH_JSON)
 
-bench-readme: $(READY) ## put the newest result of make bench into the README
-	$(BIN)/python benchmarks/table.py $$(ls benchmarks/results/cpu-*.json | tail -1) README.md
+bench-readme: $(READY) ## put the newest results of make bench into the README and docs/benchmarks.md, and draw them
+	$(BIN)/python benchmarks/page.py
+
+bench-check: export OMP_WAIT_POLICY = ACTIVE
+bench-check: $(READY) ## fail if a factor over the eager reference is far below that of the newest result, 3 quiet minutes
+	$(BIN)/python benchmarks/check.py
 
 bench-large-batch: $(READY) ## time a training step in micro-batches and all at once, 5 minutes; leaves docs/large_batches.md
-	mkdir -p build
-	$(BIN)/python -m pytest benchmarks/test_large_batch.py -rs --benchmark-quiet --benchmark-json=build/large-batch.json
-	mv build/large-batch.json benchmarks/results/large-batch-$(shell date +%F).json
+	$(BIN)/python -m pytest benchmarks/test_large_batch.py -rs --benchmark-quiet \
+		--records=benchmarks/results/large-batch-$(shell date +%F).json
 	$(BIN)/python benchmarks/table.py $$(ls benchmarks/results/large-batch-*.json | tail -1) docs/large_batches.md
 
 exact-phi: $(READY) ## measure what the exact form of φ changes, about 20 minutes; leaves docs/exact_phi.md

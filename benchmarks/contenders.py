@@ -1,57 +1,67 @@
-"""Who is timed, at which sizes, and why one cannot be here.
-
-``prepare`` of a contender takes a problem and gives a function without arguments that returns the value and the
-gradients; what can be done once for a training (tensors of constants, compilation) is done there or in its first call.
-"""
+"""Who is timed where: ours, plain torch, and the peers, each at the sizes at which its time is worth waiting for."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib.util import find_spec
 
-from peers import compiled, cw_torch, pykeops
-from problems import Problem, Run, with_gradients
+import torch
+from peers import cw_torch, pykeops, sigreg
 
-from segma_fast import cw_normality, fast_cw_distance
-from segma_fast.dispatch import describe_backends
+from segma_fast.bench.contenders import Contender, contenders, without_compiler
+from segma_fast.bench.problems import Case
 
-
-def backend(name: str) -> Callable[[Problem], Run]:
-    def prepare(problem: Problem) -> Run:
-        z, means, gamma = problem.z, problem.means, problem.gamma
-        if len(means) == 1:
-            return with_gradients(lambda: cw_normality(z, gamma, backend=name), z)
-        return with_gradients(lambda: fast_cw_distance(z, means, gamma=gamma, backend=name), z, means)
-
-    return prepare
-
-
-def _missing(package: str | None, needs_compiler: bool) -> str | None:
-    if package is not None and find_spec(package) is None:
-        return f"{package} is not installed: pip install 'segma-fast[bench]'"
-    if needs_compiler and shutil.which(os.environ.get("CXX", "c++").split()[0]) is None:
-        return "it compiles C++ at run time, and no compiler was found"
-    return None
-
-
-@dataclass(frozen=True)
-class Contender:
-    prepare: Callable[[Problem], Run]
-    missing: str | None  # why it cannot run here
-    components: tuple[int, ...] = (10,)
-    largest_rows: int = 8192  # beyond, m×m matrices or the time would be too much
-    largest_dim: int = 64
-
-
-REASONS = {name: reason for name, reason, _ in describe_backends()}
-CONTENDERS = {
-    "native": Contender(backend("native"), REASONS["native"], (1, 10), 16384, 4096),
-    "chunked": Contender(backend("chunked"), None, (1, 10), 16384, 4096),
-    "reference": Contender(backend("reference"), None, (1, 10), 8192, 4096),
-    "compiled": Contender(compiled, _missing(None, True)),
-    "pykeops": Contender(pykeops, _missing("pykeops", True)),
-    "cw-torch": Contender(cw_torch, _missing("cw_torch", False), (1,)),
+COMPILED = {  # where it is waited for torch.compile
+    "compiled reference": [*(Case(rows, dim) for dim in (10, 32, 64) for rows in (1024, 4096)), Case(1024, 64, 1)],
+    "compiled tiles": [Case(1024, 64), Case(4096, 32), Case(4096, 64), Case(16384, 64), Case(4096, 512)],
 }
+LARGEST = {"reference": 8192, "compiled reference": 4096, "cw-torch": 8192, "pykeops": 16384, "chunked": 16384}
+SLOW_TO_COMPILE = 128  # dimensions up to which pykeops compiles its formula in reasonable time
+
+
+def name_of(pair: tuple[Case, str]) -> str:
+    """Of a test, such as ``1024x64-K10-native``."""
+    case, contender = pair
+    parts = [f"{case.rows}x{case.dim}", f"K{case.components}", *[case.dtype] * (case.dtype != "float32")]
+    parts += ["value"] * (not case.gradients) + [f"gamma{case.gamma}"] * (case.gamma is not None)
+    return "-".join([*parts, contender.replace(" ", "_")])
+
+
+def missing(package: str, needs_compiler: bool = True) -> str | None:
+    if find_spec(package) is None:
+        return f"{package} is not installed: pip install 'segma-fast[bench]'"
+    return without_compiler() if needs_compiler else None
+
+
+def everyone(device: torch.device) -> dict[str, Contender]:
+    """By name, without a limit of time."""
+    return contenders(device) | {
+        "pykeops": Contender(pykeops, _for_pykeops, missing("pykeops", device.type == "cpu")),
+        "cw-torch": Contender(cw_torch, _for_cw_torch, missing("cw_torch", False), plain=True),
+        "sigreg": Contender(
+            sigreg, lambda case: case.components == 1 and case.gradients, without_compiler(), is_distance=False
+        ),
+    }
+
+
+def on_the_cpu() -> dict[str, Contender]:
+    """By name, each up to ``LARGEST`` rows."""
+    found = everyone(torch.device("cpu"))
+    return {name: replace(contender, serves=_up_to(name, contender)) for name, contender in found.items()}
+
+
+def _up_to(name: str, contender: Contender) -> Callable[[Case], bool]:
+    def serves(case: Case) -> bool:
+        patient = name not in COMPILED or case in COMPILED[name] or case.gamma is not None
+        return patient and case.rows <= LARGEST.get(name, case.rows) and contender.serves(case)
+
+    return serves
+
+
+def _for_pykeops(case: Case) -> bool:
+    return case.dim <= SLOW_TO_COMPILE and case.dtype == "float32" and case.components > 1
+
+
+def _for_cw_torch(case: Case) -> bool:
+    return case.components == 1 and case.dtype == "float32"

@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import exact_phi_figures
 import exact_phi_page
+import torch
 
 from segma_fast.files import write_text
 
@@ -28,14 +29,13 @@ PARTS = ("match", "particles", "digits", "cwae")
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "exact_phi.json"
 PAGE = ROOT / "docs" / "exact_phi.md"
-LEFT_OUT = ("peers", "keops_flags")  # of the machine's description: they play no part here
 
 
 def measure(part: str) -> dict[str, Any]:
     """What a part found, with its date, machine and duration."""
-    from machine import describe_machine
+    from segma_fast.bench.machine import describe_machine
 
-    machine = {name: value for name, value in describe_machine().items() if name not in LEFT_OUT}
+    machine = describe_machine(torch.device("cpu"))
     begin = perf_counter()
     found = importlib.import_module(f"exact_phi_{part}").measure()
     seconds = round(perf_counter() - begin)

@@ -1,184 +1,121 @@
-"""``python benchmarks/gpu.py --out FOLDER`` times the distance on a GPU: our backend and its peers on the same input.
+"""``python benchmarks/gpu.py --out FOLDER`` times the distance on a GPU: our backends and their peers, in turns.
 
-Leaves ``gpu-<date>.json`` and ``gpu-<date>.md`` in the folder and prints the latter. Every contender is checked against
-float64 before it is timed. What the time does not suffice for is skipped and said so. ``make gpu`` runs this.
+Leaves ``gpu-<date>.json``, ``.csv`` and ``.md`` in the folder and prints the latter. Every contender is checked against
+float64 before it is timed. What the time does not suffice for is left out and said so. ``make gpu`` runs this.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
-import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 from typing import Any
 
 import torch
-from gpu_contenders import TOO_MANY, GpuContender, Shape, contenders, why_not
+from gpu_contenders import gpu_contenders
 from gpu_counters import counters
-from gpu_machine import describe_gpu, gpu_state
 from gpu_report import report
-from gpu_timing import by_wall, peak_memory, product_rate, synchronize, take_turns
-from gpu_truth import Truth, make_truth
-from problems import Problem, Run, errors, make_problem
+from peers import KEOPS_FLAGS
 
-SHAPES: tuple[Shape, ...] = (  # what matters most first: the time may end
-    (65536, 64, 10),
-    (4096, 64, 10),
-    (256, 64, 10),
-    (16384, 64, 10),
-    (1 << 20, 64, 10),
-    (1024, 64, 10),
-    (32768, 64, 10),  # about the largest that the eager reference can hold
-    (65536, 128, 100),
-    (262144, 64, 10),
-    (4096, 32, 10),
-    (16384, 10, 10),
-    (16384, 3, 10),
-    (8192, 1024, 1),
-    (2048, 4096, 1),
+from segma_fast.bench.machine import describe_machine, gpu_state
+from segma_fast.bench.problems import Case
+from segma_fast.bench.records import Record, Results
+from segma_fast.bench.session import Session
+from segma_fast.bench.timing import by_events, synchronize
+from segma_fast.files import write_text
+
+CASES = (  # what matters most first: the time may end
+    Case(65536, 64),
+    Case(4096, 64),
+    Case(256, 64),
+    Case(16384, 64),
+    Case(1 << 20, 64),
+    Case(1024, 64),
+    Case(32768, 64),  # about the largest that the eager reference can hold
+    Case(65536, 128, 100),
+    Case(262144, 64),
+    Case(4096, 32),
+    Case(16384, 10),
+    Case(16384, 3),
+    Case(8192, 1024, 1, gamma=0.5),
+    Case(2048, 4096, 1, gamma=0.5),
+    Case(16384, 64, dtype="bfloat16"),
+    Case(65536, 64, gradients=False),
 )
 SECONDS = 200.0  # of all, unless told
-EACH = 0.5  # seconds of timing for one contender at one shape
-
-
-class Session:
-    """One run: what is measured, on what, and until when."""
-
-    def __init__(self, device: torch.device, main: str, seconds: float, log: Callable[[str], None] = print) -> None:
-        self.device, self.main, self.log = device, main, log
-        self.end = perf_counter() + seconds
-        self.candidates = contenders(main)
-        self.entries: list[dict[str, Any]] = []
-
-    def measure(self, shape: Shape) -> None:
-        """All contenders of one shape, in turns; appends their entries."""
-        chosen = {name: c for name, c in self.candidates.items() if c.serves(shape)}
-        if shape[0] >= TOO_MANY:
-            chosen = {name: c for name, c in chosen.items() if c.precision}
-        if perf_counter() > self.end:
-            for name in chosen:
-                self.skip(shape, name, "no time was left")
-            return
-        torch._dynamo.reset()
-        problem = make_problem(*shape, self.device)
-        truths = {phi: make_truth(problem, phi) for phi in {contender.phi for contender in chosen.values()}}
-        runs: dict[str, Run] = {}
-        extra: dict[str, dict[str, Any]] = {}
-        for name, contender in chosen.items():
-            reason = why_not(contender, shape, self.device)
-            if reason is None and perf_counter() > self.end:
-                reason = "no time was left"
-            if reason is None:
-                try:
-                    extra[name] = self._first(contender, problem, truths[contender.phi], runs, name)
-                except Exception as error:  # the others are measured
-                    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-                    runs.pop(name, None)
-                self._free()
-            if reason is not None:
-                self.skip(shape, name, reason)
-        for name, times in take_turns(runs, self.device, EACH).items():
-            self.entries.append({"params": _params(shape, name), "stats": times.stats(), "extra_info": extra[name]})
-            wall = times.stats()["wall"]["median"]
-            self.log(f"{shape} {name}: {1e3 * times.stats()['events']['median']:.4g} ms, alone {1e3 * wall:.4g} ms")
-        runs.clear()
-        self._free()
-
-    def _first(
-        self, contender: GpuContender, problem: Problem, truth: Truth, runs: dict[str, Run], name: str
-    ) -> dict[str, Any]:
-        """Prepare, call once, check, and measure the memory of another call."""
-        run = contender.prepare(problem)
-        kept: list[Any] = []
-        first_call = by_wall(lambda: kept.append(run()), self.device)
-        found = errors(kept.pop(), truth.expected)
-        memory = peak_memory(run, self.device)
-        runs[name] = run
-        return {
-            "first_call_s": first_call,
-            "errors": asdict(found),
-            "kappa": truth.kappa,
-            "too_far": truth.too_far(found, contender.precision),
-            "precision": contender.precision,
-            **memory,
-        }
-
-    def measured(self) -> set[str]:
-        """Names of the contenders that were timed somewhere."""
-        return {entry["params"]["contender"] for entry in self.entries if "stats" in entry}
-
-    def skip(self, shape: Shape, name: str, reason: str) -> None:
-        self.entries.append({"params": _params(shape, name), "skipped": reason})
-        self.log(f"{shape} {name}: skipped: {reason}")
-
-    def _free(self) -> None:
-        gc.collect()
-        if self.device.type == "cuda":
-            synchronize(self.device)
-            torch.cuda.empty_cache()
-
-
-def _params(shape: Shape, name: str) -> dict[str, Any]:
-    return {"rows": shape[0], "dim": shape[1], "components": shape[2], "contender": name}
+EACH = 0.5  # seconds of timing for one contender at one size
 
 
 def run(
-    device: torch.device, out: Path, seconds: float = SECONDS, main: str = "triton", shapes: Sequence[Shape] = SHAPES
+    device: torch.device, out: Path, seconds: float = SECONDS, main: str = "triton", cases: Sequence[Case] = CASES
 ) -> Path:
-    """Measure, write both files, print the summary; the path of the JSON file."""
+    """Measure, write the files, print the summary; the path of the JSON file."""
     torch.set_float32_matmul_precision("highest")
     started, now = perf_counter(), datetime.now()
-    session = Session(device, main, seconds)
+    session = Session(device, EACH, started + seconds, print)
     rate, state = product_rate(device, lambda: gpu_state(device))
-    info = describe_gpu(device) | {"fp16_product_tflops": rate, "state_under_load": state, "main": main}
+    machine = describe_machine(device) | {"keops_flags": KEOPS_FLAGS, "main": main}
+    machine |= {"fp16_product_tflops": rate, "state_under_load": state}
     path = out / f"gpu-{now:%Y-%m-%d}.json"
-    out.mkdir(parents=True, exist_ok=True)
-
-    content_extra: dict[str, Any] = {}
+    records: list[Record] = []
 
     def write() -> None:
-        content = {
-            "machine_info": info,
-            "datetime": now.isoformat(timespec="seconds"),
-            "seconds": round(perf_counter() - started, 1),
-            "benchmarks": session.entries,
-            **content_extra,
-        }
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        path.with_suffix(".md").write_text(report(content) + "\n", encoding="utf-8")
+        machine["seconds"] = round(perf_counter() - started, 1)
+        results = Results(now.isoformat(timespec="seconds"), machine, records)
+        results.save(path)
+        write_text(path.with_suffix(".md"), report(results) + "\n")
 
-    for shape in shapes:
+    every = gpu_contenders(device, main)
+    for case in cases:
         try:
-            session.measure(shape)
-        except Exception as error:  # the other shapes are measured
-            session.skip(
-                shape, "all that are not listed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            )
+            records += session.measure(case, every)
+        except Exception as error:  # the other sizes are measured
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            records.append(Record("distance", "all", case.rows, case.dim, case.components, reason=reason))
         write()  # a run that is stopped leaves what it has
-    if device.type == "cuda" and session.end - perf_counter() > 30:
-        found = counters([name for name in (main, "cuda") if f"{name} high" in session.measured()])
-        content_extra["counters" if isinstance(found, list) else "no_counters"] = found
-    if perf_counter() < session.end:
-        info["cold_first_call_s"] = cold_first_call(device, main)
+    measured = {record.contender for record in records if record.measured}
+    if device.type == "cuda" and session.deadline - perf_counter() > 30:
+        found = counters([name for name in (main, "cuda") if f"{name} high" in measured])
+        machine["counters" if isinstance(found, list) else "no_counters"] = found
+    if perf_counter() < session.deadline:
+        machine["cold_first_call_s"] = cold_first_call(device, main)
     write()
     print(path.with_suffix(".md").read_text(encoding="utf-8"))
     return path
 
 
+def product_rate(device: torch.device, meanwhile: Callable[[], Any], size: int = 8192) -> tuple[float | None, Any]:
+    """TFLOP/s of torch's own fp16 matrix product on random numbers, and what a function gives while it runs."""
+    if device.type != "cuda":
+        return None, None
+    left, right = (torch.randn(size, size, device=device, dtype=torch.float16) for _ in range(2))
+    out = torch.empty_like(left)
+
+    def multiply() -> torch.Tensor:
+        return torch.mm(left, right, out=out)
+
+    multiply()
+    rate = 2e-12 * size**3 / median(by_events(multiply, 10, device) for _ in range(5))
+    for _ in range(500):  # more than half a second
+        multiply()
+    found = meanwhile()
+    synchronize(device)
+    return rate, found
+
+
 def cold_first_call(device: torch.device, main: str) -> float | None:
     """Seconds of the first call in a process of its own whose Triton cache is empty: the compilation."""
     code = (
-        f"import gpu_contenders, gpu_timing, problems, torch; device = torch.device('{device}'); "
-        f"problem = problems.make_problem(1000, 64, 10, device); run = gpu_contenders.ours(problem, '{main}', 'high'); "
-        "print(gpu_timing.by_wall(run, device))"
+        "import torch; from segma_fast.bench import contenders, problems, timing; "
+        f"device = torch.device('{device}'); problem = problems.make_problem(problems.Case(1000, 64), device); "
+        f"print(timing.by_wall(contenders.ours(problem, '{main}', 'high'), device))"
     )
     with tempfile.TemporaryDirectory(prefix="segma_fast_cold_") as cache:
         variables = os.environ | {"TRITON_CACHE_DIR": cache, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -196,7 +133,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="after which nothing new is begun")
     parser.add_argument("--device", type=torch.device, default=torch.device("cuda"))
     parser.add_argument("--main", default="triton", help="the backend that is compared with the others")
-    parser.add_argument("--shapes", nargs="*", help="rows,dim,components; default: all")
+    parser.add_argument("--cases", nargs="*", help="rows,dim,components; default: all")
     return parser.parse_args(arguments)
 
 
@@ -204,5 +141,5 @@ if __name__ == "__main__":
     options = parse()
     if options.device.type == "cuda" and not torch.cuda.is_available():
         raise SystemExit("torch sees no GPU here; --device cpu runs the same code on the CPU")
-    chosen = [tuple(map(int, shape.split(","))) for shape in options.shapes or ()]
-    run(options.device, options.out, options.seconds, options.main, chosen or SHAPES)
+    chosen = [Case(*map(int, case.split(","))) for case in options.cases or ()]
+    run(options.device, options.out, options.seconds, options.main, chosen or CASES)

@@ -1,45 +1,42 @@
-"""Time of the distance, value and all gradients: our backends and their peers on the same input, side by side.
+"""Time of the distance: our backends and their peers on the same input, side by side.
 
-``make bench`` runs this and prints the tables. The contenders of a shape take turns, and each is checked against
+``make bench`` runs this and prints the tables. The contenders of a size take turns, and each is checked against
 float64 before it is timed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import pytest
-from contenders import CONTENDERS
-from interleave import REPLAY, report
+from contenders import name_of, on_the_cpu
+from replay import REPLAY, report
 
-ROWS = (128, 256, 1024, 4096, 8192, 16384)
-DIMS = (10, 32, 64)
-SHAPES = [
-    *((rows, dim, 10) for dim in DIMS for rows in ROWS),
-    *((rows, dim, 10) for dim in (256, 1024, 4096) for rows in (128, 2048)),
-    *((rows, dim, 1) for dim in (10, 64) for rows in (1024, 4096)),
-]
+from segma_fast.bench.problems import Case
+from segma_fast.bench.records import Record
+from segma_fast.bench.session import Session
+
+EMBEDDINGS = [(1024, 512), (1024, 2048), (1024, 4096), (4096, 512), (4096, 2048), (4096, 4096), (10000, 512)]
 CASES = [
-    (rows, dim, components, name)
-    for rows, dim, components in SHAPES
-    for name, contender in CONTENDERS.items()
-    if components in contender.components and rows <= contender.largest_rows and dim <= contender.largest_dim
+    *(Case(rows, dim) for dim in (10, 32, 64) for rows in (128, 256, 1024, 4096, 8192, 16384)),
+    *(Case(rows, dim) for dim in (128, 512, 2048) for rows in (128, 1024, 4096)),
+    Case(65536, 64),
+    *(Case(rows, dim, 1) for dim in (10, 64) for rows in (1024, 4096)),
+    *(Case(rows, 64, 100) for rows in (1024, 4096)),
+    *(Case(rows, 64, dtype="bfloat16") for rows in (1024, 4096)),
+    *(Case(rows, 64, gradients=False) for rows in (128, 1024, 4096, 16384)),
+    *(Case(rows, dim, 1, gamma=0.5) for rows, dim in EMBEDDINGS),  # as in self-supervised learning
 ]
+PAIRS = [(case, name) for case in CASES for name, contender in on_the_cpu().items() if contender.serves(case)]
 
 
 @pytest.mark.benchmark(timer=REPLAY)
-@pytest.mark.parametrize(("rows", "dim", "components", "contender"), CASES)
-def test_value_and_gradients(
-    benchmark: Any, measured: Callable[..., Any], rows: int, dim: int, components: int, contender: str
+@pytest.mark.parametrize(("case", "contender"), PAIRS, ids=map(name_of, PAIRS))
+def test_distance(
+    benchmark: Any, measured: Callable[[Case, str], Record], session: Session, case: Case, contender: str
 ) -> None:
-    if CONTENDERS[contender].missing:
-        pytest.skip(f"{contender}: {CONTENDERS[contender].missing}")
-    result = measured((rows, dim, components))[contender]
-    if isinstance(result, Exception):
-        raise result
-    timing, accuracy, rate = result
-    report(
-        benchmark, timing.rounds, first_call_s=timing.first_call_s, errors=asdict(accuracy), sgemm_gflops=round(rate, 1)
-    )
+    record = measured(case, contender)
+    if not record.measured:
+        pytest.skip(f"{contender}: {record.reason}")
+    report(benchmark, session.samples[case, contender], error=record.error_value)

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from interleave import REPLAY, report
-from resident import CLEAR_REFS, peak_beyond
+from replay import REPLAY, report
 
+from segma_fast.bench.memory import CLEAR_REFS, peak_beyond
+from segma_fast.bench.records import Record
 from segma_fast.mixture import GaussianMixture, initial_means
 from segma_fast.models import AutoEncoder, NetworkConfig, Objective, SeGMA
 
@@ -47,10 +48,17 @@ def measure(batch: int, micro_batch: int | None) -> dict[str, float]:
     ("batch", "micro_batch"),
     [(1024, None), (4096, None), (16384, None), (4096, 512), (16384, 512), (65536, 512)],
 )
-def test_step_of_the_convolutional_network(benchmark: Any, batch: int, micro_batch: int | None) -> None:
+def test_step_of_the_convolutional_network(
+    benchmark: Any, records: list[Record], batch: int, micro_batch: int | None
+) -> None:
     command = [sys.executable, __file__, str(batch), str(micro_batch or 0)]
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    report(benchmark, [found["seconds"]], extra_mb=round(found["extra_mb"], 1))
+    way = "at once" if micro_batch is None else f"in {micro_batch}"
+    seconds, megabytes = found["seconds"], round(found["extra_mb"], 1)
+    sums = {"median_s": seconds, "p20_s": seconds, "p80_s": seconds, "min_s": seconds, "rounds": 1}
+    record = Record("micro-batches", way, batch, DIM, COMPONENTS, peak_mb=megabytes, micro_batch=micro_batch, **sums)
+    records.append(record)
+    report(benchmark, [seconds], peak_mb=megabytes)
 
 
 if __name__ == "__main__":

@@ -1,46 +1,32 @@
-"""Memory that a call of the native backend needs beyond its inputs and the gradients that it returns."""
+"""Memory that a call needs beyond its inputs and the gradients that it returns, in a process of its own."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from time import perf_counter
 from typing import Any
 
 import pytest
-from contenders import CONTENDERS
-from interleave import REPLAY, report
-from resident import CLEAR_REFS, peak_beyond
-from torch import Tensor
+from alone import in_process
+from contenders import name_of, on_the_cpu
+from replay import REPLAY, report
 
+from segma_fast.bench.memory import CLEAR_REFS
+from segma_fast.bench.problems import Case
+from segma_fast.bench.records import Record
 
-def measure(rows: int, dim: int) -> dict[str, float]:
-    """Value and gradients in a process of their own, after a small call has loaded libraries and started threads."""
-    from contenders import backend
-    from problems import make_problem
-
-    backend("native")(make_problem(256, dim, 10))()
-    problem = make_problem(rows, dim, 10)
-    run = backend("native")(problem)
-    gradients: list[Tensor] = []
-    start = perf_counter()
-    extra = peak_beyond(lambda: gradients.extend(run()[1:]))
-    seconds = perf_counter() - start
-    returned = sum(g.numel() * g.element_size() for g in gradients)
-    return {"extra_mb": (extra - returned) / 1e6, "seconds": seconds}
+CASES = [
+    *((Case(rows, 64), "native") for rows in (4096, 16384, 65536)),
+    *((Case(rows, dim, 1, gamma=0.5), "native") for rows, dim in ((10000, 512), (4096, 2048), (4096, 4096))),
+    *((Case(4096, 64), name) for name in ("chunked", "compiled tiles", "reference", "compiled reference", "pykeops")),
+]
 
 
 @pytest.mark.benchmark(timer=REPLAY)
-@pytest.mark.skipif(CONTENDERS["native"].missing is not None, reason=f"native: {CONTENDERS['native'].missing}")
 @pytest.mark.skipif(not CLEAR_REFS.exists(), reason="peak memory is read from Linux's /proc")
-@pytest.mark.parametrize("rows", [4096, 16384, 65536])
-@pytest.mark.parametrize("dim", [64])
-def test_peak_memory(benchmark: Any, rows: int, dim: int) -> None:
-    command = [sys.executable, __file__, str(rows), str(dim)]
-    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    report(benchmark, [found["seconds"]], extra_mb=round(found["extra_mb"], 1))
-
-
-if __name__ == "__main__":
-    print(json.dumps(measure(int(sys.argv[1]), int(sys.argv[2]))))
+@pytest.mark.parametrize(("case", "contender"), CASES, ids=map(name_of, CASES))
+def test_memory(benchmark: Any, records: list[Record], case: Case, contender: str) -> None:
+    if reason := on_the_cpu()[contender].missing:
+        pytest.skip(f"{contender}: {reason}")
+    record = in_process("memory", contender, case)
+    records.append(record)
+    assert record.measured, record.reason
+    report(benchmark, [record.median_s], peak_mb=record.peak_mb)

@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from contenders import CONTENDERS, backend
-from interleave import REPLAY, Timing, interleave, report
-from machine import Sgemm
-from problems import Problem, Run, make_problem, with_gradients
+from replay import REPLAY, report
 from torch import Tensor
 
 from segma_fast.autograd import cloud
+from segma_fast.backends import native
+from segma_fast.bench.contenders import Contender, ours
+from segma_fast.bench.problems import Case, Problem, Run
+from segma_fast.bench.records import Record
+from segma_fast.bench.session import Session
 
 ROWS = 128
-PARTS = ("whole call", "operator", "bare autograd")
 
 
 class Bare(torch.autograd.Function):
@@ -39,26 +40,19 @@ def operator(problem: Problem) -> Run:
 
 
 def bare(problem: Problem) -> Run:
-    value, grad_z, grad_means = backend("native")(problem)()
-    return with_gradients(
-        lambda: Bare.apply(problem.z, problem.means, value, grad_z, grad_means), problem.z, problem.means
-    )
+    value, grad_z, grad_means = ours(problem, "native")()
+    inputs = problem.z, problem.means
+    return problem.run(lambda: Bare.apply(*inputs, value, grad_z, grad_means), *inputs)  # type: ignore[no-untyped-call]
 
 
-@pytest.fixture(scope="module")
-def timings(sgemm: Sgemm) -> dict[int, dict[str, Timing]]:
-    """Of all parts, by dimension; filled by the first test of a dimension."""
-    return {}
+PARTS = {"whole call": lambda p: ours(p, "native"), "operator": operator, "bare autograd": bare}
+CONTENDERS = {name: Contender(prepare, precision="high") for name, prepare in PARTS.items()}
 
 
 @pytest.mark.benchmark(timer=REPLAY)
-@pytest.mark.skipif(CONTENDERS["native"].missing is not None, reason=f"native: {CONTENDERS['native'].missing}")
-@pytest.mark.parametrize(("dim", "part"), [(dim, part) for dim in (10, 32, 64) for part in PARTS])
-def test_overhead(benchmark: Any, timings: dict[int, dict[str, Timing]], sgemm: Sgemm, dim: int, part: str) -> None:
-    if dim not in timings:
-        problem = make_problem(ROWS, dim, 10)
-        runs = dict(zip(PARTS, (backend("native")(problem), operator(problem), bare(problem)), strict=True))
-        for run in runs.values():
-            run()
-        timings[dim] = interleave(runs, dict.fromkeys(runs, 0.0), sgemm.sample)
-    report(benchmark, timings[dim][part].rounds, rows=ROWS)
+@pytest.mark.skipif(native.REASON is not None, reason=f"native: {native.REASON}")
+@pytest.mark.parametrize("dim", [10, 32, 64])
+def test_overhead(benchmark: Any, session: Session, records: list[Record], dim: int) -> None:
+    case = Case(ROWS, dim)
+    records += session.measure(case, CONTENDERS, "call")
+    report(benchmark, session.samples[case, "whole call"])

@@ -8,10 +8,10 @@ the first time, says what they are worth.
 
 Output::
 
-    none                   accuracy   7.8%   dimensions in use  4.7 of 64    20.3 ms a step
-    SIGReg                 accuracy  91.9%   dimensions in use  8.0 of 64    85.5 ms a step
-    cw_normality           accuracy  93.5%   dimensions in use  9.3 of 64    15.2 ms a step
-    cw_normality, groups   accuracy  93.5%   dimensions in use  9.2 of 64    20.2 ms a step
+    none                   accuracy   7.8%   dimensions in use  4.7 of 64     9.9 ms a step
+    SIGReg                 accuracy  91.9%   dimensions in use  8.0 of 64    96.5 ms a step
+    cw_normality           accuracy  93.5%   dimensions in use  9.3 of 64    12.0 ms a step
+    cw_normality, groups   accuracy  93.5%   dimensions in use  9.2 of 64    15.3 ms a step
 """
 
 from __future__ import annotations

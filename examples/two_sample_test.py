@@ -1,7 +1,8 @@
 """Do two samples come from one distribution? ``python examples/two_sample_test.py``.
 
 The Cramer-Wold distance of the samples, compared with n distances after the rows have been dealt out at random: if k of
-these are as large, the p-value is (1 + k)/(1 + n), for the samples themselves are one way of dealing. It sees a shift, another scale, and heavier tails with the same
+these are as large, the p-value is (1 + k)/(1 + n), for the samples themselves are one way of dealing. It sees a shift,
+another scale, and heavier tails with the same
 mean and covariance, and for samples of one distribution it is uniform.
 
 Output::

@@ -1,4 +1,4 @@
-"""The command line: ``segma-fast train | sample | interpolate | transfer | intensify | classify | evaluate | info``."""
+"""The command line: ``segma-fast COMMAND``, one of ``COMMANDS``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ COMMANDS = {  # name: (module, function, one line)
     "intensify": ("segma_fast.commands", "intensify", "move images away from a class (equation 11)"),
     "classify": ("segma_fast.commands", "classify", "say which class images belong to (equation 7)"),
     "evaluate": ("segma_fast.commands", "evaluate", "test error, reconstruction error and d² of a trained model"),
+    "bench": (
+        "segma_fast.bench.command",
+        "main",
+        "time the distance on this machine by every backend, two minutes",
+    ),
     "info": ("segma_fast.cli", "info", "versions, devices, compiled kernels, and which backends are available and why"),
 }
 

@@ -152,22 +152,24 @@ def cw_normality(
 ) -> Tensor:
     """Squared Cramer-Wold distance between a sample and N(0, I), equation (4) of the paper.
 
-    Equal to ``fast_cw_distance(z, torch.zeros(1, D), gamma=gamma)``; takes and raises what that does.
+    Equal to ``fast_cw_distance(z, torch.zeros(1, D), gamma=gamma)`` but for groups; takes and raises what that does.
 
     Args:
         z: the sample, (m, D).
         gamma: bandwidth γ > 0; default ``silverman_gamma(m)``.
-        groups: integers, (m,): rows of the same number, such as the views of one image, do not count as pairs, a row
-            with itself neither. The mean over all pairs becomes one over those of different groups, an unbiased
-            estimate that may be negative (:mod:`segma_fast.groups`). For one process and ``log=False``; reading the
-            sizes of the groups synchronises a GPU.
+        groups: integers, (m,): two rows of the same number, such as views of one image, do not count as a pair, nor
+            does a row with itself. The mean over all pairs becomes one over those of different groups; for
+            ``phi="exact"`` an unbiased estimate, which may be negative (:mod:`segma_fast.groups` has the formula).
+            For one process and ``log=False``. The sizes of the groups are read: that synchronises a GPU and breaks
+            the graph of ``torch.compile``. Where nearly all rows are one group, float32 keeps three digits.
         log, phi, backend, precision, process_group: as in :func:`fast_cw_distance`.
 
     Returns:
         A 0-d tensor, float64 for float64 and else float32.
 
     Raises:
-        TypeError, ValueError: also for groups of another shape or dtype, or with one number for all rows.
+        TypeError, ValueError: also for groups of another shape or dtype, with one number for all rows, or together
+            with ``log`` or ``process_group``.
     """
     with told(z, process_group) if process_group is not None else nullcontext():
         z = check_points("z", z, may_be_empty=process_group is not None)
@@ -185,7 +187,7 @@ def cw_normality(
                 width = torch.as_tensor(gamma, dtype=dtype, device=z.device)
                 value = reference.cw_normality_of_groups(z.to(dtype), groups, width, phi=phi)
             else:
-                value = normality_of_groups(z, groups, gamma, backend=backend, precision=precision, phi=phi)
+                value = normality_of_groups(z.to(dtype), groups, gamma, backend=backend, precision=precision, phi=phi)
         return value.to(dtype)
     return fast_cw_distance(
         z,

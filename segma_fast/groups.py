@@ -52,7 +52,7 @@ def normality_of_groups(
     """The distance above, 0-d in float64, by a backend with operators; the reference has it as it is written.
 
     Args:
-        z: (m, D).
+        z: (m, D), float32 or float64: in half, gradients of parts that cancel would each be rounded.
         groups: (m,), integers.
         gamma: a 0-d float64 tensor or a number.
         backend, precision, phi: as in :func:`segma_fast.autograd.energy`.
@@ -98,8 +98,8 @@ def _inside(z: Tensor, gamma: Tensor, groups: list[Tensor], phi: str) -> tuple[T
     """The sum and its gradients in z and gamma, in plain differentiable torch."""
     dim, wide = z.shape[1], gamma.dtype
     value, grad_gamma = gamma.new_zeros(()), gamma.new_zeros(())
-    grad_z = torch.zeros_like(z, dtype=torch.promote_types(z.dtype, torch.float32))
-    rows, gradients = [], []
+    grad_z = torch.zeros_like(z)
+    parts = []
     for of_one_size in groups:
         size = of_one_size.shape[1]
         itself = torch.eye(size, dtype=torch.bool, device=z.device)
@@ -112,15 +112,20 @@ def _inside(z: Tensor, gamma: Tensor, groups: list[Tensor], phi: str) -> tuple[T
             value, grad_gamma = value + k.sum(), grad_gamma + 4 * k_h.sum()
             pull = k_t.masked_fill(itself, 0)
             grad = 4 * (pull.sum(2, keepdim=True) * x - pull @ x)
-            rows.append(group.flatten())
-            gradients.append(grad.flatten(0, 1).to(grad_z.dtype))
-    if rows:
-        grad_z = grad_z.index_copy(0, torch.cat(rows), torch.cat(gradients))
+            if torch.is_grad_enabled():
+                parts.append((group.flatten(), grad.flatten(0, 1).to(z.dtype)))
+            else:
+                grad_z[group.flatten()] = grad.flatten(0, 1).to(z.dtype)
+    if parts:
+        rows, gradients = (torch.cat(part) for part in zip(*parts, strict=True))
+        grad_z = grad_z.index_copy(0, rows, gradients)
     return value, grad_z, grad_gamma
 
 
 class _Inside(Function):
     """The sum, with its gradients from the same pass: nothing of the pairs is kept."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(z: Tensor, gamma: Tensor, groups: list[Tensor], phi: str) -> tuple[Tensor, Tensor, Tensor]:

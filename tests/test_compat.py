@@ -95,6 +95,24 @@ def test_an_integer_tensor_is_a_bandwidth() -> None:
     assert torch.equal(cwae.cw_sampling(points, other, one), cwae.cw_sampling(points, other, 1.0))
 
 
+def test_bandwidth_in_a_graph() -> None:
+    def scaled(points: Tensor) -> Tensor:
+        return points.sum() * ours_gamma.silverman_rule_of_thumb(1.5, points.shape[0])
+
+    points = sample(50, 3)
+    found = torch.compile(scaled, fullgraph=True, backend="eager")(points)
+    assert relative_error(found, scaled(points)) <= 1e-12
+
+
+def test_inputs_that_the_original_does_not_mean() -> None:
+    points = sample(9, 3)
+    for function, columns in ((cwae.cw_1d, 1), (cwae.cw_2d, 2)):
+        with pytest.raises(ValueError, match=rf"{columns} columns, got shape \(9, 3\)"):
+            function(points, 0.5)
+    with pytest.raises(TypeError, match="gamma"):
+        cwae.cw(points, torch.tensor(0.5 + 3j))
+
+
 def test_where_cw_torch_fails() -> None:
     points = sample(50, 6)
     with pytest.raises(AttributeError):

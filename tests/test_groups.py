@@ -106,6 +106,31 @@ def test_derivatives(optimised: str, large: int, monkeypatch: pytest.MonkeyPatch
         assert relative_error(ours, exact) <= 1e-12
 
 
+@pytest.mark.parametrize("large", [1, 64])
+def test_vmap(optimised: str, large: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_unless_served(optimised, torch.float64, 3)
+    monkeypatch.setattr(groups, "LARGE", large)
+    z, numbers = torch.stack([sample(9, 3, torch.float64), sample(9, 4, torch.float64)[:, :3]]), labels("views", 9)
+
+    def function(z: Tensor) -> Tensor:
+        return cw_normality(z, 0.4, groups=numbers, backend=optimised)
+
+    for transformed, plain in (
+        (torch.func.vmap(function), function),
+        (torch.func.vmap(torch.func.grad(function)), None),
+    ):
+        each = plain or torch.func.grad(function)
+        assert relative_error(transformed(z), torch.stack([each(part) for part in z])) <= 1e-12
+
+
+def test_half_precision_is_rounded_once(optimised: str) -> None:
+    """The gradients of all pairs and of those inside two large groups nearly cancel."""
+    z, numbers = (30 * sample(100, 12, torch.float32)).bfloat16(), torch.arange(100, device=DEVICE) % 2
+    expected = with_gradients(z.double(), 50.0, groups=numbers, backend="reference")
+    found = with_gradients(z, 50.0, groups=numbers, backend=optimised, precision="highest")
+    assert found[1].dtype == torch.bfloat16 and relative_error(found[1], expected[1]) <= 4e-3
+
+
 def test_autocast_changes_nothing(optimised: str) -> None:
     z, numbers = sample(30, 4, torch.float32), labels("views", 30)
     expected = cw_normality(z, 0.3, groups=numbers, backend=optimised)

@@ -14,6 +14,6 @@ from torch import Tensor
 
 def floating(gamma: Any) -> Any:
     """A bandwidth as the originals take it: a tensor of integers stands for floating-point numbers."""
-    if isinstance(gamma, Tensor) and not gamma.is_floating_point():
+    if isinstance(gamma, Tensor) and not (gamma.is_floating_point() or gamma.is_complex()):
         return gamma.to(torch.get_default_dtype())
     return gamma

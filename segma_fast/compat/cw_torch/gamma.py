@@ -23,9 +23,9 @@ def silverman_rule_of_thumb(sample_stddev: Tensor | float, sample_count: Tensor 
     Raises:
         ValueError: for other shapes, N ≤ 0 or σ < 0.
     """
-    deviation, count = torch.as_tensor(sample_stddev), torch.as_tensor(sample_count)
-    if deviation.ndim != 0 or not deviation >= 0:
+    if (isinstance(sample_stddev, Tensor) and sample_stddev.ndim != 0) or not sample_stddev >= 0:
         raise ValueError(f"sample_stddev must be one number >= 0, got {sample_stddev}")
-    if count.ndim != 0 or not count > 0:
+    if (isinstance(sample_count, Tensor) and sample_count.ndim != 0) or not sample_count > 0:
         raise ValueError(f"sample_count must be one number > 0, got {sample_count}")
+    deviation, count = torch.as_tensor(sample_stddev), torch.as_tensor(sample_count)
     return torch.square(1.059 * deviation) * torch.pow(count, -0.4)

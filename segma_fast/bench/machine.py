@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import re
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -12,17 +14,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from peers import KEOPS_FLAGS
 
 from segma_fast.backends import native
 from segma_fast.version import __version__
 
 SIZE = 2048
 FLAGS = ("avx2", "fma", "avx512f", "avx512vl", "avx512_bf16", "amx_tile", "asimd", "sve")
+PACKAGES = ("triton", "pykeops", "cw-torch")
+STATE = ("clocks.sm", "clocks.mem", "power.draw", "temperature.gpu", "utilization.gpu")
+FIXED = ("driver_version", "power.limit", "clocks.max.sm", "clocks.max.mem")
 
 
 class Sgemm:
-    """Rate of a 2048³ float32 matrix product in GFLOP/s, taken again and again through the run."""
+    """Rate of a 2048³ float32 matrix product on the CPU in GFLOP/s, taken again and again through the run."""
 
     def __init__(self) -> None:
         self.left, self.right, self.out = (torch.ones(SIZE, SIZE) for _ in range(3))
@@ -45,11 +49,11 @@ class Sgemm:
         return perf_counter() - start
 
 
-def describe_machine() -> dict[str, Any]:
-    """Processor, threads, versions and load; nothing that names the computer."""
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Processor or GPU, threads, versions and load; nothing that names the computer."""
     return {
-        "cpu": _cpu_model(),
-        "flags": [flag for flag in FLAGS if flag in _cpu_flags()],
+        "cpu": _cpuinfo("model name") or platform.processor() or platform.machine(),
+        "flags": [flag for flag in FLAGS if flag in _cpuinfo("flags|Features").split()],
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
@@ -57,13 +61,44 @@ def describe_machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch.__version__,
+        "cuda": torch.version.cuda,
         "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "segma_fast": __version__,
         "native": native.build_info(),
-        "peers": {name: _version(name) for name in ("cw-torch", "pykeops")},
-        "keops_flags": KEOPS_FLAGS,
+        "packages": {name: _version(name) for name in PACKAGES},
         "load_average_at_start": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        **_describe_gpu(device),
     }
+
+
+def _describe_gpu(device: torch.device) -> dict[str, Any]:
+    if device.type != "cuda":
+        return {"gpu": None}
+    properties = torch.cuda.get_device_properties(device)
+    return {
+        "gpu": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "multiprocessors": properties.multi_processor_count,
+        "memory_gb": round(properties.total_memory / 1e9, 1),
+        **_query(FIXED, device),
+        "state_at_start": gpu_state(device),
+    }
+
+
+def gpu_state(device: torch.device) -> dict[str, str]:
+    """Clocks, power and temperature now; empty where nvidia-smi does not tell."""
+    return _query(STATE, device) if device.type == "cuda" else {}
+
+
+def _query(keys: tuple[str, ...], device: torch.device) -> dict[str, str]:
+    for which in (f"--id=GPU-{getattr(torch.cuda.get_device_properties(device), 'uuid', '')}", "--id=0"):
+        command = ["nvidia-smi", which, f"--query-gpu={','.join(keys)}", "--format=csv,noheader"]
+        try:
+            found = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+            return dict(zip(keys, map(str.strip, found.splitlines()[0].split(",")), strict=True))
+        except (OSError, ValueError, IndexError, subprocess.SubprocessError):
+            continue
+    return {}
 
 
 def _cpuinfo(key: str) -> str:
@@ -75,17 +110,7 @@ def _cpuinfo(key: str) -> str:
     return found[1] if found else ""
 
 
-def _cpu_model() -> str:
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
-def _cpu_flags() -> list[str]:
-    return _cpuinfo("flags|Features").split()
-
-
 def _version(package: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
-
     try:
         return version(package)
     except PackageNotFoundError:

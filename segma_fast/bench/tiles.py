@@ -11,12 +11,12 @@ import math
 from typing import Any
 
 import torch
-from problems import Problem, Run
 from torch import Tensor
 
+from segma_fast.bench.problems import Problem, Run
 from segma_fast.formulas import INV_SQRT_PI, form_of
 
-LARGEST_TILE = 8192
+LARGEST_TILE = {"cuda": 8192, "cpu": 1024}  # the best of those tried on a CPU; on a GPU what its memory takes easily
 UNIT = 128  # a tile's side is a multiple of it
 COMPILE: dict[str, Any] = {"mode": "default"}
 
@@ -45,8 +45,9 @@ def within(part: Part) -> tuple[Tensor, Tensor]:
 
 def compiled_tiles(problem: Problem) -> Run:
     (rows, dim), components, gamma = problem.z.shape, len(problem.means), problem.gamma
+    largest = LARGEST_TILE.get(problem.z.device.type, 1024)
     total = rows + components
-    blocks = -(-total // LARGEST_TILE)
+    blocks = -(-total // largest)
     tile = -(-total // (blocks * UNIT)) * UNIT
     padded, device = blocks * tile, problem.z.device
     h = torch.full((padded,), 2 * gamma, dtype=torch.float64, device=device)
@@ -61,7 +62,7 @@ def compiled_tiles(problem: Problem) -> Run:
 
     @torch.no_grad()
     def run() -> tuple[Tensor, ...]:
-        x = torch.cat([problem.z, problem.means, problem.z.new_zeros(padded - total, dim)])
+        x = torch.cat([problem.z, problem.means, problem.z.new_zeros(padded - total, dim)]).float()
         x[:total] -= problem.means.mean(0)
         lifted = (h + (x * x).sum(1, dtype=torch.float64)).float()
         moments = single * torch.cat([x, torch.ones_like(single)], 1)
@@ -77,6 +78,6 @@ def compiled_tiles(problem: Problem) -> Run:
                 sums += more
         value = factor * torch.dot(w, u)
         gradient = (2 * factor) * single[:total] * (v[:total, :dim] - v[:total, dim:] * x[:total])
-        return value, gradient[:rows], gradient[rows:]
+        return value, *(part.to(problem.z.dtype) for part in (gradient[:rows], gradient[rows:]))
 
     return run

@@ -1,0 +1,125 @@
+"""SeGMA's training step: its time with each backend, the share of the distance in it, and what the trainer adds.
+
+The network is that of ``--experiment mnist`` (dense), the images are noise of that size.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segma_fast.bench.records import Record
+from segma_fast.bench.timing import Times, by_wall, take_turns
+from segma_fast.config import EXPERIMENTS, TrainConfig
+from segma_fast.mixture import GaussianMixture, initial_means
+from segma_fast.models import AutoEncoder, NetworkConfig, Objective, SeGMA
+from segma_fast.models.segma import as_pixels, squared_error
+from segma_fast.run import build_model
+
+NETWORK: NetworkConfig = EXPERIMENTS["mnist"]["network"]
+SHAPE, COMPONENTS, LABELLED = (1, 28, 28), 10, 100
+STEPS = 5  # after which the weights are compared
+LOOP = 60  # steps of a run
+SECONDS = 2.0  # of timing for one backend at one batch
+
+
+@dataclass
+class Step:
+    """A model of its own and its optimiser; a call is one step on the same images."""
+
+    model: SeGMA
+    optimizer: torch.optim.Optimizer
+    images: Tensor
+    labels: Tensor
+
+    @classmethod
+    def make(cls, batch: int, backend: str, device: torch.device) -> Step:
+        generator = torch.Generator().manual_seed(0)
+        torch.manual_seed(0)
+        prior = GaussianMixture(initial_means(COMPONENTS, NETWORK.latent_dim, "simplex", 5.0))
+        model = SeGMA(AutoEncoder(SHAPE, NETWORK), prior, Objective(backend=backend)).to(device)  # type: ignore[arg-type]
+        images = torch.randint(256, (batch, *SHAPE), dtype=torch.uint8, generator=generator).to(device)
+        labels = (torch.arange(LABELLED) % COMPONENTS).to(device)
+        return cls(model, torch.optim.Adam(model.parameters(), 3e-4, fused=True), images, labels)
+
+    def rows(self) -> tuple[Tensor, Tensor]:
+        order = torch.arange(len(self.images), device=self.images.device)
+        return order[: -len(self.labels)], order[-len(self.labels) :]
+
+    def __call__(self) -> None:
+        loss, _ = self.model(self.images, *self.rows(), self.labels)
+        self._descend(loss)
+
+    def bare(self) -> None:
+        """The same step with encoder, decoder and loss called one after the other."""
+        unlabelled, labelled = self.rows()
+        pixels = as_pixels(self.images[torch.cat([unlabelled, labelled])])
+        codes, objective = self.model.autoencoder.encode(pixels), self.model.objective
+        counted = codes if objective.rows == "all" else codes[: len(unlabelled)]
+        errors = squared_error(pixels[: len(counted)], self.model.autoencoder.decode(counted))
+        loss = errors.mean() + objective.alpha * self.model.distance(counted, len(unlabelled), log=True)
+        posterior = self.model.prior.log_posterior(codes[len(unlabelled) :])
+        self._descend(loss + objective.beta * torch.nn.functional.nll_loss(posterior, self.labels))
+
+    def distance(self) -> Callable[[], Any]:
+        """Value and gradients of the step's distance alone."""
+        with torch.no_grad():
+            codes = self.model.encode(self.images)
+        inputs = (codes.requires_grad_(), *(p for p in self.model.prior.parameters() if p.requires_grad))
+        return lambda: torch.autograd.grad(self.model.distance(codes, log=True), inputs, allow_unused=True)
+
+    def _descend(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+
+    def weights(self) -> Tensor:
+        return torch.cat([p.detach().flatten().double().cpu() for p in self.model.parameters()])
+
+
+def measure(batch: int, backends: list[str], device: torch.device) -> list[Record]:
+    """A record of each backend: seconds a step, the distance's share, and how far the weights are from the first's."""
+    steps = {backend: Step.make(batch, backend, device) for backend in backends}
+    for step in steps.values():
+        for _ in range(STEPS):
+            step()
+    first = steps[backends[0]].weights()
+    apart = {name: ((step.weights() - first).norm() / first.norm()).item() for name, step in steps.items()}
+    distances = {f"{name}'s distance": step.distance() for name, step in steps.items()}
+    for distance in distances.values():
+        distance()
+    times = take_turns({**steps, **distances}, SECONDS, device)
+    found = []
+    for name in backends:
+        whole, part = times[name].summary(), times[f"{name}'s distance"].summary()
+        record = Record("training", name, batch, NETWORK.latent_dim, COMPONENTS, device.type, difference=apart[name])
+        found.append(replace(record, **whole, share=part["median_s"] / whole["median_s"]))
+    return found
+
+
+def overhead(batch: int, turns: int = 3) -> list[Record]:
+    """Seconds a step on the digits in the training loop, and of networks, loss and optimiser one after the other."""
+    from segma_fast.training import train
+
+    device, samples = torch.device("cpu"), {"trainer": Times(), "bare step": Times()}
+    for _ in range(turns):
+        with tempfile.TemporaryDirectory() as folder:
+            config = TrainConfig(run_dir=Path(folder), batch_size=batch - LABELLED, epochs=LOOP, device="cpu")
+            outcome = train(config)
+            samples["trainer"].samples.append(outcome.seconds_per_step)
+            model, images = (
+                build_model(config, outcome.data.image_shape, outcome.data.classes),
+                outcome.data.train_images,
+            )
+            optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
+            step = Step(model, optimizer, images[:batch], outcome.data.train_labels[batch - LABELLED : batch])
+            step.bare()
+            samples["bare step"].samples += [by_wall(step.bare, device) for _ in range(LOOP)]
+    dim = model.prior.dim
+    return [replace(Record("overhead", n, batch, dim, COMPONENTS), **times.summary()) for n, times in samples.items()]

@@ -1,0 +1,1 @@
+"""What is timed, by whom, how, and in which form it is written down; of ``segma-fast bench`` and ``benchmarks/``."""

@@ -1,0 +1,150 @@
+"""What every contender is given, and the float64 truth that its result is held against before it is timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from segma_fast.autograd import cloud
+from segma_fast.backends.reference import scalar_product
+from segma_fast.formulas import silverman_gamma
+from segma_fast.operators import ENERGY, GRADIENT
+
+Run = Callable[[], tuple[Tensor, ...]]  # gives the value, and the gradients where they are wanted
+LARGEST_PLAIN = 8192  # codes up to which the truth is equation (8) in blocks; beyond, the chunked backend in float64
+SOME = 2048  # codes whose gradients the truth of a larger batch has, beside those of all means
+BLOCK = 256  # codes of equation (8) at once
+VALUE = {"highest": 2e-5, "high": 2e-5, "medium": 1e-4}  # errors that ours may have near the optimum
+GRADIENTS = {"highest": 2e-5, "high": 1e-3, "medium": 1e-3}
+PEER_VALUE, PEER_GRADIENTS = 2e-4, 1e-3  # and others
+IN_HALF = 1e-2  # of a gradient that is returned in 16 bits
+
+
+@dataclass(frozen=True)
+class Case:
+    """A size of the problem. ``gamma`` is the paper's rule where it is None; for K = 1 the mixture is N(0, I)."""
+
+    rows: int
+    dim: int
+    components: int = 10
+    dtype: str = "float32"  # of codes and means
+    gradients: bool = True  # of codes and means, beside the value
+    gamma: float | None = None
+
+    def __str__(self) -> str:
+        parts = [f"{self.rows} × {self.dim}", f"K = {self.components}"]
+        parts += [self.dtype] * (self.dtype != "float32") + ["value"] * (not self.gradients)
+        return ", ".join(parts + ([] if self.gamma is None else [f"γ = {self.gamma:g}"]))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Codes (m, D) and means (K, D) that want gradients where the case has them, and γ."""
+
+    case: Case
+    z: Tensor
+    means: Tensor
+    gamma: float
+
+    def run(self, function: Callable[[], Tensor], *inputs: Tensor) -> Run:
+        """The value of a function of no arguments, with its gradients in the inputs where they are wanted."""
+        if not self.case.gradients:
+            return torch.no_grad()(lambda: (function(),))
+
+        def run() -> tuple[Tensor, ...]:
+            value = function()
+            return value.detach(), *torch.autograd.grad(value, inputs)
+
+        return run
+
+
+def make_problem(case: Case, device: torch.device | str = "cpu") -> Problem:
+    """Codes drawn from the mixture, as they are late in a training."""
+    generator = torch.Generator().manual_seed(case.rows + case.dim)
+    means = 2 * torch.randn(case.components, case.dim, generator=generator) * (case.components > 1)
+    chosen = torch.randint(case.components, (case.rows,), generator=generator)
+    z = means[chosen] + torch.randn(case.rows, case.dim, generator=generator)
+    z, means = (t.to(device, getattr(torch, case.dtype)).requires_grad_(case.gradients) for t in (z, means))
+    gamma = silverman_gamma(case.rows, case.components) if case.gamma is None else case.gamma
+    return Problem(case, z, means, gamma)
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Relative to float64; None for a gradient that a contender does not give."""
+
+    value: float
+    grad_z: float | None
+    grad_means: float | None
+
+    @property
+    def gradient(self) -> float | None:
+        """The greatest of them."""
+        return max((error for error in (self.grad_z, self.grad_means) if error is not None), default=None)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """d² and its gradients in (the first) codes and in the means, in float64."""
+
+    value: float
+    grad_z: Tensor
+    grad_means: Tensor
+    kappa: float  # (A + B + C) / d² of the three sums of equation (8)
+
+    def errors(self, result: tuple[Tensor, ...]) -> Errors:
+        """Of a value, alone or with the gradients in codes or in codes and means."""
+        value, *gradients = result
+        pairs = [(g[: len(e)].double(), e) for g, e in zip(gradients, (self.grad_z, self.grad_means), strict=False)]
+        norms = [((g - e).norm() / e.norm()).item() for g, e in pairs]
+        return Errors(abs(value.item() / self.value - 1), *(norms + [None, None])[:2])
+
+    def too_far(self, found: Errors, precision: str | None, dtype: str = "float32") -> str | None:
+        """What is wrong with a result of ours in some precision, or with a peer's where that is None."""
+        limit = (VALUE[precision] if precision else PEER_VALUE) * max(1.0, self.kappa / 2000)
+        most = GRADIENTS[precision] if precision else PEER_GRADIENTS
+        most = most if dtype in ("float32", "float64") else IN_HALF
+        gradient = found.gradient or 0.0
+        if found.value <= limit and gradient <= most:
+            return None
+        return f"d² is off by {found.value:.1e} (limit {limit:.1e}), gradients by {gradient:.1e} ({most:.0e})"
+
+
+def truth(problem: Problem, phi: str = "approx") -> Truth:
+    """Of codes and means as they are in their dtype."""
+    z, means = problem.z.detach().double(), problem.means.detach().double()
+    one = z.new_ones(())
+    product = partial(scalar_product, gamma=problem.gamma * one, phi=phi)
+    found = _plain(z, means, product) if len(z) <= LARGEST_PLAIN else _chunked(z, means, problem.gamma, phi)
+    kappa = 1 + 4 * product(z, means, one).mean().item() / found[0]
+    return Truth(*found, kappa)
+
+
+def _plain(z: Tensor, means: Tensor, product: Callable[..., Tensor]) -> tuple[float, Tensor, Tensor]:
+    rows, one = len(z), z.new_ones(())
+    means = means.clone().requires_grad_()
+    prior = product(means, means, 2 * one).mean()
+    total, (grad_means,) = prior.item(), torch.autograd.grad(prior, means)
+    parts = []
+    for block in z.split(BLOCK):
+        block = block.clone().requires_grad_()
+        codes = product(block, z, 0 * one).sum() / rows**2
+        cross = 2 * product(block, means, one).mean() * len(block) / rows
+        total += (codes - cross).item()
+        part, more = torch.autograd.grad(2 * codes - cross, (block, means))  # a pair moves with both of its ends
+        parts.append(part)
+        grad_means = grad_means + more
+    return total, torch.cat(parts), grad_means
+
+
+def _chunked(z: Tensor, means: Tensor, gamma: float, phi: str) -> tuple[float, Tensor, Tensor]:
+    rows, total = len(z), len(z) + len(means)
+    inputs = (z, means, *cloud(rows, len(means), z.device, None, None, 1.0, gamma))
+    value = ENERGY["chunked"](*inputs, 0, total, "highest", phi)
+    grad_z = GRADIENT["chunked"](*inputs, 0, min(SOME, rows), "highest", phi)[1]
+    grad_means = GRADIENT["chunked"](*inputs, rows, total, "highest", phi)[2]
+    return value.item(), grad_z, grad_means

@@ -1,0 +1,112 @@
+"""Contenders at one size after another: checked against float64, then timed in turns."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from segma_fast.bench.contenders import Contender
+from segma_fast.bench.machine import Sgemm
+from segma_fast.bench.memory import peak_of
+from segma_fast.bench.problems import Case, Problem, Run, Truth, make_problem, truth
+from segma_fast.bench.records import Record
+from segma_fast.bench.timing import by_wall, take_turns
+
+
+class Session:
+    """One run on a device.
+
+    Args:
+        device: where the problems lie.
+        seconds: of timing for one contender at one size.
+        deadline: a reading of ``perf_counter`` after which nothing new is begun.
+        log: takes lines about what is done.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        seconds: float,
+        deadline: float = float("inf"),
+        log: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.device, self.seconds, self.deadline, self.log = device, seconds, deadline, log
+        self.sgemm = Sgemm() if device.type == "cpu" else None
+        self.samples: dict[tuple[Case, str], list[float]] = {}  # seconds, beside the records that sum them up
+
+    def measure(self, case: Case, contenders: Mapping[str, Contender], suite: str = "distance") -> list[Record]:
+        """A record of each contender that serves the case; one that fails or is too far off has a reason instead."""
+        chosen = {name: contender for name, contender in contenders.items() if contender.serves(case)}
+        records = {name: self._blank(suite, name, contender, case) for name, contender in chosen.items()}
+        if perf_counter() > self.deadline:
+            return [replace(record, reason="time: none was left") for record in records.values()]
+        if "torch._dynamo" in sys.modules:
+            torch.compiler.reset()  # or the limit on recompilations would leave later sizes to eager functions
+        problem = make_problem(case, self.device)
+        truths: dict[str, Truth] = {}
+        runs: dict[str, Run] = {}
+        for name, contender in chosen.items():
+            reason = contender.why_not(case, self.device)
+            if reason is None and perf_counter() > self.deadline:
+                reason = "time: none was left"
+            if reason is None:
+                try:
+                    runs[name], found = self._first(contender, problem, truths)
+                    records[name] = replace(records[name], **found)
+                    reason = found["too_far"] if self.device.type == "cpu" else None  # on a GPU it is timed, and told
+                except Exception as error:  # the others are measured
+                    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            if reason is not None:
+                records[name] = replace(records[name], reason=reason)
+                runs.pop(name, None)
+                self.log(f"{case}, {name}: {reason}")
+            self._free()
+        truths.clear()
+        begun = len(self.sgemm.samples) if self.sgemm else 0
+        between = self.sgemm.sample if self.sgemm else (lambda: 0.0)
+        for name, times in take_turns(runs, self.seconds, self.device, between).items():
+            rate = round(self.sgemm.since(begun), 1) if self.sgemm else None
+            self.samples[case, name] = times.samples
+            records[name] = replace(records[name], **times.summary(), machine_gflops=rate)
+            self.log(f"{case}, {name}: {1e3 * (records[name].median_s or 0):.4g} ms")
+        runs.clear()
+        self._free()
+        return list(records.values())
+
+    def _blank(self, suite: str, name: str, contender: Contender, case: Case) -> Record:
+        own = {"precision": contender.precision, "phi": contender.phi, "device": self.device.type}
+        return Record(suite, name, **asdict(case), **own)  # type: ignore[arg-type]
+
+    def _first(self, contender: Contender, problem: Problem, truths: dict[str, Truth]) -> tuple[Run, dict[str, Any]]:
+        """Prepare, call once and check; on a GPU measure the memory of another call."""
+        kept: list[Any] = []
+
+        def first() -> None:
+            kept.append(contender.prepare(problem))
+            kept.append(kept[0]())
+
+        found: dict[str, Any] = {"first_call_s": by_wall(first, self.device), "too_far": None}
+        torch.set_flush_denormal(False)  # a library built with -ffast-math turns it on when it is loaded
+        run, result = kept
+        if contender.is_distance:
+            if contender.phi not in truths:
+                truths[contender.phi] = truth(problem, contender.phi)
+            expected = truths[contender.phi]
+            errors = expected.errors(result)
+            found |= {"error_value": errors.value, "error_gradient": errors.gradient}
+            found["too_far"] = expected.too_far(errors, contender.precision, problem.case.dtype)
+        if self.device.type == "cuda":
+            found["peak_mb"] = peak_of(run, self.device) / 1e6
+        return run, found
+
+    def _free(self) -> None:
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            torch.cuda.empty_cache()
