@@ -118,7 +118,7 @@ $(BENCH_READY): $(READY)
 		print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"])')
 	touch $@
 
-figures: train ## train, and copy the pictures into docs/images
+figures: train bench-readme ## train, copy the pictures into docs/images, and draw the newest results of make bench
 	mkdir -p docs/images
 	cp runs/digits/samples.png runs/digits/reconstructions.png runs/digits/interpolations.png \
 		runs/digits/transfer.png runs/digits/codes.png docs/images/

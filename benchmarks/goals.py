@@ -102,6 +102,6 @@ def verdicts(results: Results) -> list[Verdict]:
     found.append(at_most("memory beyond inputs and gradients", 64, "MB", most.peak_mb if most else None, where))
     share = max((r.share or 0 for r in results.of("training", contender="native") if r.rows >= 16384), default=None)
     found.append(at_most("share of the distance in a training step, batch ≥ 16384", 0.1, "of it", share))
-    trainer = {r.contender: r.min_s or 0.0 for r in results.of("overhead") if r.measured}
+    trainer = {r.contender: r.median_s or 0.0 for r in results.of("overhead") if r.measured}
     ratio = trainer["trainer"] / trainer["bare step"] - 1 if len(trainer) == 2 else None
     return [*found, at_most("what the trainer adds to a step of 1024 rows", 0.1, "of it", ratio)]

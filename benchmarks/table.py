@@ -62,6 +62,8 @@ def goals(results: Results) -> str:
 def forms(results: Results) -> str:
     rows = []
     for case, entry in by_case(results, "forms").items():
+        if len(entry) < 2:
+            continue
         ratio = times_as(factor(entry, "native, exact", "native, approx"))
         pair = [milliseconds(entry[f"native, {phi}"].median_s) for phi in ("approx", "exact")]
         rows.append([str(case.dim), *pair, ratio])
@@ -71,6 +73,8 @@ def forms(results: Results) -> str:
 def call(results: Results) -> str:
     rows = []
     for case, parts in by_case(results, "call").items():
+        if len(parts) < 3:
+            continue
         whole, operator, bare = (1e6 * (parts[p].median_s or 0) for p in ("whole call", "operator", "bare autograd"))
         rows.append([str(case.dim), f"{whole:.0f}", f"{operator:.0f}", f"{whole - operator:.0f}", f"{bare:.0f}"])
     return table(["D", "value and gradients, µs", "operator alone", "outside the operator", "bare autograd"], rows)
@@ -93,7 +97,7 @@ def training(results: Results) -> str:
     if len(trainer) < 2:
         return text
     loop, bare = (trainer[name] for name in ("trainer", "bare step"))
-    alone = f"{milliseconds(loop.min_s)} ms; of networks, loss and optimiser alone: {milliseconds(bare.min_s)} ms"
+    alone = f"{milliseconds(loop.median_s)} ms; of networks, loss and optimiser alone: {milliseconds(bare.median_s)} ms"
     return f"{text}\n\nA step of the trainer on the digits, {loop.rows} rows: {alone}."
 
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -103,8 +104,11 @@ def measure(batch: int, backends: list[str], device: torch.device) -> list[Recor
     return found
 
 
-def overhead(batch: int, turns: int = 3) -> list[Record]:
-    """Seconds a step on the digits in the training loop, and of networks, loss and optimiser one after the other."""
+def overhead(batch: int, turns: int = 5) -> list[Record]:
+    """Seconds a step on the digits in the training loop, and of networks, loss and optimiser one after the other.
+
+    In turns; each turn counts with the median of its steps.
+    """
     from segma_fast.training import train
 
     device, samples = torch.device("cpu"), {"trainer": Times(), "bare step": Times()}
@@ -120,6 +124,6 @@ def overhead(batch: int, turns: int = 3) -> list[Record]:
             optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
             step = Step(model, optimizer, images[:batch], outcome.data.train_labels[batch - LABELLED : batch])
             step.bare()
-            samples["bare step"].samples += [by_wall(step.bare, device) for _ in range(LOOP)]
+            samples["bare step"].samples.append(median(by_wall(step.bare, device) for _ in range(LOOP)))
     dim = model.prior.dim
     return [replace(Record("overhead", n, batch, dim, COMPONENTS), **times.summary()) for n, times in samples.items()]

@@ -1,19 +1,23 @@
-"""The helpers of ``benchmarks/``: the truth, the turns, and the verdict on the goals. Nothing is timed here."""
+"""The modules of ``benchmarks/``: tables, goals, figures, the check, the peers. No time is judged here."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from cases import relative_error
 
-from segma_fast import cw_distance_reference
 from segma_fast.backends import native
+from segma_fast.bench.contenders import ours
+from segma_fast.bench.problems import Case, make_problem, truth
+from segma_fast.bench.records import Record, Results
+from segma_fast.models import NetworkConfig
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -32,77 +36,161 @@ def helper(monkeypatch: pytest.MonkeyPatch) -> Any:
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("components", [1, 10])
-def test_truth_in_blocks_is_the_reference(helper: Any, components: int) -> None:
-    problems = helper("problems")
-    problem = problems.make_problem(300, 10, components)
-    z, means = problem.z.detach().double().requires_grad_(), problem.means.detach().double().requires_grad_()
-    value = cw_distance_reference(z, means, gamma=problem.gamma)
-    expected = problems.truth(300, 10, components)
-    found = problems.errors((value.detach(), *torch.autograd.grad(value, (z, means))), expected)
-    assert max(found.value, found.grad_z, found.grad_means) < 1e-10
+def record(contender: str, rows: int, milliseconds: float, suite: str = "distance", **fields: Any) -> Record:
+    seconds = milliseconds / 1e3
+    times = {"median_s": seconds, "p20_s": seconds, "p80_s": seconds, "min_s": seconds, "rounds": 5}
+    errors = {"error_value": 1e-6, "error_gradient": 1e-6, "machine_gflops": 100.0}
+    return Record(suite, contender, **({"rows": rows, "dim": 32} | times | errors | fields))
 
 
-def test_functions_take_turns_and_are_replayed(helper: Any) -> None:
-    interleave = helper("interleave")
-    order: list[str] = []
-    functions = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
-    timings = interleave.interleave(functions, {"a": 1.0, "b": 2.0}, lambda: order.append("|"), seconds=0)
-    assert "".join(order[-(order[::-1].index("|", 1)) - 1 :]) == "|aabb|"  # one untimed call, one timed
-    assert order.count("|") == 4
-    assert [len(t.rounds) for t in timings.values()] == [5, 5]
-    interleave.REPLAY.load([3.0, 4.0])
-    readings = [interleave.REPLAY() for _ in range(4)]
+MACHINE = {"cpu": "C", "flags": [], "threads": 2, "cores": 2, "torch": "2", "native": {}, "packages": {}}
+MACHINE |= {"load_average_at_start": [0, 0, 0], "keops_flags": ""}
+
+
+def results_of(*records: Record) -> Results:
+    return Results("2026-01-02T03:04:05", MACHINE, list(records))
+
+
+def test_durations_are_replayed(helper: Any) -> None:
+    replay = helper("replay").REPLAY
+    replay.load([3.0, 4.0])
+    readings = [replay() for _ in range(4)]
     assert (readings[1] - readings[0], readings[3] - readings[2]) == (3.0, 4.0)
 
 
 @pytest.mark.skipif(native.REASON is not None, reason=f"native: {native.REASON}")
 def test_parts_of_a_small_call(helper: Any) -> None:
     """The operator alone gives the value and gradients of the whole call."""
-    overhead, problem = helper("test_overhead"), helper("problems").make_problem(40, 10, 3)
-    value, grad_z, grad_means = helper("contenders").backend("native")(problem)()
+    overhead, problem = helper("test_overhead"), make_problem(Case(40, 10, 3))
+    value, grad_z, grad_means = ours(problem, "native")()
     found = overhead.operator(problem)()
     assert torch.allclose(found[0].float(), value) and torch.allclose(found[1], grad_z)
     assert all(map(torch.equal, overhead.bare(problem)(), (value, grad_z, grad_means)))
 
 
-def entry(contender: str, rows: int, milliseconds: float) -> dict[str, Any]:
-    seconds = milliseconds / 1e3
-    stats = {"median": seconds, "p20": seconds, "p80": seconds}
-    params = {"rows": rows, "dim": 32, "components": 10, "contender": contender}
-    return {"params": params, "stats": stats, "extra_info": {"sgemm_gflops": 100.0}}
-
-
 def test_table_says_met_and_missed(tmp_path: Path) -> None:
-    times = [entry("native", 1024, 1), entry("reference", 1024, 25), entry("compiled", 1024, 5)]
-    more = [entry("native", 8192, 100), entry("chunked", 8192, 90)]
-    memory = {"params": {"rows": 4096, "dim": 64}, "stats": {"median": 1.0}, "extra_info": {"extra_mb": 65.0}}
-    machine = {"cpu": "C", "flags": [], "threads": 2, "cores": 2, "torch": "2", "native": {}, "peers": {}}
-    content = {
-        "machine_info": machine | {"load_average_at_start": [0, 0, 0], "keops_flags": ""},
-        "datetime": "2026-01-02T03:04:05",
-        "benchmarks": [*times, *more, memory],
-    }
-    path = tmp_path / "result.json"
-    path.write_text(json.dumps(content))
-    command = [sys.executable, str(FOLDER / "table.py"), str(path)]
+    found = results_of(
+        record("native", 1024, 1),
+        record("reference", 1024, 25),
+        record("compiled reference", 1024, 5),
+        record("native", 8192, 100),
+        record("chunked", 8192, 90),
+        record("pykeops", 8192, 0, median_s=None, reason="pykeops is not there"),
+        record("native", 4096, 1, "memory", peak_mb=65.0),
+        record("native", 16384, 1, "training", share=0.04, difference=1e-7),
+        record("trainer", 1024, 105, "overhead"),
+        record("bare step", 1024, 100, "overhead"),
+    )
+    found.save(tmp_path / "result.json")
+    command = [sys.executable, str(FOLDER / "table.py"), str(tmp_path / "result.json")]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     lines = [line for line in shown.splitlines() if line.startswith("|")]
 
     def line(start: str) -> str:
         return next(line for line in lines if line.startswith(start))
 
-    assert "25.00× at m = 1024, D = 32 | met" in line("| eager reference, m = 1024")
-    assert "5.00× at m = 1024, D = 32; below at 1 of 1 shapes | **missed**" in line("| torch.compile")
-    assert "0.90×" in line("| chunked, every D") and "missed" in line("| chunked, every D")
+    assert "25.00× at 1024 × 32, K = 10 | met" in line("| eager reference, m = 1024")
+    assert "5.00× at 1024 × 32, K = 10; below at 1 of 1 sizes | **missed**" in line("| compiled reference")
+    assert "0.90×" in line("| chunked, every size") and "missed" in line("| chunked, every size")
     assert "not measured" in line("| pykeops")
-    assert "0.86×" in line("| 4m²D/time against torch's sgemm, m = 8192, D = 32")
-    assert "65.0 MB at m = 4096 | **missed**" in line("| memory")
+    assert "0.86×" in line("| 4m²D/time against torch's sgemm, D = 32")
+    assert "65 MB at 4096 × 32, K = 10 | **missed**" in line("| memory")
+    assert "| met" in line("| share of the distance") and "0.05 of it | met" in line("| what the trainer adds")
+    assert line("| 16384 | native").split("|")[3:6] == [" 1e+03 ", " 4.0 % ", " 1e-07 "]
 
 
-def test_readme_holds_the_newest_result(helper: Any) -> None:
-    newest = max((FOLDER / "results").glob("cpu-*.json"), key=lambda path: path.name)
-    assert helper("table").report(newest) in (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+def test_readme_and_page_hold_the_newest_result(helper: Any) -> None:
+    page, table = helper("page"), helper("table")
+    newest = page.newest("cpu")
+    assert page.summary(Results.read(newest)) in (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    assert table.report(newest) in (FOLDER.parent / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    batches = max((FOLDER / "results").glob("large-batch-*.json"))
+    assert table.report(batches) in (FOLDER.parent / "docs" / "large_batches.md").read_text(encoding="utf-8")
+
+
+def test_figures(helper: Any, tmp_path: Path) -> None:
+    """Each contender has its line, and the one that ended says why."""
+    figures = helper("figures")
+    grown = [record("native", m, m / 1e3, "scaling", peak_mb=1.0) for m in (256, 512, 1024)]
+    grown += [
+        record("reference", 256, 5, "scaling", peak_mb=9.0),
+        record("reference", 512, 0, "scaling", median_s=None),
+    ]
+    grown[-1] = replace(grown[-1], reason="memory: its m×m matrices need 9 of 8 GB", peak_mb=None)
+    steps = [record(name, m, 1, "training", share=0.1) for m in (256, 1024) for name in ("native", "reference")]
+    wide = [record(name, m, 9, dim=64) for name in ("native", "chunked") for m in (1024, 4096)]
+    drawn = figures.scaling(results_of(*grown), 100.0)
+    left = drawn.axes[0]
+    labels = [line.get_label() for line in left.lines]
+    assert labels == ["native (ours)", "eager reference", "3m²D at torch's sgemm rate"]
+    assert [text.get_text().strip() for text in left.texts] == ["memory"]
+    assert left.lines[-1].get_ydata()[0] == pytest.approx(3e-6 * 256**2 * 32 / 100)
+    assert len(figures.training(results_of(*steps)).axes[0].lines) == 3
+    assert len(figures.dimensions(results_of(*wide)).axes[0].lines) == 2
+    assert len(figures.errors(results_of(*wide)).axes[0].texts) == 4
+    assert figures.save(drawn, tmp_path / "new" / "f.png").stat().st_size > 10_000
+
+
+def test_check_compares_factors(helper: Any) -> None:
+    check = helper("check")
+    before = results_of(record("native", 1024, 1), record("chunked", 1024, 2), record("reference", 1024, 20))
+    slow = [record("native", 1024, 40), record("chunked", 1024, 20), record("reference", 1024, 400)]
+    assert check.slower(before, results_of(*slow), lambda line: None) == []  # all 20 or 40 times as slow
+    found = check.slower(
+        before, results_of(record("native", 1024, 2), *slow[1:2], record("reference", 1024, 20)), print
+    )
+    assert len(found) == 2 and found[0].startswith("1024 × 32, K = 10, native: the eager reference takes 10.00 times")
+
+
+def test_growth_ends_with_a_reason(helper: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    scaling = helper("scaling")
+    seconds = {256: 0.1, 512: 0.5, 1024: 2.0, 2048: 8.0}
+    monkeypatch.setattr(
+        scaling,
+        "in_process",
+        lambda suite, name, case, device: record(name, case.rows, 1e3 * seconds[case.rows], suite),
+    )
+    slow = scaling.grow("reference", 32, "cpu", 6.0)
+    assert [r.rows for r in slow] == [256, 512, 1024, 2048] and slow[-1].reason == "time: a call would take about 8 s"
+    failed = replace(record("native", 256, 1, "scaling"), median_s=None, reason="memory: killed by the system")
+    monkeypatch.setattr(scaling, "in_process", lambda *_: failed)
+    assert scaling.grow("reference", 32, "cpu", 6.0) == [failed]
+
+
+def test_a_call_in_a_process_of_its_own(helper: Any) -> None:
+    alone = helper("alone")
+    found = alone.in_process("memory", "chunked", Case(300, 5, 1, gamma=0.5))
+    assert found.measured and found.case == Case(300, 5, 1, gamma=0.5) and found.suite == "memory", found.reason
+    assert "KeyError" in alone.in_process("memory", "nobody", Case(30, 5)).reason
+    assert alone.in_process("memory", "chunked", Case(30, 5), limit_s=0.01).reason.startswith("time: more than 0.01 s")
+
+
+def test_training_steps_of_all_backends_agree(helper: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = helper("training")
+    monkeypatch.setattr(training, "SECONDS", 0.0)
+    monkeypatch.setattr(training, "NETWORK", NetworkConfig(latent_dim=10, hidden=(16,)))
+    found = training.measure(160, ["reference", "chunked"], torch.device("cpu"))
+    assert [r.contender for r in found] == ["reference", "chunked"] and found[1].difference < 1e-4
+    assert all(0 < r.share < 1 for r in found)
+    step, bare = (training.Step.make(160, "reference", torch.device("cpu")) for _ in range(2))
+    step()
+    bare.bare()
+    assert relative_error(bare.weights(), step.weights()) < 1e-5
+
+
+def test_peers_give_the_distance_and_sigreg_a_statistic(helper: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    everyone = helper("contenders").everyone(torch.device("cpu"))
+    case = Case(200, 6, 1)
+    problem = make_problem(case)
+    expected = truth(problem)
+    for name in ("reference", "compiled reference", "chunked", "cw-torch"):
+        assert everyone[name].serves(case) and everyone[name].missing is None
+        assert expected.too_far(expected.errors(everyone[name].prepare(problem)()), None) is None, name
+    value, gradient = everyone["sigreg"].prepare(problem)()
+    far = replace(problem, z=(problem.z.detach() + 3).requires_grad_())
+    assert everyone["sigreg"].prepare(far)()[0] > 20 * value > 0 and gradient.shape == (200, 6)
+    assert not everyone["pykeops"].serves(Case(200, 512)) and not everyone["sigreg"].serves(Case(200, 6))
 
 
 def test_cost_on_paper_is_that_of_the_page(helper: Any) -> None:

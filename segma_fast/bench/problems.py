@@ -21,6 +21,7 @@ BLOCK = 256  # codes of equation (8) at once
 VALUE = {"highest": 2e-5, "high": 2e-5, "medium": 1e-4}  # errors that ours may have near the optimum
 GRADIENTS = {"highest": 2e-5, "high": 1e-3, "medium": 1e-3}
 PEER_VALUE, PEER_GRADIENTS = 2e-4, 1e-3  # and others
+EXACT_VALUE = 4e-4  # of the exact φ, whose d² is smaller
 IN_HALF = 1e-2  # of a gradient that is returned in 16 bits
 
 
@@ -95,6 +96,7 @@ class Truth:
     grad_z: Tensor
     grad_means: Tensor
     kappa: float  # (A + B + C) / d² of the three sums of equation (8)
+    phi: str = "approx"
 
     def errors(self, result: tuple[Tensor, ...]) -> Errors:
         """Of a value, alone or with the gradients in codes or in codes and means."""
@@ -106,6 +108,7 @@ class Truth:
     def too_far(self, found: Errors, precision: str | None, dtype: str = "float32") -> str | None:
         """What is wrong with a result of ours in some precision, or with a peer's where that is None."""
         limit = (VALUE[precision] if precision else PEER_VALUE) * max(1.0, self.kappa / 2000)
+        limit = max(limit, EXACT_VALUE) if self.phi == "exact" else limit
         most = GRADIENTS[precision] if precision else PEER_GRADIENTS
         most = most if dtype in ("float32", "float64") else IN_HALF
         gradient = found.gradient or 0.0
@@ -121,7 +124,7 @@ def truth(problem: Problem, phi: str = "approx") -> Truth:
     product = partial(scalar_product, gamma=problem.gamma * one, phi=phi)
     found = _plain(z, means, product) if len(z) <= LARGEST_PLAIN else _chunked(z, means, problem.gamma, phi)
     kappa = 1 + 4 * product(z, means, one).mean().item() / found[0]
-    return Truth(*found, kappa)
+    return Truth(*found, kappa, phi)
 
 
 def _plain(z: Tensor, means: Tensor, product: Callable[..., Tensor]) -> tuple[float, Tensor, Tensor]:

@@ -1,0 +1,61 @@
+"""``python benchmarks/check.py`` fails if we have become slower, beside the eager reference, than the newest result.
+
+Factors are compared, not times, so that another or a busier machine of the same kind does not matter much: with a
+margin of ``MARGIN``, which is what two runs on a shared machine differ by. A machine without the same vector
+instructions has other factors; that is said, and the check fails all the same.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from contenders import on_the_cpu
+from goals import by_case, factor
+from page import newest
+
+from segma_fast.bench.machine import describe_machine
+from segma_fast.bench.problems import Case
+from segma_fast.bench.records import Results
+from segma_fast.bench.session import Session
+
+MARGIN = 0.4
+CASES = (Case(128, 32), Case(1024, 10), Case(1024, 64), Case(4096, 32), Case(4096, 512), Case(1024, 2048, 1, gamma=0.5))
+NAMES = ("native", "chunked", "reference")
+SECONDS = 2.0
+
+
+def slower(before: Results, now: Results, log: Callable[[str], None] = print) -> list[str]:
+    """What has become slower than it may, in words."""
+    found, kept = [], by_case(before)
+    for case, entry in by_case(now).items():
+        for name in ("native", "chunked"):
+            was, is_now = factor(kept.get(case, {}), "reference", name), factor(entry, "reference", name)
+            if was is None or is_now is None:
+                continue
+            line = f"{case}, {name}: the eager reference takes {is_now:.2f} times as long; it was {was:.2f} times"
+            log(line)
+            if is_now < (1 - MARGIN) * was:
+                found.append(line)
+    return found
+
+
+def main() -> None:
+    before, device = Results.read(newest("cpu")), torch.device("cpu")
+    machine = describe_machine(device)
+    paths = [(m["native"] or {}).get("code_path") for m in (before.machine, machine)]
+    if paths[0] != paths[1]:
+        print(f"these kernels run the path {paths[1]}, those of the result ran {paths[0]}")
+    every, session = on_the_cpu(), Session(device, SECONDS)
+    records = [r for case in CASES for r in session.measure(case, {name: every[name] for name in NAMES})]
+    failed = [r for r in records if r.too_far]
+    found = slower(before, replace(before, records=records)) + [f"{r.case}, {r.contender}: {r.too_far}" for r in failed]
+    if found:
+        sys.exit(f"slower than the newest result by more than {MARGIN:.0%}, or wrong:\n" + "\n".join(found))
+    print(f"none is slower beside the eager reference than the newest result by more than {MARGIN:.0%}")
+
+
+if __name__ == "__main__":
+    main()

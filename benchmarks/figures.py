@@ -1,0 +1,120 @@
+"""The figures of the benchmark, drawn from its results alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from goals import by_case
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from segma_fast.bench.problems import Case
+from segma_fast.bench.records import Record, Results
+from segma_fast.files import replacing
+
+STYLES = {  # colour-blind safe
+    "native": ("#0072b2", "o"),
+    "triton high": ("#0072b2", "o"),
+    "cuda high": ("#009e73", "s"),
+    "chunked": ("#e69f00", "v"),
+    "compiled tiles": ("#d55e00", "^"),
+    "reference": ("#555555", "D"),
+    "compiled reference": ("#999999", "d"),
+    "pykeops": ("#cc79a7", "P"),
+}
+NAMES = {"reference": "eager reference", "native": "native (ours)", "chunked": "chunked (ours, plain torch)"}
+
+
+def draw(ax: Axes, records: list[Record], x: str, y: str, scale: float = 1.0) -> None:
+    """A line a contender; a cross at the end of one that had no more time or memory."""
+    for name, (colour, marker) in STYLES.items():
+        found = [r for r in records if r.contender == name and getattr(r, y)]
+        if not found:
+            continue
+        points = [(getattr(r, x), scale * getattr(r, y)) for r in found]
+        ax.plot(*zip(*points, strict=True), marker, ls="-", color=colour, label=NAMES.get(name, name), ms=4, lw=1.4)
+        ends = [r for r in records if r.contender == name and r.reason]
+        if ends:
+            word = "memory" if ends[0].reason.startswith("memory") else "time" if "time" in ends[0].reason else "failed"
+            ax.annotate(
+                f" {word}", points[-1], fontsize=7, color=colour, va="center", xytext=(4, 0), textcoords="offset points"
+            )
+
+
+def finish(ax: Axes, x: str, y: str, title: str) -> None:
+    ax.set(xlabel=x, ylabel=y, xscale="log", yscale="log")
+    ax.set_title(title, fontsize=10)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.grid(alpha=0.3, which="major")
+
+
+def scaling(results: Results, rate: float | None) -> Figure:
+    """Time and memory against m; ``rate`` is the machine's float32 products in GFLOP/s, for the line of the limit."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    records = list(results.of("scaling"))
+    dim = records[0].dim
+    draw(left, records, "rows", "median_s", 1e3)
+    rows = sorted({r.rows for r in records if r.measured})
+    if rate:
+        left.plot(rows, [3e-6 * m * m * dim / rate for m in rows], "k:", lw=1, label="3m²D at torch's sgemm rate")
+    finish(left, "codes m", "value and gradients, ms", f"Time, D = {dim}, K = 10")
+    left.legend(fontsize=7)
+    draw(right, records, "rows", "peak_mb")
+    right.plot(rows, [4e-6 * m * m for m in rows], "k:", lw=1, label="one m×m matrix")
+    right.set_ylim(bottom=0.5)
+    finish(right, "codes m", "beyond inputs and gradients, MB", "Memory")
+    right.legend(fontsize=7, loc="upper left")
+    return figure
+
+
+def dimensions(results: Results) -> Figure:
+    figure = Figure(figsize=(5.5, 4), layout="constrained")
+    ax = figure.subplots()
+    records = [r for r in results.of("distance", rows=4096, components=10, dtype="float32", gradients=True, gamma=None)]
+    draw(ax, [r for r in records if r.measured], "dim", "median_s", 1e3)
+    finish(ax, "dimension D", "value and gradients, ms", "m = 4096, K = 10")
+    ax.legend(fontsize=7)
+    return figure
+
+
+def errors(results: Results) -> Figure:
+    """The gradient's error against the time, a point a contender and size."""
+    figure = Figure(figsize=(5.5, 4), layout="constrained")
+    ax = figure.subplots()
+    for case, entry in by_case(results).items():
+        if case not in (Case(1024, 64), Case(4096, 64)):
+            continue
+        for name, record in entry.items():
+            if name in STYLES and record.error_gradient:
+                colour, marker = STYLES[name]
+                at = (1e3 * (record.median_s or 0), record.error_gradient)
+                ax.plot(
+                    *at,
+                    marker,
+                    color=colour,
+                    ms=7 if case.rows == 4096 else 4,
+                    mfc=colour if case.rows == 4096 else "w",
+                )
+                ax.annotate(
+                    f"{NAMES.get(name, name)}, {case.rows}", at, fontsize=6, xytext=(5, 3), textcoords="offset points"
+                )
+    finish(ax, "value and gradients, ms", "relative error of the gradients", "m = 1024 and 4096, D = 64, K = 10")
+    ax.margins(0.2)
+    return figure
+
+
+def training(results: Results) -> Figure:
+    figure = Figure(figsize=(5.5, 4), layout="constrained")
+    ax = figure.subplots()
+    draw(ax, list(results.of("training")), "rows", "share", 100)
+    finish(ax, "batch", "share of the step, %", "The distance in a training step (dense network for MNIST)")
+    ax.axhline(10, color="k", ls=":", lw=1)
+    ax.legend(fontsize=7)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> Path:
+    with replacing(path) as draft:
+        figure.savefig(draft, dpi=110)
+    return path

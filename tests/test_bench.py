@@ -1,0 +1,191 @@
+"""``segma_fast.bench``: problems and their truth, turns, records, contenders that fail. No time is judged."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from segma_fast import cw_distance_reference
+from segma_fast.bench import machine, memory, problems, timing
+from segma_fast.bench.contenders import Contender, contenders, ours
+from segma_fast.bench.problems import Case, Problem, Run, make_problem, truth
+from segma_fast.bench.records import Record, Results, as_csv
+from segma_fast.bench.session import Session
+from segma_fast.bench.tiles import compiled_tiles
+from segma_fast.cli import main
+
+CPU = torch.device("cpu")
+
+
+def exact(problem: Problem, phi: str = "approx") -> tuple[Tensor, Tensor, Tensor]:
+    z, means = (t.detach().double().requires_grad_() for t in (problem.z, problem.means))
+    value = cw_distance_reference(z, means, gamma=problem.gamma, phi=phi)
+    return value.detach(), *torch.autograd.grad(value, (z, means))
+
+
+@pytest.mark.parametrize("phi", ["approx", "exact"])
+@pytest.mark.parametrize("largest", [100, 8192])
+@pytest.mark.parametrize("components", [1, 10])
+def test_truth_is_the_reference(components: int, largest: int, phi: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By equation (8) in blocks, and beyond its size by the chunked backend, of whose gradient there is a part."""
+    monkeypatch.setattr(problems, "LARGEST_PLAIN", largest)
+    monkeypatch.setattr(problems, "SOME", 20)
+    problem = make_problem(Case(300, 10, components))
+    expected = truth(problem, phi)
+    found = expected.errors(exact(problem, phi))
+    assert len(expected.grad_z) == (20 if largest == 100 else 300)
+    assert found.value < 1e-10 and found.gradient is not None and found.gradient < 1e-10
+    wrong = expected.errors((1.01 * exact(problem, phi)[0],))
+    assert wrong.gradient is None and "d² is off by 1.0e-02" in str(expected.too_far(wrong, "high"))
+    assert expected.too_far(found, "highest") is None
+
+
+def test_problem_in_half_precision_and_without_gradients() -> None:
+    problem = make_problem(Case(50, 4, dtype="bfloat16", gradients=False))
+    assert problem.z.dtype == torch.bfloat16 and not problem.z.requires_grad
+    result = ours(problem, "chunked")()
+    assert len(result) == 1 and truth(problem).errors(result).value < 1e-4
+    assert str(problem.case) == "50 × 4, K = 10, bfloat16, value"
+
+
+def test_functions_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    runs = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
+    times = timing.take_turns(runs, 0.0, between=lambda: order.append("|"))
+    assert "".join(order[-(order[::-1].index("|", 1)) - 1 :]) == "|aabb|"  # one untimed call, one timed
+    assert order.count("|") == 4 and [len(t.samples) for t in times.values()] == [5, 5]
+    monkeypatch.setattr(timing, "LONG", 0.0)
+    assert len(timing.take_turns(runs, 1.0)["a"].samples) == 3
+    assert timing.Times([3.0, 1.0, 2.0]).summary() == {
+        "median_s": 2.0,
+        "p20_s": pytest.approx(1.4),
+        "p80_s": pytest.approx(2.6),
+        "min_s": 1.0,
+        "rounds": 3,
+    }
+
+
+class FakeEvent:
+    """A CUDA event, ten milliseconds after the other."""
+
+    def __init__(self, enable_timing: bool) -> None: ...
+
+    def record(self) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+    def elapsed_time(self, other: FakeEvent) -> float:
+        return 10.0
+
+
+def test_what_is_read_from_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With torch.cuda replaced: milliseconds, bytes, the memory that matrices would need."""
+    device, calls = torch.device("cuda"), []
+    properties = SimpleNamespace(name="GPU", major=9, minor=0, multi_processor_count=132, total_memory=150 * 10**9)
+    found = {"memory_allocated": 10_000_000, "max_memory_allocated": 13_000_000, "get_device_properties": properties}
+    for name, value in (found | {"synchronize": None, "reset_peak_memory_stats": None}).items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    assert timing.by_events(lambda: calls.append(1), 5, device) == pytest.approx(2e-3)
+    assert len(calls) == 6
+    times = timing.take_turns({"a": lambda: None}, 0.0, device)["a"]
+    assert times.summary()["median_s"] == pytest.approx(1e-2 / 200) and "alone_s" in times.summary()
+    assert memory.peak_of(lambda: (torch.zeros(()), torch.zeros(250_000)), device) == 2_000_000
+    plain = Contender(lambda problem: tuple, plain=True)
+    assert plain.why_not(Case(32768, 64), device) is None
+    assert "memory: its m×m matrices need 241 of 150 GB" in str(plain.why_not(Case(65536, 64), device))
+    monkeypatch.setattr(machine, "_query", lambda keys, device: dict.fromkeys(keys, "1"))
+    assert machine.describe_machine(device)["gpu"] == "GPU"
+
+
+@pytest.mark.skipif(not memory.CLEAR_REFS.exists(), reason="peak memory is read from Linux's /proc")
+def test_memory_of_a_call_on_the_cpu() -> None:
+    def run() -> tuple[Tensor, ...]:
+        passing = torch.ones(10_000_000)
+        return passing.sum(), torch.ones(5_000_000)
+
+    assert 30e6 < memory.peak_of(run, CPU) < 60e6
+
+
+def test_a_session_goes_on_after_failures() -> None:
+    def broken(problem: Problem) -> Run:
+        raise ZeroDivisionError("no")
+
+    def wrong(problem: Problem) -> Run:
+        return lambda: tuple(1.1 * t for t in ours(problem, "chunked")())
+
+    lines: list[str] = []
+    session = Session(CPU, 0.0, log=lines.append)
+    case = Case(60, 5)
+    chosen = {
+        "chunked": contenders(CPU)["chunked"],
+        "broken": Contender(broken),
+        "wrong": Contender(wrong, precision="high"),
+        "elsewhere": Contender(broken, missing="it is not there"),
+        "for others": Contender(broken, lambda case: case.dim == 3),
+        "another statistic": Contender(wrong, is_distance=False),
+    }
+    found = {record.contender: record for record in session.measure(case, chosen)}
+    assert set(found) == set(chosen) - {"for others"} and len(lines) == 5
+    assert found["chunked"].measured and found["chunked"].error_value < 1e-5 and found["chunked"].rounds >= 5
+    assert found["broken"].reason == "ZeroDivisionError: no" and found["elsewhere"].reason == "it is not there"
+    assert "d² is off by 1.0e-01" in found["wrong"].reason and not found["wrong"].measured
+    assert found["another statistic"].measured and found["another statistic"].error_value is None
+    late = Session(CPU, 0.0, deadline=0.0).measure(case, chosen)
+    assert [record.reason for record in late] == ["time: none was left"] * 5
+
+
+@pytest.mark.parametrize("case", [Case(300, 64), Case(100, 10, 3), Case(40, 7, 1)], ids=str)
+def test_tiles_are_the_distance(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segma_fast.bench.tiles.COMPILE", {"backend": "eager"})
+    monkeypatch.setattr("segma_fast.bench.tiles.LARGEST_TILE", {"cpu": 128})
+    problem = make_problem(case)
+    assert truth(problem).too_far(truth(problem).errors(compiled_tiles(problem)()), "highest") is None
+
+
+def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
+    records = [
+        Record("distance", "native", 10, 3, median_s=1e-3, error_value=1e-7, too_far="é"),
+        Record("scaling", "reference", 1 << 20, 3, reason="memory: none"),
+    ]
+    results = Results("2026-01-02T03:04:05", {"cpu": "C", "native": {}}, records)
+    results.save(tmp_path / "new" / "r.json")
+    assert Results.read(tmp_path / "new" / "r.json") == results
+    assert list(results.of("scaling", rows=1 << 20)) == records[1:]
+    lines = (tmp_path / "new" / "r.csv").read_text(encoding="utf-8").splitlines()
+    assert lines == as_csv(records).splitlines() and lines[0].startswith("suite,contender,rows,dim") and len(lines) == 3
+    (tmp_path / "old.json").write_text(json.dumps({"benchmarks": []}))
+    with pytest.raises(ValueError, match=r"old\.json is not a result of schema 1"):
+        Results.read(tmp_path / "old.json")
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from segma_fast.bench import command
+
+    monkeypatch.setattr(command, "CASES", {"cpu": [Case(40, 6), Case(30, 3, 1)]})
+    monkeypatch.setattr(command, "COMPILED", ())
+    monkeypatch.setattr(command, "EACH", 0.0)
+    main(["bench", "--device", "cpu", "--out", str(tmp_path / "b.json")])
+    shown = capsys.readouterr().out
+    header, first, second = (line.split() for line in shown.splitlines()[1:4])
+    assert "auto" in header and first[:5] == ["40", "×", "6,", "K", "="] and first[-1] in ("native", "chunked")
+    assert second[:3] == ["30", "×", "3,"] and float(second[6]) > 0
+    assert {r.case for r in Results.read(tmp_path / "b.json").records} == {Case(40, 6), Case(30, 3, 1)}
+    assert command.summary([replace(Record("distance", "native", 9, 2), reason="time: none was left")], CPU).endswith(
+        "no time was left for all of 9 × 2, K = 10: --seconds gives more"
+    )
+
+
+@pytest.mark.parametrize("arguments, message", [(["--seconds", "0"], "must be > 0"), (["--device", "cuda"], "no GPU")])
+def test_wrong_arguments(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(SystemExit):
+        main(["bench", *arguments])
+    assert message in capsys.readouterr().err
