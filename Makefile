@@ -72,7 +72,7 @@ format: $(READY) ## put the code into shape
 	$(BIN)/clang-format -i csrc/* tests/gpu_model/*
 
 bench: export OMP_WAIT_POLICY = ACTIVE
-bench: $(BENCH_READY) ## time the backends and their peers side by side, about 25 quiet minutes; leaves BENCH_JSON and SCALING_JSON
+bench: $(BENCH_READY) ## time the backends and their peers side by side, about 35 quiet minutes; leaves BENCH_JSON and SCALING_JSON
 	$(BIN)/python -m pytest benchmarks --ignore=benchmarks/test_large_batch.py -rs --benchmark-quiet --records=$(BENCH_JSON)
 	$(BIN)/python benchmarks/scaling.py --out $(SCALING_JSON)
 	$(BIN)/python benchmarks/table.py $(BENCH_JSON)

@@ -7,6 +7,7 @@ from pathlib import Path
 from goals import by_case
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from segma_fast.bench.problems import Case
 from segma_fast.bench.records import Record, Results
@@ -28,7 +29,7 @@ NAMES = {"reference": "eager reference", "native": "native (ours)", "chunked": "
 def draw(ax: Axes, records: list[Record], x: str, y: str, scale: float = 1.0) -> None:
     """A line a contender; a cross at the end of one that had no more time or memory."""
     for name, (colour, marker) in STYLES.items():
-        found = [r for r in records if r.contender == name and getattr(r, y)]
+        found = [r for r in records if r.contender == name and (getattr(r, y) or 0) > 0]
         if not found:
             continue
         points = [(getattr(r, x), scale * getattr(r, y)) for r in found]
@@ -44,7 +45,9 @@ def draw(ax: Axes, records: list[Record], x: str, y: str, scale: float = 1.0) ->
 def finish(ax: Axes, x: str, y: str, title: str) -> None:
     ax.set(xlabel=x, ylabel=y, xscale="log", yscale="log")
     ax.set_title(title, fontsize=10)
-    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{value:g}" if value >= 1e-3 else f"{value:.0e}")
+        axis.set_minor_formatter(NullFormatter())
     ax.grid(alpha=0.3, which="major")
 
 
@@ -79,28 +82,21 @@ def dimensions(results: Results) -> Figure:
 
 
 def errors(results: Results) -> Figure:
-    """The gradient's error against the time, a point a contender and size."""
+    """The gradient's error against the time, a line a contender from the smaller to the larger size."""
     figure = Figure(figsize=(5.5, 4), layout="constrained")
     ax = figure.subplots()
-    for case, entry in by_case(results).items():
-        if case not in (Case(1024, 64), Case(4096, 64)):
-            continue
-        for name, record in entry.items():
-            if name in STYLES and record.error_gradient:
-                colour, marker = STYLES[name]
-                at = (1e3 * (record.median_s or 0), record.error_gradient)
-                ax.plot(
-                    *at,
-                    marker,
-                    color=colour,
-                    ms=7 if case.rows == 4096 else 4,
-                    mfc=colour if case.rows == 4096 else "w",
-                )
-                ax.annotate(
-                    f"{NAMES.get(name, name)}, {case.rows}", at, fontsize=6, xytext=(5, 3), textcoords="offset points"
-                )
+    entries = by_case(results)
+    for name, (colour, marker) in STYLES.items():
+        found = [entries.get(case, {}).get(name) for case in (Case(1024, 64), Case(4096, 64))]
+        points = [(1e3 * (r.median_s or 0), r.error_gradient) for r in found if r is not None and r.error_gradient]
+        if points:
+            ax.plot(*zip(*points, strict=True), color=colour, ls="-", lw=1, alpha=0.5)
+            ax.plot(*points[0], marker, color=colour, ms=5, mfc="w")
+            ax.plot(*points[-1], marker, color=colour, ms=8, label=NAMES.get(name, name))
+    ax.plot([], [], "o", color="k", ms=5, mfc="w", label="m = 1024; filled: 4096")
     finish(ax, "value and gradients, ms", "relative error of the gradients", "m = 1024 and 4096, D = 64, K = 10")
     ax.margins(0.2)
+    ax.legend(fontsize=7)
     return figure
 
 

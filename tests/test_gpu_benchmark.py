@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,8 +50,7 @@ def test_a_run_on_the_cpu(quick: Any, tmp_path: Path, monkeypatch: pytest.Monkey
     assert all(record.too_far is None for record in done)
     text = path.with_suffix(".md").read_text(encoding="utf-8")
     assert "300 × 64, K = 10, broken: ZeroDivisionError" in text and "pykeops: it is not there" in text
-    ours = [name for _, name in names if name.startswith("chunked ")]
-    assert f"within the promised error of float64 | all | at all {len(ours)}" in text or len(ours) < len(set(ours))
+    assert re.search(r"within the promised error of float64 \| all \| at all \d+ \| met", text)
 
 
 def test_no_time_is_said(quick: Any, tmp_path: Path) -> None:
@@ -159,6 +159,7 @@ def test_interpreted_kernels_go_through_it(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=FOLDER, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    found = [record for record in Results.read(Path(done.stdout.split()[-1])).records if record.measured]
+    found = Results.read(Path(done.stdout.split()[-1])).records
+    found = [record for record in found if record.error_value is not None]
     assert [record.contender for record in found] == ["triton high"] * 2
     assert all(record.error_value <= 2e-5 and record.error_gradient <= 1e-2 for record in found)

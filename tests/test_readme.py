@@ -52,8 +52,8 @@ def test_commands_parse() -> None:
 
 
 def test_make_targets_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = {command[1] for command in shell_lines("make")} | set(re.findall(r"`make ([a-z]+)`", README))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {command[1] for command in shell_lines("make")} | set(re.findall(r"`make ([a-z-]+)`", README))
     assert {"train", "test"} <= named <= targets
 
 
