@@ -81,7 +81,7 @@ bench-readme: $(READY) ## put the newest results of make bench into the README a
 	$(BIN)/python benchmarks/page.py
 
 bench-check: export OMP_WAIT_POLICY = ACTIVE
-bench-check: $(READY) ## fail if a factor over the eager reference is far below that of the newest result, 3 quiet minutes
+bench-check: $(READY) ## fail if a factor over the eager reference is far below that of the newest result, two quiet minutes
 	$(BIN)/python benchmarks/check.py
 
 bench-large-batch: $(READY) ## time a training step in micro-batches and all at once, 5 minutes; leaves docs/large_batches.md

@@ -26,6 +26,7 @@ CASES = {  # what matters most first: the time may end
     "cuda": [Case(4096, 64), Case(65536, 64), Case(256, 64), Case(16384, 64), Case(8192, 1024, 1), Case(262144, 64)],
 }
 COMPILED = (Case(1024, 64), Case(4096, 64))  # the sizes at which torch.compile is waited for
+LARGEST_REFERENCE = 8192  # rows up to which the eager reference is timed
 EACH = 1.0  # seconds of timing for one backend at one size
 
 
@@ -76,7 +77,14 @@ def quiet() -> Iterator[None]:
 
 
 def _chosen(case: Case, every: dict[str, Contender]) -> dict[str, Contender]:
-    return {name: found for name, found in every.items() if case in COMPILED or not name.startswith("compiled")}
+    """Without those that would take most of the time for themselves."""
+
+    def is_quick(name: str) -> bool:
+        if name.startswith("compiled"):
+            return case in COMPILED
+        return name != "reference" or case.rows <= LARGEST_REFERENCE
+
+    return {name: found for name, found in every.items() if is_quick(name)}
 
 
 def summary(records: list[Record], device: torch.device) -> str:
