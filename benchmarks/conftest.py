@@ -34,14 +34,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def records(request: pytest.FixtureRequest) -> Iterator[list[Record]]:
-    """Takes what the tests measure; written at the end, also of a run that is stopped."""
-    kept: list[Record] = []
-    started, machine = datetime.now(), describe_machine(CPU) | {"keops_flags": KEOPS_FLAGS}
-    yield kept
+def results() -> Results:
+    """When, on what, and what the tests measure."""
+    machine = describe_machine(CPU) | {"keops_flags": KEOPS_FLAGS}
+    return Results(datetime.now().isoformat(timespec="seconds"), machine, [])
+
+
+@pytest.fixture
+def records(request: pytest.FixtureRequest, results: Results) -> Iterator[list[Record]]:
+    """Takes what a test measures; written after each, so that a run that is stopped leaves what it has."""
+    before = len(results.records)
+    yield results.records
     path = request.config.getoption("--records")
-    if path is not None and kept:
-        Results(started.isoformat(timespec="seconds"), machine, kept).save(path)
+    if path is not None and len(results.records) > before:
+        results.save(path)
 
 
 @pytest.fixture(scope="session")
@@ -50,22 +56,26 @@ def session() -> Session:
 
 
 @pytest.fixture(scope="session")
-def measured(request: pytest.FixtureRequest, session: Session, records: list[Record]) -> Callable[[Case, str], Record]:
+def found() -> dict[tuple[Case, str], Record]:
+    """The records of sizes whose first test has run, by size and contender."""
+    return {}
+
+
+@pytest.fixture
+def measured(
+    request: pytest.FixtureRequest, session: Session, records: list[Record], found: dict[tuple[Case, str], Record]
+) -> Callable[[Case, str], Record]:
     """Gives the record of a contender at a size, whose selected contenders are all measured at its first test."""
-    selected: dict[Case, list[str]] = {}
-    for item in request.session.items:
-        params = item.callspec.params if hasattr(item, "callspec") else {}
-        if "contender" in params:
-            selected.setdefault(params["case"], []).append(params["contender"])
-    done: dict[tuple[Case, str], Record] = {}
-    every = on_the_cpu()
 
     def measure(case: Case, name: str) -> Record:
-        if (case, name) not in done:
-            found = session.measure(case, {other: every[other] for other in selected[case]})
-            records.extend(found)
-            done.update({(case, record.contender): record for record in found})
-        return done[case, name]
+        if (case, name) not in found:
+            params = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+            names = [p["contender"] for p in params if p.get("case") == case and "contender" in p]
+            every = on_the_cpu()
+            new = session.measure(case, {other: every[other] for other in dict.fromkeys(names)})
+            records.extend(new)
+            found.update({(case, record.contender): record for record in new})
+        return found[case, name]
 
     return measure
 

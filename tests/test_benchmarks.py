@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -191,6 +192,20 @@ def test_peers_give_the_distance_and_sigreg_a_statistic(helper: Any, monkeypatch
     far = replace(problem, z=(problem.z.detach() + 3).requires_grad_())
     assert everyone["sigreg"].prepare(far)()[0] > 20 * value > 0 and gradient.shape == (200, 6)
     assert not everyone["pykeops"].serves(Case(200, 512)) and not everyone["sigreg"].serves(Case(200, 6))
+
+
+def test_cases_leave_records(tmp_path: Path) -> None:
+    """Also where the run is stopped after some: each test writes what is there."""
+    pytest.importorskip("pytest_benchmark")
+    path = tmp_path / "records.json"
+    command = [sys.executable, "-m", "pytest", str(FOLDER / "test_distance.py"), "-k", "128x10-K10", "-q", "-p"]
+    command += ["no:cacheprovider", "--benchmark-quiet", f"--records={path}", f"--rootdir={FOLDER.parent}"]
+    quick = os.environ | {"BENCH_SECONDS": "0", "SEGMA_FAST_BACKEND": "reference"}
+    done = subprocess.run(command, env=quick, capture_output=True, text=True, cwd=FOLDER.parent)
+    assert done.returncode == 0, done.stdout[-2000:]
+    found = {record.contender: record for record in Results.read(path).records}
+    assert found["chunked"].measured and found["reference"].measured and found["chunked"].case == Case(128, 10)
+    assert found["chunked"].machine_gflops > 0 and path.with_suffix(".csv").exists()
 
 
 def test_cost_on_paper_is_that_of_the_page(helper: Any) -> None:
