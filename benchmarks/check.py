@@ -21,7 +21,7 @@ from segma_fast.bench.problems import Case
 from segma_fast.bench.records import Results
 from segma_fast.bench.session import Session
 
-MARGIN = 0.4
+MARGIN = 0.5
 CASES = (Case(128, 32), Case(1024, 10), Case(1024, 64), Case(4096, 32), Case(4096, 512), Case(1024, 2048, 1, gamma=0.5))
 NAMES = ("native", "chunked", "reference")
 SECONDS = 2.0

@@ -93,12 +93,12 @@ def training(results: Results) -> str:
             [str(r.rows), r.contender, f"{1 / (r.median_s or 1):.3g}", f"{100 * (r.share or 0):.1f} %", weights]
         )
     text = table(["batch", "backend", "steps/s", "share of the distance", "weights after 5 steps"], rows)
-    trainer = {r.contender: r for r in results.of("overhead") if r.measured}
-    if len(trainer) < 2:
-        return text
-    loop, bare = (trainer[name] for name in ("trainer", "bare step"))
-    alone = f"{milliseconds(loop.median_s)} ms; of networks, loss and optimiser alone: {milliseconds(bare.median_s)} ms"
-    return f"{text}\n\nA step of the trainer on the digits, {loop.rows} rows: {alone}."
+    for suite, what in (("overhead", "the digits"), ("reproduction", "MNIST, with the paper's network")):
+        steps = [r for r in results.of(suite) if r.measured]
+        if steps:
+            times = "; ".join(f"{r.contender} {milliseconds(r.median_s)} ms" for r in steps)
+            text += f"\n\nA step on {what}, {steps[0].rows} rows: {times}."
+    return text
 
 
 def micro_batches(results: Results) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 from replay import REPLAY, report
-from training import measure, overhead
+from trainer import overhead, reproduction
+from training import measure
 
 from segma_fast.backends import native
 from segma_fast.bench.records import Record
@@ -30,3 +31,10 @@ def test_trainer(benchmark: Any, records: list[Record]) -> None:
     found = overhead(1024)
     records += found
     report(benchmark, [found[0].median_s], bare=found[1].median_s)
+
+
+@pytest.mark.benchmark(timer=REPLAY)
+def test_reproduction(benchmark: Any, records: list[Record]) -> None:
+    found = reproduction()
+    records += found
+    report(benchmark, [found[0].median_s], auto_encoder=found[-1].median_s)

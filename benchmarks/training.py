@@ -1,32 +1,27 @@
-"""SeGMA's training step: its time with each backend, the share of the distance in it, and what the trainer adds.
+"""SeGMA's training step: its time with each backend, and the share of the distance in it.
 
 The network is that of ``--experiment mnist`` (dense), the images are noise of that size.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from segma_fast.bench.records import Record
-from segma_fast.bench.timing import Times, by_wall, take_turns
-from segma_fast.config import EXPERIMENTS, TrainConfig
+from segma_fast.bench.timing import take_turns
+from segma_fast.config import EXPERIMENTS
 from segma_fast.mixture import GaussianMixture, initial_means
 from segma_fast.models import AutoEncoder, NetworkConfig, Objective, SeGMA
 from segma_fast.models.segma import as_pixels, squared_error
-from segma_fast.run import build_model
 
 NETWORK: NetworkConfig = EXPERIMENTS["mnist"]["network"]
 SHAPE, COMPONENTS, LABELLED = (1, 28, 28), 10, 100
 STEPS = 5  # after which the weights are compared
-LOOP = 60  # steps of a run
 SECONDS = 2.0  # of timing for one backend at one batch
 
 
@@ -102,28 +97,3 @@ def measure(batch: int, backends: list[str], device: torch.device) -> list[Recor
         record = Record("training", name, batch, NETWORK.latent_dim, COMPONENTS, device.type, difference=apart[name])
         found.append(replace(record, **whole, share=part["median_s"] / whole["median_s"]))
     return found
-
-
-def overhead(batch: int, turns: int = 5) -> list[Record]:
-    """Seconds a step on the digits in the training loop, and of networks, loss and optimiser one after the other.
-
-    In turns; each turn counts with the median of its steps.
-    """
-    from segma_fast.training import train
-
-    device, samples = torch.device("cpu"), {"trainer": Times(), "bare step": Times()}
-    for _ in range(turns):
-        with tempfile.TemporaryDirectory() as folder:
-            config = TrainConfig(run_dir=Path(folder), batch_size=batch - LABELLED, epochs=LOOP, device="cpu")
-            outcome = train(config)
-            samples["trainer"].samples.append(outcome.seconds_per_step)
-            model, images = (
-                build_model(config, outcome.data.image_shape, outcome.data.classes),
-                outcome.data.train_images,
-            )
-            optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
-            step = Step(model, optimizer, images[:batch], outcome.data.train_labels[batch - LABELLED : batch])
-            step.bare()
-            samples["bare step"].samples.append(median(by_wall(step.bare, device) for _ in range(LOOP)))
-    dim = model.prior.dim
-    return [replace(Record("overhead", n, batch, dim, COMPONENTS), **times.summary()) for n, times in samples.items()]

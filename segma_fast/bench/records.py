@@ -24,7 +24,7 @@ class Record:
     bytes; errors are relative to float64, that of the gradient the greatest of codes and means.
     """
 
-    suite: str  # distance, scaling, memory, overhead, training, micro-batches
+    suite: str  # distance, scaling, memory, overhead, training, reproduction, micro-batches
     contender: str
     rows: int  # m, or the batch of a training step
     dim: int
