@@ -16,6 +16,7 @@ COMMANDS = {  # name: (module, function, one line)
     "intensify": ("segma_fast.commands", "intensify", "move images away from a class (equation 11)"),
     "classify": ("segma_fast.commands", "classify", "say which class images belong to (equation 7)"),
     "evaluate": ("segma_fast.commands", "evaluate", "test error, reconstruction error and d² of a trained model"),
+    "reproduce": ("segma_fast.experiments.reproduce", "main", "train what the paper's tables and figures show"),
     "bench": (
         "segma_fast.bench.command",
         "main",

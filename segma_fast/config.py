@@ -112,6 +112,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # the rules in which the paper and its a
         "clip_value": 1.0,
     },
 }
+PRESETS["tuned"] = PRESETS["authors"]  # TODO
 AUTHORS_MEANS_SCALE = {"digits": 0.1, "mnist": 0.1, "svhn": 2.0, "celeba": 1.0}
 EXPERIMENTS: dict[str, dict[str, Any]] = {
     "digits": {},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,14 @@ def save_grid(images: Tensor, path: Path) -> Path:
     """
     if path.suffix.lower() != ".png" or path.is_dir():
         raise ValueError(f"pictures are written to files that end in .png, got {path}")
+    grid = compose(images)
+    with replacing(path) as draft:
+        Image.fromarray(grid).save(draft)
+    return path
+
+
+def compose(images: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Images (rows, columns, C, H, W) in [0, 1], C = 1 or 3, on white: uint8, (height, width) or with 3 behind."""
     scale = max(1, -(-SMALLEST_SIDE // images.shape[-2]))
     pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
     pixels = pixels.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
@@ -37,9 +46,7 @@ def save_grid(images: Tensor, path: Path) -> Path:
             top, left = GAP + row * (height + GAP), GAP + column * (width + GAP)
             canvas[:, top : top + height, left : left + width] = pixels[row, column]
     array = canvas[0].numpy() if channels == 1 else canvas.permute(1, 2, 0).numpy()
-    with replacing(path) as draft:
-        Image.fromarray(np.ascontiguousarray(array)).save(draft)
-    return path
+    return np.ascontiguousarray(array)
 
 
 def save_codes(codes: Tensor, labels: Tensor, means: Tensor, class_names: Sequence[str], path: Path) -> Path:
@@ -55,7 +62,7 @@ def save_codes(codes: Tensor, labels: Tensor, means: Tensor, class_names: Sequen
     for index, name in enumerate(class_names):
         colour = palette(index if len(class_names) <= 10 else index / (len(class_names) - 1))
         own = points[kept == index]
-        axes.scatter(own[:, 0], own[:, 1], s=9, color=colour, alpha=0.7, linewidths=0, label=_plain(name))
+        axes.scatter(own[:, 0], own[:, 1], s=9, color=colour, alpha=0.7, linewidths=0, label=plain(name))
     axes.scatter(centres[:, 0], centres[:, 1], s=150, marker="X", color="white", edgecolors="black", zorder=3)
     for index, (x, y) in enumerate(centres):
         axes.annotate(str(index), (x, y), xytext=(8, 6), textcoords="offset points", fontsize=11, weight="bold")
@@ -68,7 +75,7 @@ def save_codes(codes: Tensor, labels: Tensor, means: Tensor, class_names: Sequen
     return path
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A class name that matplotlib shows as it is: without formulas, and in the legend also after an underscore."""
     return "\u200b" + name.replace("$", r"\$")
 

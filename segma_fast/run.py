@@ -8,6 +8,7 @@
     tensorboard/          the same as TensorBoard events
     checkpoints/step-N/   model, optimiser and random state of the last checkpoint
     report.json           the figures printed at the end
+    scores.json           figures of the paper's tables (segma-fast reproduce)
     *.png                 pictures
 """
 
@@ -29,7 +30,7 @@ from segma_fast.mixture import GaussianMixture, initial_means
 from segma_fast.models.autoencoder import AutoEncoder
 from segma_fast.models.segma import SeGMA
 
-CONFIG, DATA, METRICS, REPORT = "config.json", "data.json", "metrics.csv", "report.json"
+CONFIG, DATA, METRICS, REPORT, SCORES = "config.json", "data.json", "metrics.csv", "report.json", "scores.json"
 CHECKPOINTS, TENSORBOARD, WEIGHTS = "checkpoints", "tensorboard", "model.safetensors"
 PICTURES = ("samples.png", "codes.png", "reconstructions.png", "interpolations.png", "transfer.png")
 
@@ -160,5 +161,5 @@ def clear_run(run_dir: Path) -> None:
     for folder in (run_dir / CHECKPOINTS, run_dir / TENSORBOARD):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-    for name in (*PICTURES, REPORT, METRICS, DATA, CONFIG):
+    for name in (*PICTURES, REPORT, SCORES, METRICS, DATA, CONFIG):
         (run_dir / name).unlink(missing_ok=True)

@@ -2,6 +2,6 @@
 
 from segma_fast.data.config import DataConfig, DataError
 from segma_fast.data.decoding import read_picture
-from segma_fast.data.loading import ImageData, load_data
+from segma_fast.data.loading import ImageData, cache_folder, load_data
 
-__all__ = ["DataConfig", "DataError", "ImageData", "load_data", "read_picture"]
+__all__ = ["DataConfig", "DataError", "ImageData", "cache_folder", "load_data", "read_picture"]

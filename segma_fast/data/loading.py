@@ -79,7 +79,7 @@ def load_data(config: DataConfig) -> ImageData:
     """
     if config.dataset == "digits":
         return _digits(config)
-    folder, cache = Path(config.dataset).expanduser(), _cache_folder(config)
+    folder, cache = Path(config.dataset).expanduser(), cache_folder(config)
     local = folder.is_dir()
     splits = None if local else open_splits(config, None)
     version = _listing(folder, cache) if splits is None else _fingerprints(config.dataset, splits)
@@ -110,7 +110,8 @@ def _digits(config: DataConfig) -> ImageData:
 # The cache ------------------------------------------------------------------------------------------------------
 
 
-def _cache_folder(config: DataConfig) -> Path:
+def cache_folder(config: DataConfig) -> Path:
+    """Where decoded data sets, and what is computed of them, are kept."""
     return (config.cache or Path(os.environ.get("SEGMA_FAST_CACHE") or "~/.cache/segma_fast")).expanduser()
 
 

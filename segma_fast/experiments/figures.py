@@ -1,0 +1,136 @@
+"""The paper's figures 3 to 8 of a trained model: grids of images with their classes, distances of means, the codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from segma_fast import explore, pictures
+from segma_fast.data import ImageData
+from segma_fast.files import replacing
+from segma_fast.models.segma import SeGMA, as_pixels
+
+COLUMNS = 10
+ALPHA = 0.5  # of equation (11), as in figure 8
+CODES = 2000  # test images in the two-dimensional view
+LONG = 3  # letters of a class name beyond which labels take two lines
+_BREAK = {True: "\n", False: " "}
+
+
+def draw_figures(model: SeGMA, data: ImageData, folder: Path) -> list[Path]:
+    """Write the figures of a model whose components stand for the classes; the same for the same model.
+
+    Args:
+        model: trained with labels, one component a class.
+        data: its data set; the images shown are of its test set.
+        folder: receives ``samples.png`` (figures 3 to 5), ``interpolations.png`` (6), ``transfer.png`` (7),
+            ``intensity.png`` (8), ``means.png`` and ``codes.png``.
+    """
+    device = model.prior.means.device
+    generator = torch.Generator().manual_seed(0)
+    images, labels = data.test_images, data.test_labels
+    names, long = data.class_names, max(map(len, data.class_names)) > LONG
+    present = labels.unique()
+    rows = torch.arange(len(present)).repeat_interleave(2 if len(present) < 5 else 1)
+    source = present[rows]
+    target = present[(rows + 1 + torch.randint(len(present) - 1, rows.shape, generator=generator)) % len(present)]
+    start = torch.stack([images[_any_of(labels, k, generator)] for k in source.tolist()]).to(device)
+    end = torch.stack([images[_any_of(labels, k, generator)] for k in target.tolist()]).to(device)
+    first, last = as_pixels(start)[:, None], as_pixels(end)[:, None]
+    pairs = [f"{names[a]}{_BREAK[long]}→ {names[b]}" for a, b in zip(source.tolist(), target.tolist(), strict=True)]
+    steps = [f"{t:.2f}" for t in torch.linspace(0, 1, COLUMNS).tolist()]
+
+    sampled = explore.sample_components(model, COLUMNS, generator=torch.Generator(device).manual_seed(0))
+    between = explore.interpolate(model, start, end, COLUMNS)
+    moved = explore.transfer(model, start, source.to(device), target.to(device), COLUMNS)
+    strengthened = explore.intensify(model, start, source.to(device), target.to(device), ALPHA, COLUMNS)
+    away = [
+        f"{names[a]}{_BREAK[long]}away from {names[b]}" for a, b in zip(source.tolist(), target.tolist(), strict=True)
+    ]
+    scaled = [f"{t:.2f}" for t in torch.linspace(0, ALPHA, COLUMNS).tolist()]
+    return [
+        save_labelled(sampled, names, [], "Samples of each component", folder / "samples.png"),
+        save_labelled(
+            torch.cat([first, between, last], 1),
+            pairs,
+            ["real", *steps, "real"],
+            "Interpolations between test images, t = 0 … 1",
+            folder / "interpolations.png",
+        ),
+        save_labelled(
+            torch.cat([first, moved], 1),
+            pairs,
+            ["real", *steps],
+            "Style transfer, z + t (μ_target − μ_source)",
+            folder / "transfer.png",
+        ),
+        save_labelled(
+            torch.cat([first, strengthened], 1),
+            away,
+            ["real", *scaled],
+            "Intensity, z + α (μ_source − μ_other), α = 0 … 0.5",
+            folder / "intensity.png",
+        ),
+        save_distances(model.prior.means.detach(), names, folder / "means.png"),
+        pictures.save_codes(
+            model.encode(images[:CODES].to(device)).cpu(),
+            labels[:CODES],
+            model.prior.means.detach().cpu(),
+            names,
+            folder / "codes.png",
+        ),
+    ]
+
+
+def _any_of(labels: Tensor, label: int, generator: torch.Generator) -> int:
+    own = (labels == label).nonzero().flatten()
+    return int(own[torch.randint(len(own), (1,), generator=generator)])
+
+
+def save_labelled(images: Tensor, rows: Sequence[str], columns: Sequence[str], title: str, path: Path) -> Path:
+    """Write images (rows, columns, C, H, W) in [0, 1] as a grid with the names of its rows and columns."""
+    from matplotlib.figure import Figure
+
+    grid = pictures.compose(images)
+    height, width = grid.shape[:2]
+    dpi = 120
+    figure = Figure(figsize=(width / dpi + 2.2, height / dpi + 1.0), dpi=dpi, layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(grid, cmap="gray", vmin=0, vmax=255)
+    cell = [(size - pictures.GAP) / count for size, count in ((height, images.shape[0]), (width, images.shape[1]))]
+    axes.set_yticks([pictures.GAP / 2 + cell[0] * (i + 0.5) for i in range(len(rows))], map(pictures.plain, rows))
+    axes.set_xticks([pictures.GAP / 2 + cell[1] * (i + 0.5) for i in range(len(columns))], columns)
+    axes.tick_params(length=0, labelsize=8, top=True, labeltop=True, bottom=False, labelbottom=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_title(title, fontsize=10)
+    with replacing(path) as draft:
+        figure.savefig(draft, bbox_inches="tight")
+    return path
+
+
+def save_distances(means: Tensor, names: Sequence[str], path: Path) -> Path:
+    """Write the distances between component means (K, D) as a heat map."""
+    from matplotlib.figure import Figure
+
+    distances = torch.cdist(means, means).cpu().numpy()
+    count = len(names)
+    figure = Figure(figsize=(2.5 + 0.5 * count, 2 + 0.5 * count), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    drawn = axes.imshow(distances, cmap="viridis")
+    for i in range(count):
+        for j in range(count):
+            dark = distances[i, j] < 0.6 * distances.max()
+            axes.text(j, i, f"{distances[i, j]:.1f}", ha="center", va="center", fontsize=8, color="w" if dark else "k")
+    shown = list(map(pictures.plain, names))
+    long = max(map(len, names)) > LONG
+    axes.set_xticks(range(count), shown, rotation=45 if long else 0, ha="right" if long else "center")
+    axes.set_yticks(range(count), shown)
+    axes.set_title("Distances between component means (σ = 1)")
+    figure.colorbar(drawn, shrink=0.8)
+    with replacing(path) as draft:
+        figure.savefig(draft)
+    return path

@@ -1,0 +1,117 @@
+"""The Fréchet distance between images and those of a data set, in the features of Inception or of a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.hub import get_dir
+
+from segma_fast.data import ImageData, cache_folder
+from segma_fast.data.config import DataConfig, library
+from segma_fast.experiments.classifier import trained_classifier
+from segma_fast.models.segma import SeGMA
+from segma_fast.run import DataInfo
+
+Features = Literal["auto", "inception", "classifier"]
+INCEPTION_FEATURES = 2048
+INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"  # as torch-fidelity calls it
+BATCH = 500
+
+
+class FrechetDistance:
+    """Fréchet distances to the test images of a data set, by torchmetrics.
+
+    Args:
+        data: whose test images are the real ones.
+        config: of the data, whose cache keeps the classifier.
+        device: where the features are computed.
+        features: ``"inception"``, ``"classifier"``, or ``"auto"`` for Inception where its weights are at hand.
+        inception_weights: the file of the weights; default where torch-fidelity keeps it.
+
+    Attributes:
+        features: whose activations are compared, in words, for the tables.
+        is_inception: whether they are Inception's, as in published figures.
+
+    Raises:
+        ValueError: if Inception is asked for and it, or its weights, are missing.
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        config: DataConfig,
+        device: torch.device,
+        features: Features = "auto",
+        inception_weights: Path | None = None,
+    ) -> None:
+        fid = library("torchmetrics.image.fid").FrechetInceptionDistance
+        missing = missing_inception(inception_weights)
+        if missing and (features == "inception" or inception_weights is not None):
+            raise ValueError(missing)
+        self.device = device
+        self.is_inception = features != "classifier" and not missing
+        if not self.is_inception:
+            file = cache_folder(config) / f"classifier-{DataInfo.of(data).checksum:08x}.pt"
+            classifier, accuracy = trained_classifier(data, file, device)
+            self.features = f"classifier of {data.name} ({accuracy:.1%} of the test images right)"
+            self._metric = fid(classifier, reset_real_features=False).to(device)
+        else:
+            self.features = "Inception v3"
+            weights = str(inception_weights or _kept_weights())
+            self._metric = fid(INCEPTION_FEATURES, reset_real_features=False, feature_extractor_weights_path=weights)
+            self._metric = self._metric.to(device)
+        self._update(data.test_images.split(BATCH), real=True)
+
+    def of(self, images: Iterable[Tensor]) -> float:
+        """The distance of batches of images (n, C, H, W), uint8 or in [0, 1], to the real ones."""
+        self._metric.reset()
+        self._update(images, real=False)
+        return float(self._metric.compute())
+
+    @torch.no_grad()
+    def _update(self, images: Iterable[Tensor], *, real: bool) -> None:
+        for batch in images:
+            pixels = (batch * 255).round().to(torch.uint8) if batch.is_floating_point() else batch
+            if self.is_inception and pixels.shape[1] == 1:
+                pixels = pixels.expand(-1, 3, -1, -1)
+            self._metric.update(pixels.to(self.device), real=real)
+
+
+def missing_inception(weights: Path | None = None) -> str | None:
+    """Why the features of Inception cannot be had here, with what to do about it, or None."""
+    if find_spec("torch_fidelity") is None:
+        return "Inception's features need the package torch-fidelity: pip install 'segma-fast[inception]'"
+    file = weights or _kept_weights()
+    if not file.exists():
+        return (
+            f"Inception's weights are not at {file}: download {INCEPTION_FILE} from the releases of torch-fidelity "
+            "(toshas/torch-fidelity on GitHub) to there, or name the file with --inception-weights"
+        )
+    return None
+
+
+def _kept_weights() -> Path:
+    return Path(get_dir()) / "checkpoints" / INCEPTION_FILE
+
+
+def samples(model: SeGMA, count: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Batches of images decoded from samples of the prior, ``count`` in all, (n, C, H, W) in [0, 1]."""
+    for start in range(0, count, BATCH):
+        with torch.no_grad():
+            codes = model.prior.sample(min(BATCH, count - start), generator=generator)
+        yield model.decode(codes)
+
+
+def interpolations(model: SeGMA, images: Tensor, count: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Batches of images from between pairs of images (N, C, H, W), drawn anew, at t uniform in (0, 1)."""
+    for start in range(0, count, BATCH):
+        n = min(BATCH, count - start)
+        pairs = torch.randint(len(images), (2, n), generator=generator, device=images.device)
+        first, second = model.encode(images[pairs[0]]), model.encode(images[pairs[1]])
+        t = torch.rand(n, 1, generator=generator, device=images.device)
+        yield model.decode(torch.lerp(first, second, t))

@@ -1,0 +1,99 @@
+"""What the paper reports, and which models it trained for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from segma_fast.config import TrainConfig, starting_config
+from segma_fast.labels import LabelChoice
+
+Experiment = Literal["mnist", "svhn", "celeba"]
+Preset = Literal["authors", "paper", "tuned"]
+Table = Literal[1, 2, 3]
+
+TITLES = {"mnist": "MNIST", "svhn": "SVHN", "celeba": "CelebA"}
+TABLES: dict[Table, str] = {
+    1: "Table I: FID of samples",
+    2: "Table II: test error, %",
+    3: "Table III: FID of interpolations",
+}
+MODELS = {"segma": "SeGMA", "unsupervised": "SeGMA, unsupervised (β = 0)", "cwae": "CWAE (β = 0, K = 1)"}
+SHOWN: dict[Table, tuple[str, ...]] = {
+    1: ("cwae", "unsupervised", "segma"),
+    2: ("unsupervised", "segma"),
+    3: ("segma",),
+}
+REPORTED: dict[Experiment, dict[Table, dict[str, float]]] = {
+    "mnist": {1: {"cwae": 20.76, "unsupervised": 17.79, "segma": 12.51}, 2: {"segma": 12.7}, 3: {"segma": 13.40}},
+    "svhn": {1: {"cwae": 49.30, "unsupervised": 61.11, "segma": 63.80}, 2: {"segma": 32.8}, 3: {"segma": 63.47}},
+    "celeba": {1: {"cwae": 51.94, "unsupervised": 51.13, "segma": 50.54}, 2: {"segma": 24.6}, 3: {"segma": 48.14}},
+}
+"""Tables I, II and III of the paper: FID, test error in percent, FID of interpolations."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One model trained with one seed."""
+
+    model: str
+    """a key of ``MODELS``"""
+    seed: int
+    config: TrainConfig
+
+    @property
+    def labels(self) -> str:
+        """How many labels it was given and how they were chosen, in words; a dash without labels."""
+        config = self.config
+        return f"{config.labels} {config.label_choice}" if config.objective.beta > 0 else "–"
+
+    @property
+    def title(self) -> str:
+        labels = "" if self.labels == "–" else f", {self.labels} labels"
+        return f"{MODELS[self.model]}{labels}, seed {self.seed}"
+
+
+def trials(
+    experiment: Experiment,
+    preset: Preset,
+    seeds: int,
+    table: Table | None,
+    out: Path,
+    device: Literal["auto", "cpu"] = "auto",
+    dataset: str | None = None,
+) -> list[Trial]:
+    """What has to be trained, seed by seed, so that a command that is stopped leaves whole rounds.
+
+    Args:
+        experiment: whose networks, batches and data set.
+        preset: the rules of training.
+        seeds: how many, 0 … seeds - 1.
+        table: only what this table shows; default all models.
+        out: the folder of all run folders.
+        device: where to train.
+        dataset: Hub name or folder in place of the experiment's own.
+
+    Returns:
+        For MNIST, SeGMA with two choices of the labels: the first of the data set, as in the authors' code, and as
+        many of each class.
+    """
+    base = starting_config(experiment, preset)
+    data = base.data if dataset is None else replace(base.data, dataset=dataset)
+    base = replace(base, data=data, checkpoint_every=3000, device=device)
+    unsupervised = replace(base.objective, beta=0.0)
+    choices: tuple[LabelChoice, ...] = ("first", "stratified") if experiment == "mnist" else (base.label_choice,)
+    configs = {
+        "segma": [replace(base, label_choice=choice) for choice in choices],
+        "unsupervised": [replace(base, objective=unsupervised)],
+        "cwae": [replace(base, objective=unsupervised, components=1)],
+    }
+    wanted = MODELS if table is None else SHOWN[table]
+    found = []
+    for seed in range(seeds):
+        for model in (name for name in MODELS if name in wanted):
+            for config in configs[model]:
+                label_choice = f"-{config.label_choice}" if len(configs[model]) > 1 else ""
+                folder = out / f"{model}{label_choice}-seed{seed}"
+                found.append(Trial(model, seed, replace(config, seed=seed, run_dir=folder)))
+    return found

@@ -1,0 +1,86 @@
+"""What a trained run is judged by, kept in its folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segma_fast.data import ImageData
+from segma_fast.experiments.frechet import FrechetDistance, interpolations, samples
+from segma_fast.files import write_text
+from segma_fast.metrics import evaluate
+from segma_fast.run import SCORES, Run
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Figures of one run at one step; NaN where a figure is not defined or was not asked for."""
+
+    step: int
+    test_error: float
+    """share of the test images, by equation (7), or by the best one-to-one mapping where there are no labels"""
+    reconstruction: float
+    """squared error summed over pixels, mean over the test images"""
+    fid: float = math.nan
+    """Fréchet distance of images sampled from the prior to the test images"""
+    fid_interpolations: float = math.nan
+    """the same of images from between pairs of test images"""
+    features: str = ""
+    """whose activations the Fréchet distances compare"""
+    images: int = 0
+    """images that were sampled for each"""
+    budget: float = math.nan
+    """seconds that the run was allowed; NaN without a limit"""
+
+
+def score(run: Run, data: ImageData, frechet: FrechetDistance | None, images: int, budget: float) -> Scores:
+    """Judge a run and keep the scores in its folder, or take those that are kept of the same step and features.
+
+    Args:
+        run: a trained run, on the device on which its networks are to be run.
+        data: its data set.
+        frechet: distances to the real images; None leaves them out.
+        images: how many to sample for a distance.
+        budget: seconds that the run was allowed; NaN without a limit.
+    """
+    found = load_scores(run.folder)
+    same = found is not None and found.step == run.step
+    if (
+        found is None
+        or not same
+        or not (frechet is None or (found.features, found.images) == (frechet.features, images))
+    ):
+        found = _judge(run, data, frechet, images)
+    if found.budget > budget:  # of a former command, whose longer training is kept
+        budget = found.budget
+    found = replace(found, budget=budget)
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(found).items()}
+    write_text(run.folder / SCORES, json.dumps(finite, indent=2) + "\n")
+    return found
+
+
+def _judge(run: Run, data: ImageData, frechet: FrechetDistance | None, images: int) -> Scores:
+    device = run.model.prior.means.device
+    test_images, test_labels = data.test_images.to(device), data.test_labels.to(device)
+    figures = evaluate(run.model, test_images, test_labels, data.classes)
+    if frechet is None:
+        return Scores(run.step, figures.test_error, figures.reconstruction)
+    generator = torch.Generator(device).manual_seed(run.config.seed)
+    drawn = frechet.of(samples(run.model, images, generator))
+    between = frechet.of(interpolations(run.model, test_images, images, generator))
+    return Scores(run.step, figures.test_error, figures.reconstruction, drawn, between, frechet.features, images)
+
+
+def load_scores(run_dir: Path) -> Scores | None:
+    """The scores that were kept in a run folder, or None."""
+    try:
+        kept: dict[str, Any] = json.loads((run_dir / SCORES).read_text())
+        values: dict[str, Any] = {name: math.nan if value is None else value for name, value in kept.items()}
+        return Scores(**values)
+    except (OSError, ValueError, TypeError):
+        return None

@@ -1,0 +1,84 @@
+"""The paper's tables beside what was measured."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from segma_fast.experiments.paper import MODELS, REPORTED, SHOWN, TABLES, Experiment, Table, Trial
+from segma_fast.experiments.scores import Scores
+
+
+@dataclass(frozen=True)
+class Result:
+    """A trial that has been trained, or why it could not be."""
+
+    trial: Trial
+    scores: Scores | None
+    epochs: float
+    seconds: float
+    """spent on training"""
+    failure: str = ""
+
+    @property
+    def cut(self) -> bool:
+        """Whether time was up before the epochs were done."""
+        return self.epochs < self.trial.config.epochs
+
+    def figure(self, table: Table) -> float:
+        if self.scores is None:
+            return math.nan
+        figures = {1: self.scores.fid, 2: 100 * self.scores.test_error, 3: self.scores.fid_interpolations}
+        return figures[table]
+
+
+def render(experiment: Experiment, table: Table, results: Iterable[Result], floor: float = math.nan) -> str:
+    """A table of the paper in Markdown, with mean and standard deviation over the seeds.
+
+    Args:
+        experiment: whose column of the paper's table is shown.
+        table: 1, 2 or 3.
+        results: of all trials so far.
+        floor: for the tables of Fréchet distances, that of real training images.
+    """
+    head = ["model", "labels", "here, mean ± sd", "seeds", "epochs, mean", "time, mean", "paper"]
+    lines = [TABLES[table], "", _row(head), _row(["---"] * len(head))]
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        if result.trial.model in SHOWN[table]:
+            groups.setdefault((result.trial.model, result.trial.labels), []).append(result)
+    notes = []
+    for (model, labels), own in sorted(groups.items(), key=lambda group: SHOWN[table].index(group[0][0])):
+        done = [result for result in own if math.isfinite(result.figure(table))]
+        notes += [f"{result.trial.title}: {result.failure}." for result in own if result.failure]
+        if not done:
+            continue
+        epochs = statistics.fmean(result.epochs for result in done)
+        planned = done[0].trial.config.epochs
+        paper = REPORTED[experiment][table].get(model)
+        cells = [MODELS[model], labels, spread([result.figure(table) for result in done]), str(len(done))]
+        cells.append(f"**{epochs:.1f} of {planned}**" if any(result.cut for result in done) else str(planned))
+        cells.append(duration(statistics.fmean(result.seconds for result in done)))
+        lines.append(_row([*cells, "–" if paper is None else f"{paper:.2f}".rstrip("0").rstrip(".")]))
+    if table != 2 and math.isfinite(floor):
+        lines.append(_row(["real training images", "–", f"{floor:.2f}", "–", "–", "–", "–"]))
+    return "\n".join([*lines, *([""] if notes else []), *notes])
+
+
+def spread(values: list[float]) -> str:
+    """``"mean ± standard deviation"``, the latter with n - 1; of one value the value."""
+    mean = f"{statistics.fmean(values):.2f}"
+    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def duration(seconds: float) -> str:
+    """Such as ``"12.0 s"``, ``"20.0 min"`` or ``"1.5 h"``."""
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.1f} min"

@@ -1,0 +1,265 @@
+"""``segma-fast reproduce`` on small data sets in the layout of the Hub's, and the parts that it is made of."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from segma_fast.cli import main
+from segma_fast.config import NetworkConfig
+from segma_fast.data import DataConfig, ImageData, load_data
+from segma_fast.experiments import figures, frechet, paper, runner, tables
+from segma_fast.experiments.classifier import trained_classifier
+from segma_fast.experiments.scores import Scores, load_scores
+from segma_fast.run import checkpoint_steps
+
+CPU = torch.device("cpu")
+RNG = np.random.default_rng(0)
+PICTURES = ["samples.png", "interpolations.png", "transfer.png", "intensity.png", "means.png", "codes.png"]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGMA_FAST_CACHE", str(tmp_path / "cache"))
+
+
+def write_split(path: Path, columns: dict[str, list], label: datasets.ClassLabel | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image())
+    (table if label is None else table.cast_column("label", label)).to_parquet(path)
+
+
+def mnist(folder: Path) -> Path:
+    """scikit-learn's digits, enlarged to 28×28, in the layout of ylecun/mnist."""
+    digits = load_digits()
+    pixels = np.kron(digits.images * (255 / 16), np.ones((3, 3))).astype(np.uint8)
+    images = [Image.fromarray(image) for image in np.pad(pixels, ((0, 0), (2, 2), (2, 2)))]
+    label = datasets.ClassLabel(names=[str(k) for k in range(10)])
+    for split, rows in (("train", slice(0, 1500)), ("test", slice(1500, None))):
+        path = folder / "mnist" / f"{split}-00000-of-00001.parquet"
+        write_split(path, {"image": images[rows], "label": digits.target[rows].tolist()}, label)
+    return folder / "mnist"
+
+
+def svhn(folder: Path) -> Path:
+    """Noise in ten colours in the layout of ufldl-stanford/svhn: two configurations, an extra split."""
+    label = datasets.ClassLabel(names=[str(k) for k in range(10)])
+    configs = ["---", "configs:"]
+    for config, splits in (
+        ("full_numbers", {"train": 1}),
+        ("cropped_digits", {"train": 700, "test": 120, "extra": 500}),
+    ):
+        configs += [f"- config_name: {config}", "  data_files:"]
+        for split, count in splits.items():
+            labels = RNG.integers(0, 10, count)
+            pixels = (RNG.integers(0, 60, (count, 32, 32, 3)) + 19 * labels[:, None, None, None]).astype(np.uint8)
+            columns = {"image": [Image.fromarray(image) for image in pixels], "label": labels.tolist()}
+            write_split(folder / "svhn" / config / f"{split}-00000-of-00001.parquet", columns, label)
+            configs += [f"  - split: {split}", f"    path: {config}/{split}-*"]
+    (folder / "svhn" / "README.md").write_text("\n".join([*configs, "---", ""]))
+    return folder / "svhn"
+
+
+def celeba(folder: Path) -> Path:
+    """Noise of 178×218 in the layout of flwrlabs/celeba: an identity and boolean attributes."""
+    for split, count in (("train", 1050), ("valid", 10), ("test", 60)):
+        male, smiling = RNG.integers(0, 2, (2, count)).astype(bool)
+        pixels = RNG.integers(0, 40, (count, 218, 178, 3)) + (90 * male + 100 * smiling)[:, None, None, None]
+        columns = {
+            "image": [Image.fromarray(image) for image in pixels.astype(np.uint8)],
+            "celeb_id": list(range(count)),
+            "Bald": [False] * count,
+            "Male": male.tolist(),
+            "Smiling": smiling.tolist(),
+        }
+        write_split(folder / "celeba" / "data" / f"{split}-00000-of-00001.parquet", columns)
+    return folder / "celeba"
+
+
+def reproduce(name: str, dataset: Path, out: Path, *flags: str) -> str:
+    main(["reproduce", name, "--dataset", str(dataset), "--out", str(out), "--images", "200", *flags])
+    return (out / "tables.md").read_text()
+
+
+@pytest.mark.parametrize("make", [svhn, celeba])
+def test_colour_experiments_end_to_end(make, tmp_path: Path) -> None:
+    page = reproduce(make.__name__, make(tmp_path), tmp_path / "out", "--seeds", "1", "--budget", "3s")
+    for title in paper.TABLES.values():
+        assert title in page
+    assert "classifier of" in page and "cannot be compared" in page and "real training images" in page
+    assert page.count("of 400**" if make is svhn else "of 500**") == 6
+    for name in PICTURES:
+        assert np.asarray(Image.open(tmp_path / "out" / name)).std() > 5, name
+
+
+def test_mnist_grows_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = mnist(tmp_path), tmp_path / "out"
+    page = reproduce("mnist", data, out, "--seeds", "1", "--budget", "4s")
+    folders = sorted(path.name for path in out.iterdir() if path.is_dir())
+    assert folders == ["cwae-seed0", "segma-first-seed0", "segma-stratified-seed0", "unsupervised-seed0"]
+    assert "100 first" in page and "100 stratified" in page and "| 12.51 |" in page and "12.7" in page
+    steps = {name: checkpoint_steps(out / name) for name in folders}
+    scores = {name: load_scores(out / name) for name in folders}
+    assert all(score.fid > 0 and score.fid_interpolations > 0 for score in scores.values())
+    assert math.isnan(scores["cwae-seed0"].test_error) and 0 <= scores["unsupervised-seed0"].test_error < 1
+
+    assert reproduce("mnist", data, out, "--seeds", "1", "--budget", "4s") == page
+    assert {name: checkpoint_steps(out / name) for name in folders} == steps
+
+    capsys.readouterr()
+    page = reproduce("mnist", data, out, "--seeds", "2", "--budget", "12s", "--table", "2")
+    assert "Table I:" not in page and "± " in page and "cwae" not in capsys.readouterr().out
+    assert checkpoint_steps(out / "segma-first-seed0")[0] > steps["segma-first-seed0"][0]
+    assert checkpoint_steps(out / "cwae-seed0") == steps["cwae-seed0"]
+
+
+def test_stopped_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = small_trial(tmp_path, epochs=4)
+    digits = load_data(trial.config.data)
+    original = runner.train
+
+    def stopped(config, resume):
+        original(replace(config, epochs=2), resume=resume)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "train", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        runner.finish(trial, digits, None, 10, math.nan, CPU)
+    assert runner.progress(trial.config.run_dir)[0] == 2
+    monkeypatch.setattr(runner, "train", original)
+    result = runner.finish(trial, digits, None, 10, math.nan, CPU)
+    assert result.epochs == 4 and not result.cut and result.scores.step == 4 * 14
+
+
+def test_training_that_diverges_is_a_line_in_the_table(tmp_path: Path) -> None:
+    trial = small_trial(tmp_path, epochs=2)
+    diverging = replace(trial, config=replace(trial.config, learning_rate=1e30, clip_norm=None, clip_value=None))
+    result = runner.finish(diverging, noise(), None, 10, math.nan, CPU)
+    assert result.scores is None and "not finite" in result.failure
+    assert "not finite" in tables.render("mnist", 2, [result])
+
+
+def small_trial(folder: Path, epochs: int) -> paper.Trial:
+    trial = paper.trials("mnist", "authors", 1, 2, folder / "out")[-1]
+    network = NetworkConfig(latent_dim=4, hidden=(8,))
+    data = DataConfig()  # the digits; unlabelled rows of the whole training set
+    return replace(trial, config=replace(trial.config, epochs=epochs, network=network, data=data, log_every=5))
+
+
+def noise(rows: int = 300, channels: int = 1, size: int = 12) -> ImageData:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(rows) % 10
+    images = torch.randint(0, 100, (rows, channels, size, size), generator=generator) + 15 * labels[:, None, None, None]
+    images = images.to(torch.uint8)
+    return ImageData("noise", images, labels, images.flip(0), labels.flip(0), tuple("0123456789"))
+
+
+def test_means_and_deviations() -> None:
+    trial = paper.trials("mnist", "authors", 3, 2, Path("out"))[0]
+    results = [tables.Result(trial, Scores(1, error, 1.0), 500.0, 7200.0) for error in (0.11, 0.12, 0.16)]
+    line = next(row for row in tables.render("mnist", 2, results).splitlines() if "100 first" in row)
+    assert line == "| SeGMA | 100 first | 13.00 ± 2.65 | 3 | 500 | 2.0 h | 12.7 |"
+    cut = tables.render("mnist", 2, [replace(results[0], epochs=9.4)])
+    assert "**9.4 of 500**" in cut and "| 11.00 | 1 |" in cut
+
+
+def test_trials_follow_the_presets() -> None:
+    authors, by_paper = (paper.trials("svhn", preset, 1, None, Path("out")) for preset in ("authors", "paper"))
+    assert [t.model for t in authors] == ["segma", "unsupervised", "cwae"]
+    assert authors[0].config.label_choice == "first" and by_paper[0].config.label_choice == "random"
+    assert authors[1].config.objective.beta == 0 and authors[2].config.components == 1
+    assert {t.config.seed for t in paper.trials("mnist", "tuned", 3, 1, Path("out"))} == {0, 1, 2}
+
+
+def frechet_by_scipy(a: Tensor, b: Tensor) -> float:
+    from scipy.linalg import sqrtm
+
+    a, b = a.double().numpy(), b.double().numpy()
+    first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = sqrtm(first @ second).real
+    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(first + second - 2 * root))
+
+
+def test_frechet_distance_is_that_of_the_features(tmp_path: Path) -> None:
+    data = noise()
+    distance = frechet.FrechetDistance(data, DataConfig(cache=tmp_path), CPU, "classifier")
+    assert distance.of([data.test_images]) == pytest.approx(0, abs=1e-3)
+    model, _ = trained_classifier(data, next(tmp_path.glob("classifier-*.pt")), CPU)
+    other = noise(200, size=12).train_images.flip(-1)
+    with torch.no_grad():
+        expected = frechet_by_scipy(model(other), model(data.test_images))
+    assert distance.of(other.split(70)) == pytest.approx(expected, rel=1e-3)
+    assert distance.of([other / 255]) == pytest.approx(expected, rel=1e-3)  # floating point in [0, 1]
+
+
+def test_classifier_is_kept_and_made_anew_where_damaged(tmp_path: Path) -> None:
+    data, file = noise(2000, channels=3), tmp_path / "classifier.pt"
+    model, accuracy = trained_classifier(data, file, CPU)
+    assert accuracy > 0.9
+    again, same = trained_classifier(data, file, CPU)
+    assert same == accuracy and all(map(torch.equal, model.state_dict().values(), again.state_dict().values()))
+    file.write_bytes(b"damaged")
+    assert trained_classifier(data, file, CPU)[1] == accuracy
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--budget", "20"], "such as 90s, 20m or 1.5h, got '20'"),
+        (["--budget", "0s"], "must be a time > 0"),
+        (["--seeds", "0"], "seeds must be >= 1, got 0"),
+        (["--images", "1"], "images must be >= 2, got 1"),
+        (["--dataset", "/nowhere"], "neither an existing folder nor a name on the Hub"),
+    ],
+)
+def test_bad_input(flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["reproduce", "mnist", "--out", str(tmp_path / "out"), *flags])
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_inception_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frechet, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="torch-fidelity: pip install"):
+        frechet.FrechetDistance(noise(), DataConfig(cache=tmp_path), CPU, "inception")
+    assert not frechet.FrechetDistance(noise(), DataConfig(cache=tmp_path), CPU).is_inception
+    monkeypatch.setattr(frechet, "find_spec", lambda name: object())
+    with pytest.raises(ValueError, match="nothing.pth: download weights-inception"):
+        frechet.FrechetDistance(noise(), DataConfig(cache=tmp_path), CPU, "auto", tmp_path / "nothing.pth")
+
+
+def test_inception_where_it_is_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With random weights in torch-fidelity's layout."""
+    extractor = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3", reason="torch-fidelity is missing")
+    monkeypatch.setattr(extractor, "load_state_dict_from_url", lambda *_, **__: {}, raising=False)
+    monkeypatch.setattr(torch.nn.Module, "load_state_dict", lambda self, state: None)
+    network = extractor.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
+    monkeypatch.undo()
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    distance = frechet.FrechetDistance(noise(20), DataConfig(cache=tmp_path), CPU, "auto", tmp_path / "weights.pth")
+    assert distance.is_inception and distance.features == "Inception v3"
+    assert distance.of([noise(20).test_images]) == pytest.approx(0, abs=1e-2)
+
+
+def test_figures_of_classes_that_are_there(tmp_path: Path) -> None:
+    from segma_fast.config import TrainConfig
+    from segma_fast.run import build_model
+
+    data = noise()
+    kept = data.test_labels < 3
+    data = replace(data, test_images=data.test_images[kept], test_labels=data.test_labels[kept])
+    model = build_model(TrainConfig(network=NetworkConfig(latent_dim=9, hidden=(8,))), data.image_shape, data.classes)
+    paths = figures.draw_figures(model, data, tmp_path)
+    assert [path.name for path in paths] == PICTURES and all(path.exists() for path in paths)
+    first = json.dumps([path.read_bytes().hex() for path in paths[:4]])
+    assert first == json.dumps([p.read_bytes().hex() for p in figures.draw_figures(model, data, tmp_path)[:4]])
