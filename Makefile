@@ -104,7 +104,7 @@ gpu: ## on a machine with a GPU, without an environment: build in place, test, t
 	step() { echo "== $$*"; test "$$1" -gt 0 && timeout -k 10 -s INT "$$@" || failed="$$failed; not done: $$*"; }; \
 	xdist() { $(PYTHON) -c 'import xdist' 2>/dev/null && echo "$$*"; }; \
 	step 120 $(PYTHON) setup.py --quiet build_ext --inplace; \
-	step 180 $(PYTHON) -m pytest tests/test_gpu.py tests/test_gpu_tools.py tests/test_cuda.py -rs --durations=5 \
+	step 180 $(PYTHON) -m pytest tests/test_gpu.py tests/test_gpu_tools.py tests/test_gpu_training.py tests/test_cuda.py -rs --durations=5 \
 		$$(xdist -n 3 --dist loadfile); \
 	share=$$(( $$(left) - 100 )); test $$share -le 220 || share=220; \
 	step $$share $(PYTHON) benchmarks/gpu.py --out "$(RESULTS)" --seconds $$(( share - 40 )); \

@@ -20,7 +20,7 @@ from segma_fast.models.segma import Objective
 
 # Fields that a resumed run may change: they touch the weights of a given step by no more than rounding.
 FREE_ON_RESUME = frozenset(
-    {"epochs", "minutes", "checkpoint_every", "log_every", "run_dir", "device", "micro_batch", "data.cache"}
+    {"epochs", "minutes", "checkpoint_every", "log_every", "run_dir", "device", "compile", "micro_batch", "data.cache"}
 )
 
 
@@ -65,6 +65,8 @@ class TrainConfig:
     """of weights, labels and batches"""
     mixed_precision: Literal["no", "bf16"] = "no"
     """bf16 runs the networks in bfloat16; the distance stays in float32"""
+    compile: bool = False
+    """torch.compile the step, in a CUDA graph on a GPU: a minute at the start, and fewer launches in each step"""
     device: Literal["auto", "cpu"] = "auto"
     """auto takes a GPU where there is one"""
     checkpoint_every: int = 500
@@ -88,6 +90,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} must be finite and > 0, got {value}")
+        if self.compile and self.micro_batch is not None:
+            raise ValueError(f"compile and micro_batch={self.micro_batch} exclude each other")
         if not math.isfinite(self.means_scale):
             raise ValueError(f"means_scale must be finite, got {self.means_scale}")
         if not 0 <= self.seed < 2**32:

@@ -67,6 +67,11 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     images, labels = data.train_images.to(accelerator.device), data.train_labels.to(accelerator.device)
     test_images, test_labels = data.test_images.to(accelerator.device), data.test_labels.to(accelerator.device)
 
+    step_loss = model
+    if config.compile:
+        torch._dynamo.mark_static_address(images)  # a CUDA graph reads them where they are
+        step_loss = torch.compile(model, mode="reduce-overhead")
+
     clock = Clock()
     accelerator.register_for_checkpointing(clock)
     step = start = begin(config, accelerator, checkpoint, info)
@@ -83,7 +88,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         while step < steps:
             unlabelled_rows = pool[step].to(images.device, non_blocking=True)
             labelled_rows = labelled[step].to(images.device, non_blocking=True)
-            loss, terms = model(images, unlabelled_rows, labelled_rows, labels[labelled_rows], config.micro_batch)
+            loss, terms = step_loss(images, unlabelled_rows, labelled_rows, labels[labelled_rows], config.micro_batch)
             optimizer.zero_grad(set_to_none=True)
             accelerator.backward(loss)
             if config.clip_norm is not None:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from segma_fast import training
 from segma_fast.batches import Rows
+from segma_fast.bench.contenders import without_compiler
 from segma_fast.config import TrainConfig, load_config, starting_config
 from segma_fast.models.autoencoder import NetworkConfig
 from segma_fast.models.segma import Objective
@@ -199,6 +200,16 @@ def test_micro_batches_train_to_the_same_weights(tmp_path: Path, micro_batch: in
     assert_close(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     with pytest.raises(ValueError, match="micro_batch must be >= 1, got 0"):
         config(tmp_path, micro_batch=0)
+
+
+@pytest.mark.skipif(without_compiler() is not None, reason=str(without_compiler()))
+def test_compiled_steps_train_to_the_same_weights(tmp_path: Path) -> None:
+    training.train(config(tmp_path / "whole", epochs=1))
+    training.train(config(tmp_path / "compiled", epochs=1, compile=True))
+    assert_close(weights(tmp_path / "whole"), weights(tmp_path / "compiled"))
+    training.train(config(tmp_path / "compiled", epochs=2), resume=True)  # without
+    with pytest.raises(ValueError, match="compile and micro_batch=7 exclude each other"):
+        config(tmp_path, compile=True, micro_batch=7)
 
 
 def test_time_budget_stops_with_a_checkpoint(tmp_path: Path) -> None:

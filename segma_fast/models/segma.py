@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import torch
@@ -94,8 +93,13 @@ class SeGMA(nn.Module):
         rows = torch.cat([own_unlabelled, own_labelled])
         everything = objective.rows == "all"
         own_count = len(rows) if everything else len(own_unlabelled)
-        counted = torch.arange(len(rows)) < own_count
-        codes, errors = large_batch.encode(partial(self._errors, images), rows, counted, micro_batch=micro_batch)
+        if micro_batch is None:
+            codes, errors = self._errors(images, rows, own_count)
+        else:
+            counted = torch.arange(len(rows)) < own_count
+            codes, errors = large_batch.encode(
+                lambda some, flags: self._errors(images, some, int(flags.sum())), rows, counted, micro_batch=micro_batch
+            )
         count = len(unlabelled) + (len(labelled) if everything else 0)  # of all processes
         reconstruction = errors.sum() * (processes / count)
         log_distance = self.distance(codes[:own_count], len(unlabelled), log=True, process_group=group)
@@ -108,9 +112,9 @@ class SeGMA(nn.Module):
             terms["cross_entropy"] = cross_entropy.detach()
         return loss, terms
 
-    def _errors(self, images: Tensor, rows: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes of some rows of the images, and squared errors of those at their head that count, 0 of the others."""
-        pixels, count = as_pixels(images[rows]), int(counted.sum())
+    def _errors(self, images: Tensor, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Codes of some rows of the images, and squared errors of the first ``count`` of them, 0 of the others."""
+        pixels = as_pixels(images[rows])
         codes = self.autoencoder.encode(pixels).float()
         errors = squared_error(pixels[:count], self.autoencoder.decode(codes[:count]).float())
         return codes, F.pad(errors, (0, len(rows) - count))
