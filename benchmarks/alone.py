@@ -30,8 +30,9 @@ def in_process(suite: str, contender: str, case: Case, device: str = "cpu", limi
     words = [suite, contender, case.rows, case.dim, case.components, case.gamma or 0, device]
     command = [sys.executable, __file__, *map(str, words)]
     blank = Record(suite, contender, **asdict(case), device=device)
+    usual = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, env=usual)
     except subprocess.TimeoutExpired:
         return replace(blank, reason=f"time: more than {limit_s:g} s in all")
     if done.returncode == -signal.SIGKILL:

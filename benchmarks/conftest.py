@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from segma_fast.bench.records import Record, Results
 from segma_fast.bench.session import Session
 
 CPU = torch.device("cpu")
+RESULTS = pytest.StashKey[Results]()
 SECONDS = float(os.environ.get("BENCH_SECONDS", "0.8"))  # of timing for one contender at one size
 SCRATCH = tempfile.TemporaryDirectory(prefix="segma_fast_bench_")  # empty caches: every first call compiles
 os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(SCRATCH.name, "inductor")
@@ -33,11 +35,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--records", type=Path, help="JSON file for what was measured; CSV is written beside it")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    path = config.getoption("--records")
+    if path is None:
+        return
+    if path.suffix != ".json" or path.is_dir():
+        raise pytest.UsageError(f"--records must name a file that ends in .json, got {path}")
+    if path.exists():
+        raise pytest.UsageError(f"--records: {path} is there already, and a result is not written over")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise pytest.UsageError(f"--records: {error}") from error
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Mark the result as complete if nothing failed and nothing was left out."""
+    results, config = session.config.stash.get(RESULTS, None), session.config
+    path = config.getoption("--records")
+    if results is None or path is None or exitstatus or config.option.keyword or config.option.markexpr:
+        return
+    if results.records and not any("::" in argument for argument in config.args):
+        replace(results, complete=True).save(path)
+
+
 @pytest.fixture(scope="session")
-def results() -> Results:
+def results(request: pytest.FixtureRequest) -> Results:
     """When, on what, and what the tests measure."""
     machine = describe_machine(CPU) | {"keops_flags": KEOPS_FLAGS}
-    return Results(datetime.now().isoformat(timespec="seconds"), machine, [])
+    found = Results(datetime.now().isoformat(timespec="seconds"), machine, [], complete=False)
+    request.config.stash[RESULTS] = found
+    return found
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 from goals import by_case
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from segma_fast.bench.problems import Case
 from segma_fast.bench.records import Record, Results
@@ -36,7 +36,13 @@ def draw(ax: Axes, records: list[Record], x: str, y: str, scale: float = 1.0) ->
         ax.plot(*zip(*points, strict=True), marker, ls="-", color=colour, label=NAMES.get(name, name), ms=4, lw=1.4)
         ends = [r for r in records if r.contender == name and r.reason]
         if ends:
-            word = "memory" if ends[0].reason.startswith("memory") else "time" if "time" in ends[0].reason else "failed"
+            word = (
+                "no memory"
+                if ends[0].reason.startswith("memory")
+                else "too slow"
+                if "time" in ends[0].reason
+                else "failed"
+            )
             ax.annotate(
                 f" {word}", points[-1], fontsize=7, color=colour, va="center", xytext=(4, 0), textcoords="offset points"
             )
@@ -65,7 +71,7 @@ def scaling(results: Results, rate: float | None) -> Figure:
     left.legend(fontsize=7)
     draw(right, records, "rows", "peak_mb")
     right.plot(rows, [4e-6 * m * m for m in rows], "k:", lw=1, label="one m×m matrix")
-    right.set_ylim(bottom=0.5)
+    right.set_ylim(bottom=0.05)
     finish(right, "codes m", "beyond inputs and gradients, MB", "Memory")
     right.legend(fontsize=7, loc="upper left")
     return figure
@@ -95,6 +101,7 @@ def errors(results: Results) -> Figure:
             ax.plot(*points[-1], marker, color=colour, ms=8, label=NAMES.get(name, name))
     ax.plot([], [], "o", color="k", ms=5, mfc="w", label="m = 1024; filled: 4096")
     finish(ax, "value and gradients, ms", "relative error of the gradients", "m = 1024 and 4096, D = 64, K = 10")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.margins(0.2)
     ax.legend(fontsize=7)
     return figure
@@ -105,7 +112,7 @@ def training(results: Results) -> Figure:
     ax = figure.subplots()
     draw(ax, list(results.of("training")), "rows", "share", 100)
     finish(ax, "batch", "share of the step, %", "The distance in a training step (dense network for MNIST)")
-    ax.axhline(10, color="k", ls=":", lw=1)
+    ax.axhline(10, color="k", ls=":", lw=1, label="10 %")
     ax.legend(fontsize=7)
     return figure
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 import figures
 from goals import by_case, factor
@@ -24,9 +27,25 @@ IN_README = [
 PEERS = ("reference", "compiled reference", "chunked", "compiled tiles", "pykeops", "cw-torch")
 
 
+SUITES = {"cpu": {"distance", "forms", "call", "memory", "training"}, "scaling-cpu": {"scaling"}}
+
+
 def newest(kind: str) -> Path:
-    """Of the results of ``cpu`` or ``scaling-cpu``."""
-    return max((ROOT / "benchmarks" / "results").glob(f"{kind}-*.json"), key=lambda path: path.name)
+    """The file of the latest complete result of ``cpu`` or ``scaling-cpu``."""
+    folder = ROOT / "benchmarks" / "results"
+    for path in sorted(folder.glob(f"{kind}-*.json"), key=lambda path: path.name, reverse=True):
+        results = Results.read(path)
+        if results.complete and SUITES[kind] <= {record.suite for record in results.records}:
+            return path
+    raise ValueError(f"{folder} has no complete result {kind}-DATE.json: make bench measures one")
+
+
+def read_newest(kind: str) -> Results:
+    """The latest complete result, or the end of the program with the reason."""
+    try:
+        return Results.read(newest(kind))
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
 
 
 def summary(results: Results) -> str:
@@ -41,8 +60,7 @@ def summary(results: Results) -> str:
 
 
 def main() -> None:
-    path, scaling = newest("cpu"), Results.read(newest("scaling-cpu"))
-    results = Results.read(path)
+    results, scaling = read_newest("cpu"), read_newest("scaling-cpu")
     rates = [r.machine_gflops for r in results.of("distance", contender="native") if r.machine_gflops]
     drawn = {
         "scaling": figures.scaling(scaling, median(rates) if rates else None),
@@ -50,10 +68,14 @@ def main() -> None:
         "errors": figures.errors(results),
         "training": figures.training(results),
     }
-    for name, figure in drawn.items():
-        print(figures.save(figure, IMAGES / f"benchmark_{name}.png"))
-    put_into(ROOT / "README.md", f"{summary(results)}\n\n{machine(results)}")
-    put_into(ROOT / "docs" / "benchmarks.md", report(path))
+    texts = {"README.md": f"{summary(results)}\n\n{machine(results)}", "docs/benchmarks.md": report(results)}
+    with TemporaryDirectory() as folder:  # nothing is replaced unless all can be made
+        made = [figures.save(figure, Path(folder) / f"benchmark_{name}.png") for name, figure in drawn.items()]
+        for path in made:
+            shutil.copyfile(path, IMAGES / path.name)
+            print(IMAGES / path.name)
+    for name, text in texts.items():
+        put_into(ROOT / name, text)
 
 
 if __name__ == "__main__":

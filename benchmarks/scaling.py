@@ -63,7 +63,8 @@ def main() -> None:
     records: list[Record] = []
     for name in tqdm(names):
         records += grow(name, options.dim, options.device, options.call)
-        Results(started.isoformat(timespec="seconds"), machine, records).save(options.out)
+        complete = options.contenders is None and name == names[-1]
+        Results(started.isoformat(timespec="seconds"), machine, records, complete).save(options.out)
 
 
 if __name__ == "__main__":

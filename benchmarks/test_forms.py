@@ -16,7 +16,7 @@ from segma_fast.bench.session import Session
 from segma_fast.formulas import FORMS
 
 CONTENDERS = {
-    f"native, {phi}": Contender(partial(ours, backend="native", phi=phi), precision="high", phi=phi) for phi in FORMS
+    f"native, {phi}": Contender(partial(ours, backend="native", phi=phi), precision="single", phi=phi) for phi in FORMS
 }
 
 

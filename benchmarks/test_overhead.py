@@ -46,7 +46,7 @@ def bare(problem: Problem) -> Run:
 
 
 PARTS = {"whole call": lambda p: ours(p, "native"), "operator": operator, "bare autograd": bare}
-CONTENDERS = {name: Contender(prepare, precision="high") for name, prepare in PARTS.items()}
+CONTENDERS = {name: Contender(prepare, precision="single") for name, prepare in PARTS.items()}
 
 
 @pytest.mark.benchmark(timer=REPLAY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -124,6 +125,21 @@ def test_a_session_goes_on_after_failures() -> None:
     def wrong(problem: Problem) -> Run:
         return lambda: tuple(1.1 * t for t in ours(problem, "chunked")())
 
+    def in_turn(*results: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]) -> Contender:
+        """The result, changed by the first function at the first call, and so on; the last one stays."""
+
+        def prepare(problem: Problem) -> Run:
+            call, left = ours(problem, "chunked"), list(results)
+            return lambda: (left.pop(0) if len(left) > 1 else left[0])(call())
+
+        return Contender(prepare, precision="single")
+
+    def raising(result: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        raise OverflowError("later")
+
+    def same(result: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return result
+
     lines: list[str] = []
     session = Session(CPU, 0.0, log=lines.append)
     case = Case(60, 5)
@@ -134,15 +150,23 @@ def test_a_session_goes_on_after_failures() -> None:
         "elsewhere": Contender(broken, missing="it is not there"),
         "for others": Contender(broken, lambda case: case.dim == 3),
         "another statistic": Contender(wrong, is_distance=False),
+        "without gradients": in_turn(lambda result: result[:1]),
+        "NaN": in_turn(lambda result: (*result[:2], result[2] * torch.nan)),
+        "raises later": in_turn(same, same, same, raising),
+        "changes": in_turn(same, lambda result: tuple(7 * t for t in result)),
     }
     found = {record.contender: record for record in session.measure(case, chosen)}
-    assert set(found) == set(chosen) - {"for others"} and len(lines) == 5
+    assert set(found) == set(chosen) - {"for others"} and len(lines) == 9
     assert found["chunked"].measured and found["chunked"].error_value < 1e-5 and found["chunked"].rounds >= 5
     assert found["broken"].reason == "ZeroDivisionError: no" and found["elsewhere"].reason == "it is not there"
     assert "d² is off by 1.0e-01" in found["wrong"].reason and not found["wrong"].measured
+    assert "gradients of the codes are missing" in found["without gradients"].reason
+    assert "gradients by nan" in found["NaN"].reason and found["raises later"].reason == "OverflowError: later"
+    assert found["changes"].reason.startswith("after it was timed, d² is off by 6.0e+00")
+    assert not any(found[name].measured for name in ("without gradients", "NaN", "raises later", "changes"))
     assert found["another statistic"].measured and found["another statistic"].error_value is None
     late = Session(CPU, 0.0, deadline=0.0).measure(case, chosen)
-    assert [record.reason for record in late] == ["time: none was left"] * 5
+    assert [record.reason for record in late] == ["time: none was left"] * 9
 
 
 @pytest.mark.parametrize("case", [Case(300, 64), Case(100, 10, 3), Case(40, 7, 1)], ids=str)
@@ -177,17 +201,69 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeyp
     monkeypatch.setattr(command, "EACH", 0.0)
     main(["bench", "--device", "cpu", "--out", str(tmp_path / "b.json")])
     shown = capsys.readouterr().out
-    header, first, second = (line.split() for line in shown.splitlines()[1:4])
-    assert "auto" in header and first[:5] == ["40", "×", "6,", "K", "="] and first[-1] in ("native", "chunked")
-    assert second[:3] == ["30", "×", "3,"] and float(second[6]) > 0
-    assert {r.case for r in Results.read(tmp_path / "b.json").records} == {Case(40, 6), Case(30, 3, 1)}
-    assert command.summary([replace(Record("distance", "native", 9, 2), reason="time: none was left")], CPU).endswith(
-        "no time was left for all of 9 × 2, K = 10: --seconds gives more"
+    lines = shown.splitlines()
+    top = next(i for i, line in enumerate(lines) if "m × D" in line)
+    header, _, first, second = (line.split() for line in lines[top : top + 4])
+    assert (
+        "auto" in header
+        and "load" in " ".join(lines[:top])
+        and first[:5] == ["40", "×", "6,", "K", "="]
+        and first[-1] in ("native", "chunked")
     )
+    assert second[:3] == ["30", "×", "3,"] and float(second[6]) > 0
+    kept = Results.read(tmp_path / "b.json")
+    assert {r.case for r in kept.records} == {Case(40, 6), Case(30, 3, 1)} and kept.complete
+    late = [replace(Record("distance", "native", 9, 2), reason="time: none was left")]
+    told = command.summary(late, CPU, machine.describe_machine(CPU)).replace("\n", " ")
+    assert "time ended before all backends at 9 × 2, K = 10: --seconds gives more" in told
 
 
-@pytest.mark.parametrize("arguments, message", [(["--seconds", "0"], "must be > 0"), (["--device", "cuda"], "no GPU")])
-def test_wrong_arguments(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_interrupted(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sizes that are done are shown and kept."""
+    from segma_fast.bench import command
+
+    measure = Session.measure
+
+    def stopped(session: Session, case: Case, chosen: dict[str, Contender]) -> list[Record]:
+        if case == Case(30, 3):
+            raise KeyboardInterrupt
+        return measure(session, case, chosen)
+
+    monkeypatch.setattr(Session, "measure", stopped)
+    monkeypatch.setattr(command, "CASES", {"cpu": [Case(40, 6), Case(30, 3)]})
+    monkeypatch.setattr(command, "COMPILED", ())
+    monkeypatch.setattr(command, "EACH", 0.0)
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", "--device", "cpu", "--out", str(tmp_path / "b.json")])
+    shown = capsys.readouterr()
+    assert stop.value.code == 130 and "40 × 6, K = 10" in shown.out and "interrupted" in shown.err
+    kept = Results.read(tmp_path / "b.json")
+    assert not kept.complete and {r.case for r in kept.records} == {Case(40, 6)}
+
+
+def test_the_command_without_time(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", "--device", "cpu", "--seconds", "1e-9"])
+    assert stop.value.code == 2 and "nothing could be measured in 1e-09 seconds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--seconds", "0"], "must be > 0"),
+        (["--device", "cuda"], "no GPU"),
+        (["--out", "b.csv"], "ends in .json"),
+        (["--out", "/proc/none/b.json"], "/proc/none"),
+        ([], "'bogus' is unknown"),
+    ],
+)
+def test_wrong_arguments(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not arguments:
+        monkeypatch.setenv("SEGMA_FAST_BACKEND", "bogus")
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(SystemExit):

@@ -94,7 +94,7 @@ def test_table_says_met_and_missed(tmp_path: Path) -> None:
     assert "5.00× at 1024 × 32, K = 10; below at 1 of 1 sizes | **missed**" in line("| compiled reference")
     assert "0.90×" in line("| chunked, every size") and "missed" in line("| chunked, every size")
     assert "not measured" in line("| pykeops")
-    assert "0.86×" in line("| 4m²D/time against torch's sgemm, D = 32")
+    assert "0.86×" in line("| 4m²D (the products of plain torch)/time against torch's sgemm, D = 32")
     assert "65 MB at 4096 × 32, K = 10 | **missed**" in line("| memory")
     assert "| met" in line("| share of the distance") and "0.05 of it | met" in line("| what the trainer adds")
     assert line("| 16384 | native").split("|")[3:6] == [" 1e+03 ", " 4.0 % ", " 1e-07 "]
@@ -104,9 +104,11 @@ def test_readme_and_page_hold_the_newest_result(helper: Any) -> None:
     page, table = helper("page"), helper("table")
     newest = page.newest("cpu")
     assert page.summary(Results.read(newest)) in (FOLDER.parent / "README.md").read_text(encoding="utf-8")
-    assert table.report(newest) in (FOLDER.parent / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert table.report(Results.read(newest)) in (FOLDER.parent / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     batches = max((FOLDER / "results").glob("large-batch-*.json"))
-    assert table.report(batches) in (FOLDER.parent / "docs" / "large_batches.md").read_text(encoding="utf-8")
+    assert table.report(Results.read(batches)) in (FOLDER.parent / "docs" / "large_batches.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_figures(helper: Any, tmp_path: Path) -> None:
@@ -124,7 +126,7 @@ def test_figures(helper: Any, tmp_path: Path) -> None:
     left = drawn.axes[0]
     labels = [line.get_label() for line in left.lines]
     assert labels == ["native (ours)", "eager reference", "3m²D at torch's sgemm rate"]
-    assert [text.get_text().strip() for text in left.texts] == ["memory"]
+    assert [text.get_text().strip() for text in left.texts] == ["no memory"]
     assert left.lines[-1].get_ydata()[0] == pytest.approx(3e-6 * 256**2 * 32 / 100)
     assert len(figures.training(results_of(*steps)).axes[0].lines) == 3
     assert len(figures.dimensions(results_of(*wide)).axes[0].lines) == 2
@@ -141,6 +143,41 @@ def test_check_compares_factors(helper: Any) -> None:
         before, results_of(record("native", 1024, 2.5), *slow[1:2], record("reference", 1024, 20)), print
     )
     assert len(found) == 2 and found[0].startswith("1024 × 32, K = 10, native: the eager reference takes 8.00 times")
+    crashed = [replace(slow[0], median_s=None, reason="RuntimeError: broken"), *slow[1:]]
+    assert check.slower(before, results_of(*crashed), print) == ["1024 × 32, K = 10, native: was not measured now"]
+
+
+def test_a_check_fails_where_ours_fail(helper: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = helper("check")
+    case = Case(60, 5)
+    before = [replace(record(name, 60, 1), dim=5) for name in (*check.OURS, "reference")]
+    monkeypatch.setattr(check, "CASES", (case,))
+    monkeypatch.setattr(check, "SECONDS", 0.0)
+    monkeypatch.setattr(check, "read_newest", lambda kind: results_of(*before))
+
+    def broken(problem: Any) -> Any:
+        raise RuntimeError("kernel broken")
+
+    every = check.on_the_cpu()
+    monkeypatch.setattr(check, "on_the_cpu", lambda: every | {"chunked": replace(every["chunked"], prepare=broken)})
+    with pytest.raises(SystemExit, match="chunked: RuntimeError: kernel broken"):
+        check.main()
+
+
+def test_newest_result_is_whole(helper: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    page = helper("page")
+    monkeypatch.setattr(page, "ROOT", tmp_path)
+    with pytest.raises(SystemExit, match="no complete result cpu-DATE.json: make bench measures one"):
+        page.read_newest("cpu")
+    whole = results_of(*(record("native", 1024, 1, suite) for suite in page.SUITES["cpu"]))
+    folder = tmp_path / "benchmarks" / "results"
+    whole.save(folder / "cpu-2026-01-01.json")
+    replace(whole, complete=False).save(folder / "cpu-2026-01-02-1200.json")
+    results_of(record("native", 1024, 1)).save(folder / "cpu-2026-01-03.json")
+    assert page.newest("cpu").name == "cpu-2026-01-01.json"
+    (folder / "cpu-2026-01-04.json").write_text('{"schema": 1, "rec')
+    with pytest.raises(SystemExit, match="cpu-2026-01-04.json is not a result of schema 1: JSONDecodeError"):
+        page.read_newest("cpu")
 
 
 def test_growth_ends_with_a_reason(helper: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,6 +243,9 @@ def test_cases_leave_records(tmp_path: Path) -> None:
     found = {record.contender: record for record in Results.read(path).records}
     assert found["chunked"].measured and found["reference"].measured and found["chunked"].case == Case(128, 10)
     assert found["chunked"].machine_gflops > 0 and path.with_suffix(".csv").exists()
+    assert not Results.read(path).complete  # -k left others out
+    again = subprocess.run(command, env=quick, capture_output=True, text=True, cwd=FOLDER.parent)
+    assert again.returncode == 4 and "records.json is there already" in again.stderr + again.stdout
 
 
 def test_cost_on_paper_is_that_of_the_page(helper: Any) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import os
+import shutil
+import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from time import perf_counter
-from typing import Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 import tyro
@@ -19,7 +23,7 @@ from segma_fast.bench.machine import describe_machine
 from segma_fast.bench.problems import Case
 from segma_fast.bench.records import Record, Results
 from segma_fast.bench.session import Session
-from segma_fast.dispatch import choose_backend, choose_precision
+from segma_fast.dispatch import ENVIRONMENT_VARIABLE, choose_backend
 
 CASES = {  # what matters most first: the time may end
     "cpu": [Case(1024, 64), Case(4096, 64), Case(256, 32), Case(1024, 1024, 1), Case(16384, 64), Case(4096, 10)],
@@ -49,23 +53,65 @@ def bench(
     """
     if not seconds > 0:
         raise ValueError(f"seconds must be > 0, got {seconds}")
+    if out is not None:
+        _check_writable(out)
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device='cuda', but torch sees no GPU here")
     kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     place, started = torch.device(kind), datetime.now()
+    choose_backend("auto", place, torch.float32, 64)  # or the variable that names another one fails at the end
     machine = describe_machine(place)
-    records: list[Record] = []
-    every = contenders(place)
-    with tqdm(total=sum(len(_chosen(case, every)) for case in CASES[kind]), leave=False) as bar, quiet():
-        session = Session(place, EACH, perf_counter() + seconds, lambda line: bar.update() and None)
-        for case in CASES[kind]:
-            bar.set_postfix_str(str(case))
-            records += session.measure(case, _chosen(case, every))
-    print(summary(records, place))
+    found: dict[Case, list[Record]] = {}
+    rounds = _rounds(kind, contenders(place))
+    with _bar(sum(len(chosen) for _, chosen in rounds), seconds) as bar, quiet():
+        session = Session(
+            place, EACH, perf_counter() + seconds, lambda line: bar.update() and None, bar.set_postfix_str
+        )
+        try:
+            for number, (case, chosen) in enumerate(rounds, 1):
+                new = session.measure(case, chosen)
+                if case not in found or any(record.measured for record in new):
+                    found[case] = new
+                if out is not None:
+                    _results(started, machine, found, complete=number == len(rounds)).save(out)
+        except KeyboardInterrupt:
+            bar.close()
+            print(summary(_records(found), place, machine))
+            raise
+    records = _records(found)
+    if not any(record.measured for record in records):
+        raise TimeoutError(f"nothing could be measured in {seconds:g} seconds: --seconds gives more")
+    print(summary(records, place, machine))
     if out is not None:
-        Results(started.isoformat(timespec="seconds"), machine, records).save(out)
         print(f"wrote {out} and {out.with_suffix('.csv')}")
     return records
+
+
+def _check_writable(out: Path) -> None:
+    if out.suffix != ".json" or out.is_dir():
+        raise ValueError(f"out must be a file that ends in .json (a .csv is written beside it), got {out}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(out.parent, os.W_OK):
+        raise PermissionError(f"{out.parent} cannot be written to")
+
+
+def _rounds(kind: str, every: dict[str, Contender]) -> list[tuple[Case, dict[str, Contender]]]:
+    """The sizes with those that need no compilation; then a few again, beside those that do: time may end before."""
+    first = [(case, _chosen(case, every, False)) for case in CASES[kind]]
+    return first + [(case, _chosen(case, every, True)) for case in COMPILED if case in CASES[kind]]
+
+
+def _bar(total: int, seconds: float) -> tqdm[NoReturn]:
+    form = "{percentage:3.0f}% |{bar:20}| {elapsed} of about " + f"{seconds:g} s" + "{postfix}"
+    return tqdm(total=total, leave=False, bar_format=form, disable=None)
+
+
+def _records(found: dict[Case, list[Record]]) -> list[Record]:
+    return [record for records in found.values() for record in records]
+
+
+def _results(started: datetime, machine: dict[str, Any], found: dict[Case, list[Record]], complete: bool) -> Results:
+    return Results(started.isoformat(timespec="seconds"), machine, _records(found), complete)
 
 
 @contextmanager
@@ -76,35 +122,46 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _chosen(case: Case, every: dict[str, Contender]) -> dict[str, Contender]:
+def _chosen(case: Case, every: dict[str, Contender], compiled: bool) -> dict[str, Contender]:
     """Without those that would take most of the time for themselves."""
 
     def is_quick(name: str) -> bool:
         if name.startswith("compiled"):
-            return case in COMPILED
+            return compiled
         return name != "reference" or case.rows <= LARGEST_REFERENCE
 
     return {name: found for name, found in every.items() if is_quick(name)}
 
 
-def summary(records: list[Record], device: torch.device) -> str:
+def summary(records: list[Record], device: torch.device, machine: dict[str, Any]) -> str:
     """Milliseconds a call, one line a size, and what ``backend="auto"`` takes there."""
     names = list(dict.fromkeys(record.contender for record in records if record.measured))
     cases = list(dict.fromkeys(record.case for record in records if record.measured))
-    lines = [["m × D", *names, "auto takes"]]
+    titles = [["m × D", ""], *(_title(name) for name in names), ["auto", "takes"]]
+    lines = [list(line) for line in zip(*titles, strict=True)]
     notes = [f"{r.case}, {r.contender}: {r.reason}" for r in records if r.reason and not r.reason.startswith("time:")]
     late = dict.fromkeys(str(r.case) for r in records if r.reason and r.reason.startswith("time:"))
-    notes += [f"no time was left for all of {'; '.join(late)}: --seconds gives more"] if late else []
+    notes += [f"time ended before all backends at {'; '.join(late)}: --seconds gives more"] if late else []
+    if forced := os.environ.get(ENVIRONMENT_VARIABLE):
+        notes.append(f"auto takes {forced} because {ENVIRONMENT_VARIABLE} says so")
     for case in cases:
         found = {record.contender: record for record in records if record.case == case}
         times = [_milliseconds(found.get(name)) for name in names]
         lines.append([str(case), *times, choose_backend("auto", device, torch.float32, case.dim)])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     table = ["  ".join(word.rjust(width) for word, width in zip(line, widths, strict=True)) for line in lines]
-    precision = choose_precision(None)
-    precision = torch.get_float32_matmul_precision() if precision == "default" else precision
-    head = f"milliseconds for d² and its gradients, float32, on {device.type}; precision {precision!r} unless named"
-    return "\n".join([head, *table, *notes])
+    load = (machine["load_average_at_start"] or [math.nan])[0]
+    where = machine["gpu"] or f"{machine['threads']} threads of {machine['cpu']}"
+    head = f"milliseconds for d² and its gradients, float32, {where}; load {load:g} at the start"
+    notes.append("Other work on the machine spoils this; a load near 0 at the start is what it should be.")
+    width = shutil.get_terminal_size().columns
+    return "\n".join([*textwrap.wrap(head, width), *table, *(line for n in notes for line in textwrap.wrap(n, width))])
+
+
+def _title(name: str) -> list[str]:
+    """On two lines."""
+    first, _, second = name.partition(" ")
+    return [first, second]
 
 
 def _milliseconds(record: Record | None) -> str:

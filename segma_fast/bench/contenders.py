@@ -33,7 +33,7 @@ class Contender:
     prepare: Callable[[Problem], Run]
     serves: Callable[[Case], bool] = always
     missing: str | None = None  # why it cannot run here
-    precision: str | None = None  # of ours
+    precision: str | None = None  # of ours; "single" where a backend has one
     phi: str = "approx"
     plain: bool = False  # holds m×m matrices
     is_distance: bool = True  # else it is another statistic of the same use, whose values are not compared
@@ -94,7 +94,7 @@ def contenders(device: torch.device) -> dict[str, Contender]:
         for precision in PRECISIONS if several else (None,):
             name = f"{backend.name} {precision}" if precision else backend.name
             prepare = partial(ours, backend=backend.name, precision=precision)
-            found[name] = Contender(prepare, missing=backend.missing(), precision=precision or "high")
+            found[name] = Contender(prepare, missing=backend.missing(), precision=precision or "single")
     return found | {
         "compiled tiles": Contender(compiled_tiles, _is_large, without_compiler()),
         "reference": Contender(partial(ours, backend="reference"), plain=True),

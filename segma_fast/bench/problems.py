@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +19,8 @@ Run = Callable[[], tuple[Tensor, ...]]  # gives the value, and the gradients whe
 LARGEST_PLAIN = 8192  # codes up to which the truth is equation (8) in blocks; beyond, the chunked backend in float64
 SOME = 2048  # codes whose gradients the truth of a larger batch has, beside those of all means
 BLOCK = 256  # codes of equation (8) at once
-VALUE = {"highest": 2e-5, "high": 2e-5, "medium": 1e-4}  # errors that ours may have near the optimum
-GRADIENTS = {"highest": 2e-5, "high": 1e-3, "medium": 1e-3}
+VALUE = {"single": 2e-5, "highest": 2e-5, "high": 2e-5, "medium": 1e-4}  # errors that ours may have near the optimum
+GRADIENTS = {"single": 1e-4, "highest": 2e-5, "high": 1e-3, "medium": 1e-3}  # single: backends with one precision
 PEER_VALUE, PEER_GRADIENTS = 2e-4, 1e-3  # and others
 EXACT_VALUE = 4e-4  # of the exact φ, whose d² is smaller
 IN_HALF = 1e-2  # of a gradient that is returned in 16 bits
@@ -84,8 +85,9 @@ class Errors:
 
     @property
     def gradient(self) -> float | None:
-        """The greatest of them."""
-        return max((error for error in (self.grad_z, self.grad_means) if error is not None), default=None)
+        """The greatest of them; NaN if one is."""
+        found = [error for error in (self.grad_z, self.grad_means) if error is not None]
+        return math.nan if any(map(math.isnan, found)) else max(found, default=None)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Truth:
     grad_z: Tensor
     grad_means: Tensor
     kappa: float  # (A + B + C) / d² of the three sums of equation (8)
+    case: Case
     phi: str = "approx"
 
     def errors(self, result: tuple[Tensor, ...]) -> Errors:
@@ -105,12 +108,14 @@ class Truth:
         norms = [((g - e).norm() / e.norm()).item() for g, e in pairs]
         return Errors(abs(value.item() / self.value - 1), *(norms + [None, None])[:2])
 
-    def too_far(self, found: Errors, precision: str | None, dtype: str = "float32") -> str | None:
+    def too_far(self, found: Errors, precision: str | None) -> str | None:
         """What is wrong with a result of ours in some precision, or with a peer's where that is None."""
         limit = (VALUE[precision] if precision else PEER_VALUE) * max(1.0, self.kappa / 2000)
         limit = max(limit, EXACT_VALUE) if self.phi == "exact" else limit
         most = GRADIENTS[precision] if precision else PEER_GRADIENTS
-        most = most if dtype in ("float32", "float64") else IN_HALF
+        most = most if self.case.dtype in ("float32", "float64") else IN_HALF
+        if self.case.gradients and found.grad_z is None:
+            return f"d² is off by {found.value:.1e}, and the gradients of the codes are missing"
         gradient = found.gradient or 0.0
         if found.value <= limit and gradient <= most:
             return None
@@ -124,7 +129,7 @@ def truth(problem: Problem, phi: str = "approx") -> Truth:
     product = partial(scalar_product, gamma=problem.gamma * one, phi=phi)
     found = _plain(z, means, product) if len(z) <= LARGEST_PLAIN else _chunked(z, means, problem.gamma, phi)
     kappa = 1 + 4 * product(z, means, one).mean().item() / found[0]
-    return Truth(*found, kappa, phi)
+    return Truth(*found, kappa, problem.case, phi)
 
 
 def _plain(z: Tensor, means: Tensor, product: Callable[..., Tensor]) -> tuple[float, Tensor, Tensor]:

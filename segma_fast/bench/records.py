@@ -68,6 +68,7 @@ class Results:
     date: str  # ISO
     machine: dict[str, Any]
     records: list[Record]
+    complete: bool = True  # else it was stopped, or measured only a part
 
     def of(self, suite: str, **wanted: Any) -> Iterator[Record]:
         """The records of a suite with some fields as given."""
@@ -79,7 +80,8 @@ class Results:
         """Write ``path`` and beside it the records as CSV, each whole or not at all."""
         records = [{key: value for key, value in asdict(r).items() if value is not None} for r in self.records]
         lines = ",\n  ".join(json.dumps(record, ensure_ascii=False) for record in records)
-        head = json.dumps({"schema": SCHEMA, "date": self.date, "machine": self.machine}, indent=1, ensure_ascii=False)
+        about = {"schema": SCHEMA, "date": self.date, "complete": self.complete, "machine": self.machine}
+        head = json.dumps(about, indent=1, ensure_ascii=False)
         write_text(path, f'{head.rstrip().removesuffix("}").rstrip()},\n "records": [\n  {lines}\n ]\n}}\n')
         write_text(path.with_suffix(".csv"), as_csv(self.records))
 
@@ -87,12 +89,17 @@ class Results:
     def read(cls, path: Path) -> Results:
         """
         Raises:
-            ValueError: if the file is not of this schema.
+            OSError: if there is no such file.
+            ValueError: if the file is damaged or not of this schema.
         """
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-            raise ValueError(f"{path} is not a result of schema {SCHEMA}")
-        return cls(content["date"], content["machine"], [Record(**record) for record in content["records"]])
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["schema"] != SCHEMA:
+                raise KeyError("schema")
+            records = [Record(**record) for record in content["records"]]
+            return cls(content["date"], content["machine"], records, content.get("complete", True))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a result of schema {SCHEMA}: {type(error).__name__}: {error}") from error
 
 
 def as_csv(records: Iterable[Record]) -> str:

@@ -16,7 +16,7 @@ from segma_fast.bench.machine import Sgemm
 from segma_fast.bench.memory import peak_of
 from segma_fast.bench.problems import Case, Problem, Run, Truth, make_problem, truth
 from segma_fast.bench.records import Record
-from segma_fast.bench.timing import by_wall, take_turns
+from segma_fast.bench.timing import by_wall, described, take_turns
 
 
 class Session:
@@ -26,7 +26,8 @@ class Session:
         device: where the problems lie.
         seconds: of timing for one contender at one size.
         deadline: a reading of ``perf_counter`` after which nothing new is begun.
-        log: takes lines about what is done.
+        log: takes a line about each contender that is done.
+        begins: takes a line about what is begun.
     """
 
     def __init__(
@@ -35,8 +36,9 @@ class Session:
         seconds: float,
         deadline: float = float("inf"),
         log: Callable[[str], None] = lambda line: None,
+        begins: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.device, self.seconds, self.deadline, self.log = device, seconds, deadline, log
+        self.device, self.seconds, self.deadline, self.log, self.begins = device, seconds, deadline, log, begins
         self.sgemm = Sgemm() if device.type == "cpu" else None
         self.samples: dict[tuple[Case, str], list[float]] = {}  # seconds, beside the records that sum them up
 
@@ -52,6 +54,7 @@ class Session:
         truths: dict[str, Truth] = {}
         runs: dict[str, Run] = {}
         for name, contender in chosen.items():
+            self.begins(f"{case}, {name}")
             reason = contender.why_not(case, self.device)
             if reason is None and perf_counter() > self.deadline:
                 reason = "time: none was left"
@@ -61,20 +64,25 @@ class Session:
                     records[name] = replace(records[name], **found)
                     reason = found["too_far"] if self.device.type == "cpu" else None  # on a GPU it is timed, and told
                 except Exception as error:  # the others are measured
-                    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                    reason = described(error)
             if reason is not None:
                 records[name] = replace(records[name], reason=reason)
                 runs.pop(name, None)
                 self.log(f"{case}, {name}: {reason}")
             self._free()
-        truths.clear()
+        self.begins(f"{case}, timing")
         begun = len(self.sgemm.samples) if self.sgemm else 0
         between = self.sgemm.sample if self.sgemm else (lambda: 0.0)
         for name, times in take_turns(runs, self.seconds, self.device, between).items():
             rate = round(self.sgemm.since(begun), 1) if self.sgemm else None
-            self.samples[case, name] = times.samples
-            records[name] = replace(records[name], **times.summary(), machine_gflops=rate)
-            self.log(f"{case}, {name}: {1e3 * (records[name].median_s or 0):.4g} ms")
+            reason = times.failure or self._changed(chosen[name], runs[name], truths)
+            if reason is not None:
+                records[name] = replace(records[name], reason=reason)
+            else:
+                self.samples[case, name] = times.samples
+                records[name] = replace(records[name], **times.summary(), machine_gflops=rate)
+            self.log(f"{case}, {name}: {reason or f'{1e3 * (records[name].median_s or 0):.4g} ms'}")
+        truths.clear()
         runs.clear()
         self._free()
         return list(records.values())
@@ -100,10 +108,20 @@ class Session:
             expected = truths[contender.phi]
             errors = expected.errors(result)
             found |= {"error_value": errors.value, "error_gradient": errors.gradient}
-            found["too_far"] = expected.too_far(errors, contender.precision, problem.case.dtype)
+            found["too_far"] = expected.too_far(errors, contender.precision)
         if self.device.type == "cuda":
             found["peak_mb"] = peak_of(run, self.device) / 1e6
         return run, found
+
+    def _changed(self, contender: Contender, run: Run, truths: dict[str, Truth]) -> str | None:
+        """What is wrong with the call after all that were timed."""
+        if not contender.is_distance or self.device.type == "cuda":
+            return None
+        try:
+            wrong = truths[contender.phi].too_far(truths[contender.phi].errors(run()), contender.precision)
+        except Exception as error:
+            return described(error)
+        return f"after it was timed, {wrong}" if wrong else None
 
     def _free(self) -> None:
         gc.collect()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 from time import perf_counter
@@ -24,6 +25,7 @@ class Times:
 
     samples: list[float] = field(default_factory=list)
     alone: list[float] = field(default_factory=list)
+    failure: str | None = None  # the error that ended them
 
     def summary(self) -> dict[str, Any]:
         """Median, first and last fifth and number of the samples, as the columns of a record."""
@@ -71,7 +73,7 @@ def take_turns(
     device: torch.device | None = None,
     between: Callable[[], Any] = lambda: None,
 ) -> dict[str, Times]:
-    """Times of functions that were called before.
+    """Times of functions that were called before; one that raises has a ``failure`` instead.
 
     Args:
         runs: the functions, by name.
@@ -81,7 +83,10 @@ def take_turns(
     """
     device = torch.device("cpu") if device is None else device
     times = {name: Times() for name in runs}
-    took = {name: _typical(run, device) for name, run in runs.items()}
+    took: dict[str, float] = {}
+    for name, run in runs.items():
+        with _kept(times[name]):
+            took[name] = _typical(run, device)
     gc.collect()
     gc.disable()
     try:
@@ -89,12 +94,27 @@ def take_turns(
             if turn % 2 == 0:
                 between()
             for name, run in runs.items():
-                if took[name] < LONG or turn < 3:
-                    _turn(run, took[name], seconds, device, times[name])
+                if times[name].failure is None and (took[name] < LONG or turn < 3):
+                    with _kept(times[name]):
+                        _turn(run, took[name], seconds, device, times[name])
         between()
     finally:
         gc.enable()
     return times
+
+
+@contextmanager
+def _kept(times: Times) -> Iterator[None]:
+    """Keeps the error of a function in the place of its times: the others are measured."""
+    try:
+        yield
+    except Exception as error:
+        times.failure = described(error)
+
+
+def described(error: Exception) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _typical(run: Callable[[], Any], device: torch.device) -> float:
