@@ -36,8 +36,8 @@ class TrainCommand:
     config: TrainConfig
     experiment: Literal["digits", "mnist", "svhn", "celeba"] = "digits"
     """data set, networks and batch sizes to start from; every other flag changes one of them"""
-    preset: Literal["paper", "authors"] | None = None
-    """the rules of the paper, or of its authors' code, where they differ"""
+    preset: Literal["paper", "authors", "tuned"] | None = None
+    """the rules of the paper, or of its authors' code, where they differ, or those that were found to work best"""
     config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     """a config.json to start from instead"""
     resume: bool = False

@@ -174,7 +174,7 @@ def test_preset_on_a_configuration_file_keeps_the_rest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("experiment", ["digits", "mnist", "svhn", "celeba"])
-@pytest.mark.parametrize("preset", [None, "paper", "authors"])
+@pytest.mark.parametrize("preset", [None, "paper", "authors", "tuned"])
 def test_configuration_file_round_trip(experiment: str, preset: str | None, tmp_path: Path) -> None:
     config = starting_config(experiment, preset)
     save_config(config, tmp_path / "config.json")

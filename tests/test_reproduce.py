@@ -179,6 +179,9 @@ def test_trials_follow_the_presets() -> None:
     assert authors[0].config.label_choice == "first" and by_paper[0].config.label_choice == "random"
     assert authors[1].config.objective.beta == 0 and authors[2].config.components == 1
     assert {t.config.seed for t in paper.trials("mnist", "tuned", 3, 1, Path("out"))} == {0, 1, 2}
+    tuned = {name: paper.trials(name, "tuned", 1, 2, Path("out"))[-1].config for name in paper.TITLES}
+    assert [config.labelled_batch_size for config in tuned.values()] == [10, 100, 26]
+    assert tuned["svhn"].label_choice == "stratified" and tuned["svhn"].learning_rate == 1e-3
 
 
 def frechet_by_scipy(a: Tensor, b: Tensor) -> float:
@@ -190,6 +193,7 @@ def frechet_by_scipy(a: Tensor, b: Tensor) -> float:
     return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(first + second - 2 * root))
 
 
+@pytest.mark.filterwarnings("ignore:Matrix is singular")
 def test_frechet_distance_is_that_of_the_features(tmp_path: Path) -> None:
     data = noise()
     distance = frechet.FrechetDistance(data, DataConfig(cache=tmp_path), CPU, "classifier")
