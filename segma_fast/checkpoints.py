@@ -6,11 +6,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 
 from segma_fast.config import TrainConfig, differences, load_config, save_config
 from segma_fast.files import publish_folder
 from segma_fast.run import CHECKPOINTS, CONFIG, DataInfo, checkpoint_steps, clear_run, holds_run, latest_checkpoint
+
+CLOCK = "custom_checkpoint_0.pkl"  # as Accelerate calls the state of the one object that is registered
 
 
 class Clock:
@@ -19,6 +22,8 @@ class Clock:
     def __init__(self) -> None:
         self.seconds = 0.0
         self.steps = 0
+        self.epochs = 0.0
+        self.allowed = 0.0  # seconds after which a limit of time ended the run; 0 if none did
         self.per_step: list[float] = []  # mean of each stretch between two lines of metrics
 
     def advance(self, step: int, seconds: float) -> int:
@@ -34,6 +39,21 @@ class Clock:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+
+
+def progress(run_dir: Path) -> Clock:
+    """What the last checkpoint of a run folder tells of the run's time; nothing spent without a checkpoint.
+
+    Raises:
+        ValueError: if the checkpoint is damaged.
+    """
+    clock, checkpoint = Clock(), latest_checkpoint(run_dir)
+    if checkpoint is not None:
+        try:
+            clock.load_state_dict(torch.load(checkpoint[0] / CLOCK, weights_only=True))
+        except Exception as error:  # of many kinds
+            raise ValueError(f"the checkpoint {checkpoint[0]} cannot be read: {_first_line(error)}") from error
+    return clock
 
 
 def check_folder(config: TrainConfig, resume: bool, overwrite: bool) -> tuple[Path, int] | None:

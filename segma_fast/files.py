@@ -27,6 +27,27 @@ def write_text(path: Path, text: str) -> None:
         draft.write_text(text)
 
 
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Keeps other commands that ask for it out of a folder, where the system can (not on Windows).
+
+    Raises:
+        ValueError: if another one is at work there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with (folder / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(f"another command is at work in {folder}") from error
+        yield
+
+
 def publish_folder(draft: Path, final: Path) -> None:
     """Give a filled folder its final name once its files are on the disk; a former ``final`` is replaced."""
     for file in draft.rglob("*"):

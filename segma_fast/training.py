@@ -18,11 +18,14 @@ from segma_fast.checkpoints import Clock, begin, check_folder, save_checkpoint
 from segma_fast.config import TrainConfig
 from segma_fast.data import ImageData, load_data
 from segma_fast.dispatch import check_phi, choose_backend, choose_precision
+from segma_fast.interrupts import Interrupts
 from segma_fast.labels import choose_labelled
 from segma_fast.metrics import Evaluation, evaluate
 from segma_fast.models.segma import SeGMA
 from segma_fast.records import Records
 from segma_fast.run import DataInfo, build_model
+
+LONGEST_UNSAVED = 300  # seconds between checkpoints
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
             to resume or its configuration differs (the message names the fields), or if labels or batches do not fit
             the data.
         FloatingPointError: if the loss stops being finite; the last checkpoint stays.
+        KeyboardInterrupt: after Ctrl-C, at the end of a step, with a checkpoint (a second one acts at once; where
+            several processes train, the first does too).
     """
     checkpoint = check_folder(config, resume, overwrite)
     accelerator = make_accelerator(config)
@@ -79,12 +84,15 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     if start >= steps:
         reached = f"{start / pool.steps:.1f} of {config.epochs}"
         accelerator.print(f"{config.run_dir} is at epoch {reached}: nothing left to train; --epochs extends it")
-    rows = len(pool[0]) + len(labelled[0])
+    rows, before = len(pool[0]) + len(labelled[0]), clock.seconds
     began = time.perf_counter()
     evaluation: Evaluation | None = None  # of the last checkpoint, which the last step always makes
 
-    with Records(config.run_dir, accelerator, start, steps, rows) as records:
-        tick = time.perf_counter()
+    with (
+        Records(config.run_dir, accelerator, start, steps, rows) as records,
+        Interrupts(accelerator.num_processes == 1) as interrupts,
+    ):
+        tick = saved = time.perf_counter()
         while step < steps:
             unlabelled_rows = pool[step].to(images.device, non_blocking=True)
             labelled_rows = labelled[step].to(images.device, non_blocking=True)
@@ -101,7 +109,9 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
 
             timed_out = config.minutes is not None and time.perf_counter() - began > 60 * config.minutes
             timed_out = agree(timed_out, accelerator, step)
-            saving = step % config.checkpoint_every == 0 or step == steps or timed_out
+            stopping = timed_out or interrupts.asked is not None
+            overdue = accelerator.num_processes == 1 and time.perf_counter() - saved > LONGEST_UNSAVED
+            saving = step % config.checkpoint_every == 0 or step == steps or stopping or overdue
             if not (saving or step % config.log_every == 0):
                 continue
             line = {"loss": loss.detach(), **terms}
@@ -118,10 +128,14 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
                 values["test_error"] = evaluation.test_error
             records.write(values, show=saving)
             if saving:
+                clock.epochs = step / pool.steps
+                clock.allowed = before + 60 * (config.minutes or math.inf) if timed_out else 0.0
                 save_checkpoint(accelerator, config.run_dir, step)
+                saved = time.perf_counter()
             tick = time.perf_counter()
-            if timed_out:
+            if stopping:
                 break
+    interrupts.act()
 
     if evaluation is None:  # nothing was left to train
         evaluation = evaluate(plain_model, test_images, test_labels, data.classes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from segma_fast.checkpoints import progress
 from segma_fast.cli import main
-from segma_fast.config import NetworkConfig
+from segma_fast.config import NetworkConfig, save_config
 from segma_fast.data import DataConfig, ImageData, load_data
 from segma_fast.experiments import figures, frechet, paper, runner, tables
 from segma_fast.experiments.classifier import trained_classifier
 from segma_fast.experiments.scores import Scores, load_scores
+from segma_fast.files import only_one
 from segma_fast.run import checkpoint_steps
 
 CPU = torch.device("cpu")
@@ -117,8 +120,11 @@ def test_mnist_grows_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert {name: checkpoint_steps(out / name) for name in folders} == steps
 
     capsys.readouterr()
-    page = reproduce("mnist", data, out, "--seeds", "2", "--budget", "12s", "--table", "2")
-    assert "Table I:" not in page and "± " in page and "cwae" not in capsys.readouterr().out
+    reproduce("mnist", data, out, "--seeds", "2", "--budget", "12s", "--table", "2")
+    assert (out / "tables.md").read_text() == page  # the other page stays
+    second = (out / "table-2.md").read_text()
+    assert "Table I:" not in second and "± " in second and "cwae" not in capsys.readouterr().out
+    assert "6 of 6 trainings are in the tables" in second
     assert checkpoint_steps(out / "segma-first-seed0")[0] > steps["segma-first-seed0"][0]
     assert checkpoint_steps(out / "cwae-seed0") == steps["cwae-seed0"]
 
@@ -135,10 +141,53 @@ def test_stopped_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(runner, "train", stopped)
     with pytest.raises(KeyboardInterrupt):
         runner.finish(trial, digits, None, 10, math.nan, CPU)
-    assert runner.progress(trial.config.run_dir)[0] == 2
+    assert progress(trial.config.run_dir).epochs == 2
     monkeypatch.setattr(runner, "train", original)
     result = runner.finish(trial, digits, None, 10, math.nan, CPU)
     assert result.epochs == 4 and not result.cut and result.scores.step == 4 * 14
+    (trial.config.run_dir / "scores.json").write_text("[]")
+    assert runner.kept_result(trial) is None
+    assert runner.finish(trial, digits, None, 10, math.nan, CPU) == runner.kept_result(trial) == result
+    shutil.rmtree(trial.config.run_dir / "checkpoints")  # nothing is left of the training: it is done again
+    assert runner.finish(trial, digits, None, 10, math.nan, CPU).scores == result.scores
+
+
+def test_scores_are_of_one_extractor(tmp_path: Path) -> None:
+    trial = small_trial(tmp_path, epochs=1)
+    digits, config = load_data(trial.config.data), DataConfig(cache=tmp_path)
+    first = runner.finish(trial, digits, frechet.FrechetDistance(digits, config, CPU, "classifier"), 20, math.nan, CPU)
+    file = next(tmp_path.glob("classifier-*.pt"))
+    content = torch.load(file)
+    content["model"]["body.13.weight"] *= 2  # of the last layer but one
+    torch.save(content, file)
+    again = runner.finish(trial, digits, frechet.FrechetDistance(digits, config, CPU, "classifier"), 20, math.nan, CPU)
+    assert again.scores.features == first.scores.features and again.scores.fid > 1.5 * first.scores.fid
+
+
+def test_time_that_is_used_up_is_not_given_again(tmp_path: Path) -> None:
+    trial = small_trial(tmp_path, epochs=500)
+    digits = load_data(trial.config.data)
+    first = runner.finish(trial, digits, None, 10, 0.4, CPU)
+    (trial.config.run_dir / "scores.json").unlink()
+    assert runner.finish(trial, digits, None, 10, 0.4, CPU) == first
+    assert runner.finish(trial, digits, None, 10, 1.2, CPU).epochs > first.epochs
+
+
+def test_one_command_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with only_one(tmp_path / "out"), pytest.raises(SystemExit):
+        main(["reproduce", "mnist", "--out", str(tmp_path / "out")])
+    assert f"another command is at work in {tmp_path / 'out'}" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit):
+        main(["reproduce", "mnist", "--out", str(tmp_path / "file")])
+    assert "out must be a folder" in capsys.readouterr().err
+    other = paper.trials("mnist", "paper", 1, 2, tmp_path / "out")[-1].config
+    other.run_dir.mkdir()
+    save_config(other, other.run_dir / "config.json")
+    with pytest.raises(SystemExit):
+        main(["reproduce", "mnist", "--table", "2", "--out", str(tmp_path / "out")])
+    shown = capsys.readouterr().err
+    assert "cannot resume" in shown and "clip_norm: None -> 5.0" in shown and "--out names another folder" in shown
 
 
 def test_training_that_diverges_is_a_line_in_the_table(tmp_path: Path) -> None:
@@ -169,8 +218,13 @@ def test_means_and_deviations() -> None:
     results = [tables.Result(trial, Scores(1, error, 1.0), 500.0, 7200.0) for error in (0.11, 0.12, 0.16)]
     line = next(row for row in tables.render("mnist", 2, results).splitlines() if "100 first" in row)
     assert line == "| SeGMA | 100 first | 13.00 ± 2.65 | 3 | 500 | 2.0 h | 12.7 |"
+    assert "the same labels with every seed" in tables.render("mnist", 2, results)
     cut = tables.render("mnist", 2, [replace(results[0], epochs=9.4)])
     assert "**9.4 of 500**" in cut and "| 11.00 | 1 |" in cut
+    uneven = [replace(results[0], epochs=9.4, seconds=60.0), replace(results[1], epochs=20.0, seconds=120.0)]
+    shown = tables.render("mnist", 2, uneven)
+    assert "**9.4 to 20 of 500** | 60.0 s to 2.0 min" in shown and "took different times" in shown
+    assert "paper (other features)" in tables.render("mnist", 1, results, inception=False)
 
 
 def test_trials_follow_the_presets() -> None:

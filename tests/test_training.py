@@ -20,8 +20,9 @@ from segma_fast import training
 from segma_fast.batches import Rows
 from segma_fast.bench.contenders import without_compiler
 from segma_fast.config import TrainConfig, load_config, starting_config
+from segma_fast.interrupts import Interrupts
 from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.segma import Objective
+from segma_fast.models.segma import Objective, SeGMA
 from segma_fast.records import Records
 from segma_fast.run import latest_checkpoint, load_run
 
@@ -126,6 +127,32 @@ def test_killed_process_resumes_to_the_same_bits(tmp_path: Path) -> None:
     assert latest_checkpoint(tmp_path / "cut") is not None
     subprocess.run(command(tmp_path / "cut", "--resume"), check=True, capture_output=True)
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_run_keeps_its_last_step(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal comes within step 5, before any checkpoint is due; then a second one, which acts at once."""
+    training.train(config(tmp_path / "whole"))
+    forward, calls = SeGMA.forward, []
+
+    def interrupted(self: SeGMA, *inputs: object) -> object:
+        calls.append(1)
+        if len(calls) == 5:
+            signal.raise_signal(number)
+        return forward(self, *inputs)
+
+    monkeypatch.setattr(SeGMA, "forward", interrupted)
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit):
+        training.train(config(tmp_path / "cut"))
+    assert load_run(tmp_path / "cut").step == 5 and signal.getsignal(number) == before
+    training.train(config(tmp_path / "cut"), resume=True)
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    with Interrupts() as interrupts:
+        signal.raise_signal(signal.SIGINT)
+        assert interrupts.asked == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_failed_checkpoint_leaves_the_former_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,10 @@ def decode_images(config: DataConfig, parts: dict[str, Any], column: str, places
     def fill(mode: str) -> np.ndarray[Any, Any] | None:
         images = np.empty((len(places), len(mode), height, width), dtype=np.uint8)
         start = 0
-        with ThreadPoolExecutor() as pool, library("tqdm").tqdm(total=len(places), desc="pictures", delay=2) as bar:
+        with (
+            ThreadPoolExecutor() as pool,
+            library("tqdm").tqdm(total=len(places), desc="pictures", delay=2, disable=None) as bar,
+        ):
             for split, part in encoded.items():
                 for row in range(0, len(part), _ROWS_AT_ONCE):
                     raws = part[row : row + _ROWS_AT_ONCE][column]

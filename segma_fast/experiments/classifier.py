@@ -70,6 +70,7 @@ def trained_classifier(data: ImageData, file: Path, device: torch.device) -> tup
     if kept is not None:
         model.load_state_dict(kept["model"])
         return model.to(device).eval(), float(kept["accuracy"])
+    print(f"training a classifier, whose features the Fréchet distances compare; kept in {file}", flush=True)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = Classifier(data.image_shape[0], data.classes).to(device)

@@ -20,7 +20,7 @@ LONG = 3  # letters of a class name beyond which labels take two lines
 _BREAK = {True: "\n", False: " "}
 
 
-def draw_figures(model: SeGMA, data: ImageData, folder: Path) -> list[Path]:
+def draw_figures(model: SeGMA, data: ImageData, folder: Path, name: str = "") -> list[Path]:
     """Write the figures of a model whose components stand for the classes; the same for the same model.
 
     Args:
@@ -28,6 +28,7 @@ def draw_figures(model: SeGMA, data: ImageData, folder: Path) -> list[Path]:
         data: its data set; the images shown are of its test set.
         folder: receives ``samples.png`` (figures 3 to 5), ``interpolations.png`` (6), ``transfer.png`` (7),
             ``intensity.png`` (8), ``means.png`` and ``codes.png``.
+        name: of the model, for the titles.
     """
     device = model.prior.means.device
     generator = torch.Generator().manual_seed(0)
@@ -51,27 +52,28 @@ def draw_figures(model: SeGMA, data: ImageData, folder: Path) -> list[Path]:
         f"{names[a]}{_BREAK[long]}away from {names[b]}" for a, b in zip(source.tolist(), target.tolist(), strict=True)
     ]
     scaled = [f"{t:.2f}" for t in torch.linspace(0, ALPHA, COLUMNS).tolist()]
+    end_of_title = f"\n{name}" if name else ""
     return [
-        save_labelled(sampled, names, [], "Samples of each component", folder / "samples.png"),
+        save_labelled(sampled, names, [], f"Samples of each component{end_of_title}", folder / "samples.png"),
         save_labelled(
             torch.cat([first, between, last], 1),
             pairs,
             ["real", *steps, "real"],
-            "Interpolations between test images, t = 0 … 1",
+            f"Interpolations between test images, t = 0 … 1{end_of_title}",
             folder / "interpolations.png",
         ),
         save_labelled(
             torch.cat([first, moved], 1),
             pairs,
             ["real", *steps],
-            "Style transfer, z + t (μ_target − μ_source)",
+            f"Style transfer, z + t (μ_target − μ_source){end_of_title}",
             folder / "transfer.png",
         ),
         save_labelled(
             torch.cat([first, strengthened], 1),
             away,
             ["real", *scaled],
-            "Intensity, z + α (μ_source − μ_other), α = 0 … 0.5",
+            f"Intensity, z + α (μ_source − μ_other), α = 0 … {ALPHA}{end_of_title}",
             folder / "intensity.png",
         ),
         save_distances(model.prior.means.detach(), names, folder / "means.png"),
@@ -124,7 +126,7 @@ def save_distances(means: Tensor, names: Sequence[str], path: Path) -> Path:
     for i in range(count):
         for j in range(count):
             dark = distances[i, j] < 0.6 * distances.max()
-            axes.text(j, i, f"{distances[i, j]:.1f}", ha="center", va="center", fontsize=8, color="w" if dark else "k")
+            axes.text(j, i, f"{distances[i, j]:.2g}", ha="center", va="center", fontsize=8, color="w" if dark else "k")
     shown = list(map(pictures.plain, names))
     long = max(map(len, names)) > LONG
     axes.set_xticks(range(count), shown, rotation=45 if long else 0, ha="right" if long else "center")

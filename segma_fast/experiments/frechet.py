@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.hub import get_dir
 
 from segma_fast.data import ImageData, cache_folder
@@ -35,6 +36,7 @@ class FrechetDistance:
 
     Attributes:
         features: whose activations are compared, in words, for the tables.
+        extractor: which features these are, to the bit.
         is_inception: whether they are Inception's, as in published figures.
 
     Raises:
@@ -59,9 +61,10 @@ class FrechetDistance:
             file = cache_folder(config) / f"classifier-{DataInfo.of(data).checksum:08x}.pt"
             classifier, accuracy = trained_classifier(data, file, device)
             self.features = f"classifier of {data.name} ({accuracy:.1%} of the test images right)"
+            self.extractor = f"classifier-{_checksum(classifier):08x}"
             self._metric = fid(classifier, reset_real_features=False).to(device)
         else:
-            self.features = "Inception v3"
+            self.features = self.extractor = "Inception v3"
             weights = str(inception_weights or _kept_weights())
             self._metric = fid(INCEPTION_FEATURES, reset_real_features=False, feature_extractor_weights_path=weights)
             self._metric = self._metric.to(device)
@@ -93,6 +96,13 @@ def missing_inception(weights: Path | None = None) -> str | None:
             "(toshas/torch-fidelity on GitHub) to there, or name the file with --inception-weights"
         )
     return None
+
+
+def _checksum(module: nn.Module) -> int:
+    total = 0
+    for tensor in module.state_dict().values():
+        total = zlib.crc32(tensor.cpu().contiguous().numpy().data, total)
+    return total
 
 
 def _kept_weights() -> Path:

@@ -9,15 +9,13 @@ from typing import Literal
 import torch
 import tyro
 
-from segma_fast.data import load_data
+from segma_fast.data import ImageData, load_data
 from segma_fast.experiments import figures, runner, tables
 from segma_fast.experiments.frechet import Features, FrechetDistance
 from segma_fast.experiments.paper import TABLES, TITLES, Experiment, Preset, Table, trials
-from segma_fast.files import write_text
+from segma_fast.files import only_one, write_text
 from segma_fast.run import load_run
 from segma_fast.version import __version__
-
-PAGE = "tables.md"
 
 
 def reproduce(
@@ -48,7 +46,8 @@ def reproduce(
         experiment: data set, networks and batches
         table: train only what this table of the paper shows (1 FID, 2 test error, 3 FID of interpolations); default all
         seeds: trainings of each model, with seeds 0, 1, …
-        budget: time for all trainings together, such as 90s, 20m or 10h, in equal shares; default none, the full epochs
+        budget: time for all trainings in --out together, such as 90s, 20m or 10h, in equal shares; default none, the
+            full epochs; a classifier for the FID's features comes on top, once
         preset: rules of training: of the authors' code, of the paper, or those that were found to work best
         dataset: name on the Hub or folder in place of the experiment's own
         out: folder of all runs, tables and figures; default runs/reproduce/EXPERIMENT-PRESET
@@ -61,35 +60,51 @@ def reproduce(
         if value < least:
             raise ValueError(f"{name} must be >= {least}, got {value}")
     folder = out or Path(f"runs/reproduce/{experiment}-{preset}")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"out must be a folder, {folder} is a file")
     plan = trials(experiment, preset, seeds, table, folder, device, dataset)
     share = math.nan if budget is None else runner.parse_budget(budget) / len(plan)
-    data = load_data(plan[0].config.data)
-    where = torch.accelerator.current_accelerator() if device == "auto" and torch.accelerator.is_available() else None
-    where = where or torch.device("cpu")
-    shown: tuple[Table, ...] = tuple(TABLES) if table is None else (table,)
-    frechet, floor = None, math.nan
-    if shown != (2,):
-        frechet = FrechetDistance(data, plan[0].config.data, where, features, inception_weights)
-        some = torch.randperm(len(data.train_images), generator=torch.Generator().manual_seed(0))[:images]
-        floor = frechet.of(data.train_images[some].split(500))
-    head = _conditions(experiment, preset, data.name, len(plan), budget, share, frechet, images, where)
-    results: list[tables.Result] = []
-    for number, trial in enumerate(plan, 1):
-        print(f"{number} of {len(plan)}: {trial.title}", flush=True)
-        results.append(runner.finish(trial, data, frechet, images, share, where))
-        parts = [tables.render(experiment, which, results, floor) for which in shown]
-        write_text(folder / PAGE, "\n\n".join([head, *parts]) + "\n")
-    print("\n\n".join(["", head, *parts]))
-    first = next((r.trial for r in results if r.trial.model == "segma" and r.scores), None)
-    if first is not None:
-        paths = figures.draw_figures(load_run(first.config.run_dir, where).model, data, folder)
-        print(f"\n{folder}: {PAGE}, and of {first.title}: {', '.join(path.name for path in paths)}")
+    with only_one(folder):
+        runner.check(plan)
+        data = load_data(plan[0].config.data)
+        where = _device(device)
+        shown: tuple[Table, ...] = tuple(TABLES) if table is None else (table,)
+        page = folder / ("tables.md" if table is None else f"table-{table}.md")
+        frechet, floor = None, math.nan
+        if shown != (2,):
+            frechet = FrechetDistance(data, plan[0].config.data, where, features, inception_weights)
+            some = torch.randperm(len(data.train_images), generator=torch.Generator().manual_seed(0))[:images]
+            floor = frechet.of(data.train_images[some].split(500))
+        head = _conditions(experiment, preset, data, len(plan), budget, share, frechet, images, where)
+        results = [runner.kept_result(trial) for trial in plan]
+        for number, trial in enumerate(plan):
+            print(f"{number + 1} of {len(plan)}: {trial.title}", flush=True)
+            results[number] = runner.finish(trial, data, frechet, images, share, where)
+            done = [result for result in results if result is not None]
+            tale = f"{head}\n{len(done)} of {len(plan)} trainings are in the tables."
+            parts = [tables.render(experiment, which, done, floor, _inception(frechet)) for which in shown]
+            write_text(page, "\n\n".join([tale, *parts]) + "\n")
+        print("\n\n".join(["", tale, *parts]))
+        first = next((r for r in done if r.trial.model == "segma" and r.scores), None)
+        if first is not None:
+            model = load_run(first.trial.config.run_dir, where).model
+            paths = figures.draw_figures(model, data, folder, f"{first.trial.title}, {first.epochs:.3g} epochs")
+            print(f"\n{page}, and of {first.trial.title}: {', '.join(path.name for path in paths)}")
+
+
+def _device(device: Literal["auto", "cpu"]) -> torch.device:
+    found = torch.accelerator.current_accelerator() if device == "auto" and torch.accelerator.is_available() else None
+    return found or torch.device("cpu")
+
+
+def _inception(frechet: FrechetDistance | None) -> bool:
+    return frechet is not None and frechet.is_inception
 
 
 def _conditions(
     experiment: Experiment,
     preset: Preset,
-    data: str,
+    data: ImageData,
     count: int,
     budget: str | None,
     share: float,
@@ -103,12 +118,13 @@ def _conditions(
     )
     time = "no limit of time" if budget is None else f"{budget} for {count} trainings, {tables.duration(share)} each"
     lines = [
-        f"{TITLES[experiment]} ({data}), rules: {preset}; {time}; {machine}, torch {torch.__version__}, "
+        f"{TITLES[experiment]} ({data.name}), rules: {preset}; {time}; {machine}, torch {torch.__version__}, "
         f"segma_fast {__version__}."
     ]
     if frechet is not None:
         lines.append(
-            f"Fréchet distances: {images} images against the test images, in the features of: {frechet.features}."
+            f"Fréchet distances: {images} images against the {len(data.test_images)} test images, in the features of: "
+            f"{frechet.features}. They depend on both, and compare only with others made the same way."
         )
         if not frechet.is_inception:
             lines.append("The paper's are in those of Inception: the two cannot be compared.")

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
-from segma_fast.checkpoints import check_folder
+from segma_fast.checkpoints import check_folder, progress
 from segma_fast.data import ImageData
 from segma_fast.experiments.frechet import FrechetDistance
 from segma_fast.experiments.paper import Trial
 from segma_fast.experiments.scores import load_scores, score
 from segma_fast.experiments.tables import Result
-from segma_fast.run import METRICS, holds_run, latest_checkpoint, load_run
+from segma_fast.run import holds_run, load_run
 from segma_fast.training import train
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -50,32 +49,39 @@ def finish(
     Returns:
         The result; a training whose loss stopped being finite is a result too, with ``failure``.
 
-    Raises:
-        ValueError: if the run folder holds a run with another configuration.
     """
     config = trial.config
-    check_folder(config, resume=holds_run(config.run_dir), overwrite=False)
-    epochs, spent = progress(config.run_dir)
-    kept = load_scores(config.run_dir)
-    used_up = kept is not None and kept.budget >= budget or spent >= budget
-    if epochs < config.epochs and not used_up:
-        minutes = None if math.isnan(budget) else (budget - spent) / 60
+    clock = progress(config.run_dir)
+    used_up = max(clock.seconds, clock.allowed) >= budget * (1 - 1e-9)
+    if clock.epochs < config.epochs and not used_up:
+        minutes = None if math.isnan(budget) else (budget - clock.seconds) / 60
         try:
             train(replace(config, minutes=minutes), resume=holds_run(config.run_dir))
         except FloatingPointError as error:
-            return Result(trial, None, *progress(config.run_dir), failure=str(error))
-        epochs, spent = progress(config.run_dir)
+            clock = progress(config.run_dir)
+            return Result(trial, None, clock.epochs, clock.seconds, failure=str(error))
+        clock = progress(config.run_dir)
     run = load_run(config.run_dir, device)
-    return Result(trial, score(run, data, frechet, images, budget), epochs, spent)
+    return Result(trial, score(run, data, frechet, images), clock.epochs, clock.seconds)
 
 
-def progress(run_dir: Path) -> tuple[float, float]:
-    """Epochs and seconds of training that the last checkpoint of a run folder holds; (0, 0) without one."""
-    checkpoint = latest_checkpoint(run_dir)
-    if checkpoint is None:
-        return 0.0, 0.0
-    with (run_dir / METRICS).open() as file:
-        for line in csv.DictReader(file):
-            if line["step"] == str(checkpoint[1]):
-                return float(line["epoch"]), float(line["seconds"])
-    raise ValueError(f"{run_dir / METRICS} has no line of step {checkpoint[1]}, which the checkpoint is of")
+def check(trials: Sequence[Trial]) -> None:
+    """Check the run folders of all trials before the first is trained.
+
+    Raises:
+        ValueError: if one holds a run with another configuration.
+    """
+    for trial in trials:
+        folder = trial.config.run_dir
+        try:
+            check_folder(trial.config, resume=holds_run(folder), overwrite=False)
+        except ValueError as error:
+            raise ValueError(f"{error}; --out names another folder") from error
+
+
+def kept_result(trial: Trial) -> Result | None:
+    """What a former command left of a trial, or None."""
+    clock, scores = progress(trial.config.run_dir), load_scores(trial.config.run_dir)
+    if scores is None or scores.step != clock.steps:
+        return None
+    return Result(trial, scores, clock.epochs, clock.seconds)

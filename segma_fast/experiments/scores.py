@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,11 @@ class Scores:
     """whose activations the Fréchet distances compare"""
     images: int = 0
     """images that were sampled for each"""
-    budget: float = math.nan
-    """seconds that the run was allowed; NaN without a limit"""
+    extractor: str = ""
+    """which features they were, to the bit"""
 
 
-def score(run: Run, data: ImageData, frechet: FrechetDistance | None, images: int, budget: float) -> Scores:
+def score(run: Run, data: ImageData, frechet: FrechetDistance | None, images: int) -> Scores:
     """Judge a run and keep the scores in its folder, or take those that are kept of the same step and features.
 
     Args:
@@ -46,19 +46,12 @@ def score(run: Run, data: ImageData, frechet: FrechetDistance | None, images: in
         data: its data set.
         frechet: distances to the real images; None leaves them out.
         images: how many to sample for a distance.
-        budget: seconds that the run was allowed; NaN without a limit.
     """
     found = load_scores(run.folder)
-    same = found is not None and found.step == run.step
-    if (
-        found is None
-        or not same
-        or not (frechet is None or (found.features, found.images) == (frechet.features, images))
-    ):
-        found = _judge(run, data, frechet, images)
-    if found.budget > budget:  # of a former command, whose longer training is kept
-        budget = found.budget
-    found = replace(found, budget=budget)
+    if found is not None and found.step == run.step:
+        if frechet is None or (found.extractor, found.images) == (frechet.extractor, images):
+            return found
+    found = _judge(run, data, frechet, images)
     finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(found).items()}
     write_text(run.folder / SCORES, json.dumps(finite, indent=2) + "\n")
     return found
@@ -73,14 +66,18 @@ def _judge(run: Run, data: ImageData, frechet: FrechetDistance | None, images: i
     generator = torch.Generator(device).manual_seed(run.config.seed)
     drawn = frechet.of(samples(run.model, images, generator))
     between = frechet.of(interpolations(run.model, test_images, images, generator))
-    return Scores(run.step, figures.test_error, figures.reconstruction, drawn, between, frechet.features, images)
+    names = frechet.features, images, frechet.extractor
+    return Scores(run.step, figures.test_error, figures.reconstruction, drawn, between, *names)
 
 
 def load_scores(run_dir: Path) -> Scores | None:
-    """The scores that were kept in a run folder, or None."""
+    """The scores that were kept in a run folder, or None where there are none that can be read."""
     try:
         kept: dict[str, Any] = json.loads((run_dir / SCORES).read_text())
         values: dict[str, Any] = {name: math.nan if value is None else value for name, value in kept.items()}
-        return Scores(**values)
-    except (OSError, ValueError, TypeError):
+        scores = Scores(**values)
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
+    kinds = {"int": int, "float": int | float, "str": str}
+    sound = all(isinstance(getattr(scores, item.name), kinds[str(item.type)]) for item in fields(scores))
+    return scores if sound else None

@@ -34,7 +34,13 @@ class Result:
         return figures[table]
 
 
-def render(experiment: Experiment, table: Table, results: Iterable[Result], floor: float = math.nan) -> str:
+def render(
+    experiment: Experiment,
+    table: Table,
+    results: Iterable[Result],
+    floor: float = math.nan,
+    inception: bool = True,
+) -> str:
     """A table of the paper in Markdown, with mean and standard deviation over the seeds.
 
     Args:
@@ -42,8 +48,10 @@ def render(experiment: Experiment, table: Table, results: Iterable[Result], floo
         table: 1, 2 or 3.
         results: of all trials so far.
         floor: for the tables of Fréchet distances, that of real training images.
+        inception: whether these are in the features of the paper's.
     """
-    head = ["model", "labels", "here, mean ± sd", "seeds", "epochs, mean", "time, mean", "paper"]
+    paper = "paper" if inception or table == 2 else "paper (other features)"
+    head = ["model", "labels", "here, mean ± sd", "seeds", "epochs", "time", paper]
     lines = [TABLES[table], "", _row(head), _row(["---"] * len(head))]
     groups: dict[tuple[str, str], list[Result]] = {}
     for result in results:
@@ -55,16 +63,29 @@ def render(experiment: Experiment, table: Table, results: Iterable[Result], floo
         notes += [f"{result.trial.title}: {result.failure}." for result in own if result.failure]
         if not done:
             continue
-        epochs = statistics.fmean(result.epochs for result in done)
         planned = done[0].trial.config.epochs
-        paper = REPORTED[experiment][table].get(model)
+        reported = REPORTED[experiment][table].get(model)
         cells = [MODELS[model], labels, spread([result.figure(table) for result in done]), str(len(done))]
-        cells.append(f"**{epochs:.1f} of {planned}**" if any(result.cut for result in done) else str(planned))
-        cells.append(duration(statistics.fmean(result.seconds for result in done)))
-        lines.append(_row([*cells, "–" if paper is None else f"{paper:.2f}".rstrip("0").rstrip(".")]))
+        epochs = between([f"{result.epochs:.3g}" for result in sorted(done, key=lambda r: r.epochs)])
+        cells.append(f"**{epochs} of {planned}**" if any(result.cut for result in done) else str(planned))
+        cells.append(between([duration(result.seconds) for result in sorted(done, key=lambda r: r.seconds)]))
+        lines.append(_row([*cells, "–" if reported is None else f"{reported:.2f}".rstrip("0").rstrip(".")]))
+        if labels.endswith("first") and len(done) > 1:
+            notes.append(f"{MODELS[model]}, {labels}: the same labels with every seed.")
+        if model == "unsupervised" and table == 2:
+            notes.append(f"{MODELS[model]}: by the best one-to-one mapping of components to classes.")
+        if max(r.seconds for r in done) > 1.2 * min(r.seconds for r in done) and any(result.cut for result in done):
+            notes.append(
+                f"{MODELS[model]}, {labels}: its trainings took different times, which is part of the deviation."
+            )
     if table != 2 and math.isfinite(floor):
         lines.append(_row(["real training images", "–", f"{floor:.2f}", "–", "–", "–", "–"]))
     return "\n".join([*lines, *([""] if notes else []), *notes])
+
+
+def between(words: list[str]) -> str:
+    """The first and last word, or the one that both are."""
+    return words[0] if words[0] == words[-1] else f"{words[0]} to {words[-1]}"
 
 
 def spread(values: list[float]) -> str:
