@@ -92,7 +92,7 @@ bench-check: $(READY) ## fail if a factor over the eager reference is far below 
 bench-large-batch: $(READY) ## time a training step in micro-batches and all at once, 5 minutes; leaves docs/large_batches.md
 	$(BIN)/python -m pytest benchmarks/test_large_batch.py -rs --benchmark-quiet \
 		--records=benchmarks/results/large-batch-$(STARTED).json
-	$(BIN)/python benchmarks/table.py $$(ls benchmarks/results/large-batch-*.json | tail -1) docs/large_batches.md
+	$(BIN)/python benchmarks/table.py $$(ls -t benchmarks/results/large-batch-*.json | head -1) docs/large_batches.md
 
 exact-phi: $(READY) ## measure what the exact form of φ changes, about 20 minutes; leaves docs/exact_phi.md
 	$(BIN)/python benchmarks/exact_phi.py

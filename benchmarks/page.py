@@ -32,12 +32,14 @@ SUITES = {"cpu": {"distance", "forms", "call", "memory", "training"}, "scaling-c
 
 def newest(kind: str) -> Path:
     """The file of the latest complete result of ``cpu`` or ``scaling-cpu``."""
-    folder = ROOT / "benchmarks" / "results"
-    for path in sorted(folder.glob(f"{kind}-*.json"), key=lambda path: path.name, reverse=True):
+    folder, dates = ROOT / "benchmarks" / "results", {}
+    for path in folder.glob(f"{kind}-*.json"):
         results = Results.read(path)
         if results.complete and SUITES[kind] <= {record.suite for record in results.records}:
-            return path
-    raise ValueError(f"{folder} has no complete result {kind}-DATE.json: make bench measures one")
+            dates[path] = results.date
+    if not dates:
+        raise ValueError(f"{folder} has no complete result {kind}-DATE.json: make bench measures one")
+    return max(dates, key=lambda path: dates[path])
 
 
 def read_newest(kind: str) -> Results:

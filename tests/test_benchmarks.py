@@ -18,6 +18,7 @@ from segma_fast.backends import native
 from segma_fast.bench.contenders import ours
 from segma_fast.bench.problems import Case, make_problem, truth
 from segma_fast.bench.records import Record, Results
+from segma_fast.config import differences
 from segma_fast.models import NetworkConfig
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -171,12 +172,13 @@ def test_newest_result_is_whole(helper: Any, monkeypatch: pytest.MonkeyPatch, tm
         page.read_newest("cpu")
     whole = results_of(*(record("native", 1024, 1, suite) for suite in page.SUITES["cpu"]))
     folder = tmp_path / "benchmarks" / "results"
-    whole.save(folder / "cpu-2026-01-01.json")
-    replace(whole, complete=False).save(folder / "cpu-2026-01-02-1200.json")
-    results_of(record("native", 1024, 1)).save(folder / "cpu-2026-01-03.json")
-    assert page.newest("cpu").name == "cpu-2026-01-01.json"
-    (folder / "cpu-2026-01-04.json").write_text('{"schema": 1, "rec')
-    with pytest.raises(SystemExit, match="cpu-2026-01-04.json is not a result of schema 1: JSONDecodeError"):
+    whole.save(folder / "cpu-2026-01-02-0304.json")
+    replace(whole, date="2026-01-02T01:00:00").save(folder / "cpu-2026-01-02.json")  # by name it would be the last
+    replace(whole, complete=False, date="2026-01-03").save(folder / "cpu-2026-01-03-1200.json")
+    replace(results_of(record("native", 1024, 1)), date="2026-01-04").save(folder / "cpu-2026-01-04.json")
+    assert page.newest("cpu").name == "cpu-2026-01-02-0304.json"
+    (folder / "cpu-2026-01-05.json").write_text('{"schema": 1, "rec')
+    with pytest.raises(SystemExit, match="cpu-2026-01-05.json is not a result of schema 1: JSONDecodeError"):
         page.read_newest("cpu")
 
 
@@ -214,6 +216,36 @@ def test_training_steps_of_all_backends_agree(helper: Any, monkeypatch: pytest.M
     step()
     bare.bare()
     assert relative_error(bare.weights(), step.weights()) < 1e-5
+
+
+def test_study_of_settings(helper: Any, tmp_path: Path) -> None:
+    """Each setting is one change of the preset, with every seed, in a folder of its own."""
+    tuning = helper("tuning")
+    planned = tuning.study("./mnist", 40, 2, tmp_path)
+    assert len(planned) == 2 * len(tuning.VARIANTS) == len({trial.config.run_dir for _, trial in planned})
+    base = replace(planned[0][1].config, run_dir=tmp_path)
+    for (name, changes), (same, trial) in zip(tuning.VARIANTS.items(), planned, strict=False):
+        different = differences(base, trial.config)
+        assert name == same and len(different) == sum(len(v) if k == "objective" else 1 for k, v in changes.items())
+    assert tuning.MARKS[0] in tuning.PAGE.read_text() and tuning.MARKS[1] in tuning.PAGE.read_text()
+    assert "| the preset | 9.50 ± 0.71 | 2 |" in tuning.rendered({"the preset": [9.0, 10.0], "exact φ": []}, 40)
+
+
+def test_pages_of_experiments(helper: Any, tmp_path: Path) -> None:
+    """Tables go between the marks of their folder, and the pictures that the page shows beside it."""
+    experiments, docs, run = helper("experiments"), tmp_path / "docs", tmp_path / "mnist-x"
+    (docs / "images").mkdir(parents=True)
+    run.mkdir()
+    begin, end = experiments.marks("mnist-x")
+    (docs / "experiments.md").write_text(f"a\n{begin}\nold\n{end}\n![s](images/mnist-x_samples.png)\n")
+    with pytest.raises(SystemExit, match="segma-fast reproduce leaves this file"):
+        experiments.main(run, docs)
+    (run / "tables.md").write_text("new\n")
+    for name in ("samples", "codes"):
+        (run / f"{name}.png").write_bytes(b"")
+    experiments.main(run, docs)
+    assert f"a\n{begin}\n\nnew\n\n{end}\n" in (docs / "experiments.md").read_text()
+    assert [path.name for path in (docs / "images").iterdir()] == ["mnist-x_samples.png"]
 
 
 def test_peers_give_the_distance_and_sigreg_a_statistic(helper: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,7 +107,9 @@ def test_colour_experiments_end_to_end(make, tmp_path: Path) -> None:
 
 def test_mnist_grows_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = mnist(tmp_path), tmp_path / "out"
-    page = reproduce("mnist", data, out, "--seeds", "1", "--budget", "4s")
+    small = ["--hidden", "300", "100"]
+    page = reproduce("mnist", data, out, "--seeds", "1", "--budget", "4s", *small)
+    assert "networks of 300-100" in page
     folders = sorted(path.name for path in out.iterdir() if path.is_dir())
     assert folders == ["cwae-seed0", "segma-first-seed0", "segma-stratified-seed0", "unsupervised-seed0"]
     assert "100 first" in page and "100 stratified" in page and "| 12.51 |" in page and "12.7" in page
@@ -116,11 +118,11 @@ def test_mnist_grows_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert all(score.fid > 0 and score.fid_interpolations > 0 for score in scores.values())
     assert math.isnan(scores["cwae-seed0"].test_error) and 0 <= scores["unsupervised-seed0"].test_error < 1
 
-    assert reproduce("mnist", data, out, "--seeds", "1", "--budget", "4s") == page
+    assert reproduce("mnist", data, out, "--seeds", "1", "--budget", "4s", *small) == page
     assert {name: checkpoint_steps(out / name) for name in folders} == steps
 
     capsys.readouterr()
-    reproduce("mnist", data, out, "--seeds", "2", "--budget", "12s", "--table", "2")
+    reproduce("mnist", data, out, "--seeds", "2", "--budget", "12s", "--table", "2", *small)
     assert (out / "tables.md").read_text() == page  # the other page stays
     second = (out / "table-2.md").read_text()
     assert "Table I:" not in second and "± " in second and "cwae" not in capsys.readouterr().out
@@ -146,8 +148,8 @@ def test_stopped_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     result = runner.finish(trial, digits, None, 10, math.nan, CPU)
     assert result.epochs == 4 and not result.cut and result.scores.step == 4 * 14
     (trial.config.run_dir / "scores.json").write_text("[]")
-    assert runner.kept_result(trial) is None
-    assert runner.finish(trial, digits, None, 10, math.nan, CPU) == runner.kept_result(trial) == result
+    assert runner.kept_result(trial, None, 10) is None
+    assert runner.finish(trial, digits, None, 10, math.nan, CPU) == runner.kept_result(trial, None, 10) == result
     shutil.rmtree(trial.config.run_dir / "checkpoints")  # nothing is left of the training: it is done again
     assert runner.finish(trial, digits, None, 10, math.nan, CPU).scores == result.scores
 

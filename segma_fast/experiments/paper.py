@@ -62,6 +62,7 @@ def trials(
     out: Path,
     device: Literal["auto", "cpu"] = "auto",
     dataset: str | None = None,
+    hidden: tuple[int, ...] = (),
 ) -> list[Trial]:
     """What has to be trained, seed by seed, so that a command that is stopped leaves whole rounds.
 
@@ -73,6 +74,7 @@ def trials(
         out: the folder of all run folders.
         device: where to train.
         dataset: Hub name or folder in place of the experiment's own.
+        hidden: widths of the dense layers in place of the experiment's.
 
     Returns:
         For MNIST, SeGMA with two choices of the labels: the first of the data set, as in the authors' code, and as
@@ -81,6 +83,8 @@ def trials(
     base = starting_config(experiment, preset)
     data = base.data if dataset is None else replace(base.data, dataset=dataset)
     base = replace(base, data=data, checkpoint_every=3000, device=device)
+    if hidden:
+        base = replace(base, network=replace(base.network, hidden=hidden))
     unsupervised = replace(base.objective, beta=0.0)
     choices: tuple[LabelChoice, ...] = ("first", "stratified") if experiment == "mnist" else (base.label_choice,)
     configs = {

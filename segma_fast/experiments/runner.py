@@ -13,7 +13,7 @@ from segma_fast.checkpoints import check_folder, progress
 from segma_fast.data import ImageData
 from segma_fast.experiments.frechet import FrechetDistance
 from segma_fast.experiments.paper import Trial
-from segma_fast.experiments.scores import load_scores, score
+from segma_fast.experiments.scores import kept_scores, score
 from segma_fast.experiments.tables import Result
 from segma_fast.run import holds_run, load_run
 from segma_fast.training import train
@@ -48,7 +48,6 @@ def finish(
 
     Returns:
         The result; a training whose loss stopped being finite is a result too, with ``failure``.
-
     """
     config = trial.config
     clock = progress(config.run_dir)
@@ -79,9 +78,8 @@ def check(trials: Sequence[Trial]) -> None:
             raise ValueError(f"{error}; --out names another folder") from error
 
 
-def kept_result(trial: Trial) -> Result | None:
-    """What a former command left of a trial, or None."""
-    clock, scores = progress(trial.config.run_dir), load_scores(trial.config.run_dir)
-    if scores is None or scores.step != clock.steps:
-        return None
-    return Result(trial, scores, clock.epochs, clock.seconds)
+def kept_result(trial: Trial, frechet: FrechetDistance | None, images: int) -> Result | None:
+    """What a former command left of a trial and judged in the same way, or None."""
+    clock = progress(trial.config.run_dir)
+    scores = kept_scores(trial.config.run_dir, clock.steps, frechet, images)
+    return None if scores is None else Result(trial, scores, clock.epochs, clock.seconds)

@@ -47,10 +47,9 @@ def score(run: Run, data: ImageData, frechet: FrechetDistance | None, images: in
         frechet: distances to the real images; None leaves them out.
         images: how many to sample for a distance.
     """
-    found = load_scores(run.folder)
-    if found is not None and found.step == run.step:
-        if frechet is None or (found.extractor, found.images) == (frechet.extractor, images):
-            return found
+    kept = kept_scores(run.folder, run.step, frechet, images)
+    if kept is not None:
+        return kept
     found = _judge(run, data, frechet, images)
     finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(found).items()}
     write_text(run.folder / SCORES, json.dumps(finite, indent=2) + "\n")
@@ -68,6 +67,15 @@ def _judge(run: Run, data: ImageData, frechet: FrechetDistance | None, images: i
     between = frechet.of(interpolations(run.model, test_images, images, generator))
     names = frechet.features, images, frechet.extractor
     return Scores(run.step, figures.test_error, figures.reconstruction, drawn, between, *names)
+
+
+def kept_scores(run_dir: Path, step: int, frechet: FrechetDistance | None, images: int) -> Scores | None:
+    """The scores in a run folder if they are of this step and in these features, or None."""
+    found = load_scores(run_dir)
+    if found is None or found.step != step:
+        return None
+    same = frechet is None or (found.extractor, found.images) == (frechet.extractor, images)
+    return found if same else None
 
 
 def load_scores(run_dir: Path) -> Scores | None:
