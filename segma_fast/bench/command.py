@@ -165,7 +165,10 @@ def _title(name: str) -> list[str]:
 
 
 def _milliseconds(record: Record | None) -> str:
-    return "–" if record is None or record.median_s is None else f"{1e3 * record.median_s:.3g}"
+    if record is None or record.median_s is None:
+        return "–"
+    milliseconds = 1e3 * record.median_s
+    return f"{milliseconds:.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}"
 
 
 def main(arguments: list[str]) -> None:
