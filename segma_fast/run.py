@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import shutil
 import zlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -35,6 +36,14 @@ CHECKPOINTS, TENSORBOARD, WEIGHTS = "checkpoints", "tensorboard", "model.safeten
 PICTURES = ("samples.png", "codes.png", "reconstructions.png", "interpolations.png", "transfer.png")
 
 
+def checksum(tensors: Iterable[Tensor]) -> int:
+    """CRC-32 of the contents of tensors, one after the other."""
+    total = 0
+    for tensor in tensors:
+        total = zlib.crc32(tensor.cpu().contiguous().numpy().data, total)
+    return total
+
+
 @dataclass(frozen=True)
 class DataInfo:
     """What of the data set a run depends on."""
@@ -50,11 +59,8 @@ class DataInfo:
     @staticmethod
     def of(data: ImageData) -> DataInfo:
         tensors = (data.train_images, data.train_labels, data.test_images, data.test_labels)
-        checksum = 0
-        for tensor in tensors:
-            checksum = zlib.crc32(tensor.contiguous().numpy().data, checksum)
         rows = (len(data.train_labels), len(data.test_labels))
-        return DataInfo(data.name, data.image_shape, data.class_names, rows, checksum)
+        return DataInfo(data.name, data.image_shape, data.class_names, rows, checksum(tensors))
 
     def save(self, run_dir: Path) -> None:
         write_text(run_dir / DATA, json.dumps(asdict(self), indent=2) + "\n")

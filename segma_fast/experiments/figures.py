@@ -17,7 +17,6 @@ COLUMNS = 10
 ALPHA = 0.5  # of equation (11), as in figure 8
 CODES = 2000  # test images in the two-dimensional view
 LONG = 3  # letters of a class name beyond which labels take two lines
-_BREAK = {True: "\n", False: " "}
 
 
 def draw_figures(model: SeGMA, data: ImageData, folder: Path, name: str = "") -> list[Path]:
@@ -33,7 +32,8 @@ def draw_figures(model: SeGMA, data: ImageData, folder: Path, name: str = "") ->
     device = model.prior.means.device
     generator = torch.Generator().manual_seed(0)
     images, labels = data.test_images, data.test_labels
-    names, long = data.class_names, max(map(len, data.class_names)) > LONG
+    names = data.class_names
+    space = "\n" if _are_long(names) else " "
     present = labels.unique()
     rows = torch.arange(len(present)).repeat_interleave(2 if len(present) < 5 else 1)
     source = present[rows]
@@ -41,16 +41,14 @@ def draw_figures(model: SeGMA, data: ImageData, folder: Path, name: str = "") ->
     start = torch.stack([images[_any_of(labels, k, generator)] for k in source.tolist()]).to(device)
     end = torch.stack([images[_any_of(labels, k, generator)] for k in target.tolist()]).to(device)
     first, last = as_pixels(start)[:, None], as_pixels(end)[:, None]
-    pairs = [f"{names[a]}{_BREAK[long]}→ {names[b]}" for a, b in zip(source.tolist(), target.tolist(), strict=True)]
+    pairs = [f"{names[a]}{space}→ {names[b]}" for a, b in zip(source.tolist(), target.tolist(), strict=True)]
     steps = [f"{t:.2f}" for t in torch.linspace(0, 1, COLUMNS).tolist()]
 
     sampled = explore.sample_components(model, COLUMNS, generator=torch.Generator(device).manual_seed(0))
     between = explore.interpolate(model, start, end, COLUMNS)
     moved = explore.transfer(model, start, source.to(device), target.to(device), COLUMNS)
     strengthened = explore.intensify(model, start, source.to(device), target.to(device), ALPHA, COLUMNS)
-    away = [
-        f"{names[a]}{_BREAK[long]}away from {names[b]}" for a, b in zip(source.tolist(), target.tolist(), strict=True)
-    ]
+    away = [f"{names[a]}{space}away from {names[b]}" for a, b in zip(source.tolist(), target.tolist(), strict=True)]
     scaled = [f"{t:.2f}" for t in torch.linspace(0, ALPHA, COLUMNS).tolist()]
     end_of_title = f"\n{name}" if name else ""
     return [
@@ -85,6 +83,10 @@ def draw_figures(model: SeGMA, data: ImageData, folder: Path, name: str = "") ->
             folder / "codes.png",
         ),
     ]
+
+
+def _are_long(names: Sequence[str]) -> bool:
+    return max(map(len, names)) > LONG
 
 
 def _any_of(labels: Tensor, label: int, generator: torch.Generator) -> int:
@@ -128,7 +130,7 @@ def save_distances(means: Tensor, names: Sequence[str], path: Path) -> Path:
             dark = distances[i, j] < 0.6 * distances.max()
             axes.text(j, i, f"{distances[i, j]:.2g}", ha="center", va="center", fontsize=8, color="w" if dark else "k")
     shown = list(map(pictures.plain, names))
-    long = max(map(len, names)) > LONG
+    long = _are_long(names)
     axes.set_xticks(range(count), shown, rotation=45 if long else 0, ha="right" if long else "center")
     axes.set_yticks(range(count), shown)
     axes.set_title("Distances between component means (σ = 1)")

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.hub import get_dir
 
 from segma_fast.data import ImageData, cache_folder
 from segma_fast.data.config import DataConfig, library
 from segma_fast.experiments.classifier import trained_classifier
 from segma_fast.models.segma import SeGMA
-from segma_fast.run import DataInfo
+from segma_fast.run import DataInfo, checksum
 
 Features = Literal["auto", "inception", "classifier"]
 INCEPTION_FEATURES = 2048
@@ -61,7 +60,7 @@ class FrechetDistance:
             file = cache_folder(config) / f"classifier-{DataInfo.of(data).checksum:08x}.pt"
             classifier, accuracy = trained_classifier(data, file, device)
             self.features = f"classifier of {data.name} ({accuracy:.1%} of the test images right)"
-            self.extractor = f"classifier-{_checksum(classifier):08x}"
+            self.extractor = f"classifier-{checksum(classifier.state_dict().values()):08x}"
             self._metric = fid(classifier, reset_real_features=False).to(device)
         else:
             self.features = self.extractor = "Inception v3"
@@ -96,13 +95,6 @@ def missing_inception(weights: Path | None = None) -> str | None:
             "(toshas/torch-fidelity on GitHub) to there, or name the file with --inception-weights"
         )
     return None
-
-
-def _checksum(module: nn.Module) -> int:
-    total = 0
-    for tensor in module.state_dict().values():
-        total = zlib.crc32(tensor.cpu().contiguous().numpy().data, total)
-    return total
 
 
 def _kept_weights() -> Path:
