@@ -16,7 +16,7 @@ from segma_fast.bench.timing import Times, by_wall
 from segma_fast.config import TrainConfig, starting_config
 from segma_fast.data import DataConfig, load_data
 from segma_fast.models import AutoEncoder
-from segma_fast.models.segma import as_pixels, squared_error
+from segma_fast.models.base import as_pixels, squared_error
 from segma_fast.run import build_model
 
 LOOP = 60  # steps of a run

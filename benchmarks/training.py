@@ -17,7 +17,7 @@ from segma_fast.bench.timing import take_turns
 from segma_fast.config import EXPERIMENTS
 from segma_fast.mixture import GaussianMixture, initial_means
 from segma_fast.models import AutoEncoder, NetworkConfig, Objective, SeGMA
-from segma_fast.models.segma import as_pixels, squared_error
+from segma_fast.models.base import as_pixels, squared_error
 
 NETWORK: NetworkConfig = EXPERIMENTS["mnist"]["network"]
 SHAPE, COMPONENTS, LABELLED = (1, 28, 28), 10, 100

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segma_fast import explore, metrics, pictures, report
 from segma_fast.data import ImageData, load_data, read_picture
-from segma_fast.models.segma import as_pixels
+from segma_fast.models.base import as_pixels
 from segma_fast.run import DataInfo, Run, load_run
 
 DEFAULT_RUN = Path("runs/digits")
@@ -166,7 +166,7 @@ def classify(run_dir: Path = DEFAULT_RUN, images: tuple[str, ...] = ("0", "1", "
     """
     run = load_run(run_dir)
     chosen, labels = _images(run, images)
-    posterior = run.model.prior.posterior(run.model.encode(chosen))
+    posterior = next(iter(run.model.posteriors(run.model.encode(chosen)).values()))
     names = run.data.class_names
     for item, row, label in zip(images, posterior, labels, strict=True):
         best = int(row.argmax())
@@ -189,8 +189,8 @@ def evaluate(run_dir: Path = DEFAULT_RUN) -> None:
     run = load_run(run_dir)
     data = _data(run)
     result = metrics.evaluate(run.model, data.test_images, data.test_labels, data.classes)
-    labels = run.config.labels if run.config.objective.beta > 0 else 0
-    print(report.quality_table(data.name, labels, result, len(data.test_labels)))
+    labels = run.config.labels if run.config.takes_labels else 0
+    print(report.quality_table(run.config.model, data.name, labels, result, len(data.test_labels)))
 
 
 def _data(run: Run) -> ImageData:
@@ -222,7 +222,7 @@ def _images(run: Run, items: tuple[str, ...]) -> tuple[Tensor, list[int | None]]
 
 def _component(run: Run, flag: str, given: int | None, source: Tensor) -> Tensor:
     """The component that a flag names for every image, or each image's next."""
-    components = run.model.prior.components
+    components = run.model.components
     if components == 1:
         raise ValueError(f"{run.folder} has one component: there is no other to move to or away from")
     if given is None:

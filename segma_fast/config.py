@@ -15,8 +15,7 @@ from segma_fast.data import DataConfig
 from segma_fast.files import write_text
 from segma_fast.labels import LabelChoice
 from segma_fast.mixture import MeansInit
-from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.segma import Objective
+from segma_fast.models import MODELS, ModelConfig, NetworkConfig, Objective
 
 # Fields that a resumed run may change: they touch the weights of a given step by no more than rounding.
 FREE_ON_RESUME = frozenset(
@@ -30,11 +29,14 @@ class TrainConfig:
 
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    objective: Objective = field(default_factory=Objective)
+    model: str = "segma"
+    """what is trained, a key of ``segma_fast.models.MODELS``"""
+    objective: ModelConfig = field(default_factory=Objective)
+    """the model's own settings, of its ``Config``"""
     run_dir: Path = Path("runs/digits")
     """folder that receives the run"""
     components: int | None = None
-    """components of the mixture; default one a class"""
+    """components of the mixture or clusters; default one a class"""
     labels: int = 100
     """labelled rows, in all"""
     label_choice: LabelChoice = "stratified"
@@ -48,11 +50,15 @@ class TrainConfig:
     micro_batch: int | None = None
     """rows that go through the networks at once on each process, for batches larger than memory; default all"""
     means_init: MeansInit = "simplex"
-    """where the means start"""
+    """where SeGMA's means start"""
     means_scale: float = 5.0
     """how far from the origin they start"""
     learning_rate: float = 3e-4
     """of Adam"""
+    decay: float = 1.0
+    """factor of the learning rate after every decay_every epochs"""
+    decay_every: int = 200
+    """epochs"""
     clip_norm: float | None = None
     """greatest norm of all gradients together"""
     clip_value: float | None = None
@@ -75,7 +81,13 @@ class TrainConfig:
     """steps between lines of metrics"""
 
     def __post_init__(self) -> None:
-        at_least_one = ("batch_size", "epochs", "checkpoint_every", "log_every")
+        check_model(self.model)
+        if not isinstance(self.objective, MODELS[self.model].Config):
+            wanted = MODELS[self.model].Config.__name__
+            raise ValueError(
+                f"objective must be a {wanted} for the model {self.model!r}, got {type(self.objective).__name__}"
+            )
+        at_least_one = ("batch_size", "epochs", "checkpoint_every", "log_every", "decay_every")
         for name in at_least_one:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
@@ -86,7 +98,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be >= 1, got {value}")
-        for name in ("learning_rate", "clip_norm", "clip_value", "minutes"):
+        for name in ("learning_rate", "decay", "clip_norm", "clip_value", "minutes"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} must be finite and > 0, got {value}")
@@ -96,6 +108,12 @@ class TrainConfig:
             raise ValueError(f"means_scale must be finite, got {self.means_scale}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in 0 ... 2**32 - 1, got {self.seed}")
+
+    @property
+    def takes_labels(self) -> bool:
+        """Whether training sees labelled rows."""
+        use = self.objective.label_use
+        return use == "required" or (use == "optional" and self.labels > 0)
 
 
 PRESETS: dict[str, dict[str, Any]] = {  # the rules in which the paper and its authors' code differ, and the best found
@@ -157,16 +175,31 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def starting_config(experiment: str = "digits", preset: str | None = None) -> TrainConfig:
-    """The configuration of an experiment, with the rules of a preset (a key of ``PRESETS``) on top.
+def check_model(name: str) -> None:
+    """Raise ``ValueError`` for a model that there is not."""
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}, expected one of {', '.join(MODELS)}")
+
+
+def starting_config(experiment: str = "digits", preset: str | None = None, model: str = "segma") -> TrainConfig:
+    """The configuration of a model in an experiment, with the rules of a preset (a key of ``PRESETS``) on top.
 
     Raises:
-        ValueError: for an unknown experiment or preset.
+        ValueError: for an unknown experiment, preset or model, or a preset of a model without them.
     """
+    check_model(model)
     for kind, name, known in (("experiment", experiment, EXPERIMENTS), ("preset", preset, PRESETS)):
         if name is not None and name not in known:
             raise ValueError(f"unknown {kind} {name!r}, expected one of {', '.join(known)}")
     config = dataclasses.replace(TrainConfig(), **EXPERIMENTS[experiment])
+    if model != "segma":
+        if preset is not None:
+            raise ValueError(f"presets are rules of SeGMA: leave {preset!r} out for the model {model!r}")
+        own: dict[str, Any] = {
+            "run_dir": config.run_dir.with_name(f"{experiment}-{model}"),
+            "objective": MODELS[model].Config(),
+        }
+        return dataclasses.replace(config, model=model, **(own | MODELS[model].defaults(experiment)))
     if preset is None:
         return config
     return dataclasses.replace(with_preset(config, preset), means_scale=AUTHORS_MEANS_SCALE[experiment])
@@ -174,6 +207,8 @@ def starting_config(experiment: str = "digits", preset: str | None = None) -> Tr
 
 def with_preset(config: TrainConfig, preset: str) -> TrainConfig:
     """A configuration with the rules of a preset in place of its own."""
+    if config.model != "segma":
+        raise ValueError(f"presets are rules of SeGMA: leave {preset!r} out for the model {config.model!r}")
     rules = dict(PRESETS[preset])
     objective = dataclasses.replace(config.objective, **rules.pop("objective"))
     if share := rules.pop("labelled_share", None):  # of the unlabelled rows of a step
@@ -222,6 +257,11 @@ def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _settings_of(model: Any) -> type[ModelConfig]:
+    check_model(str(model))
+    return MODELS[str(model)].Config
+
+
 def _from_json(kind: Any, value: Any, name: str) -> Any:
     """A JSON value as the annotated type of a field."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
@@ -231,6 +271,8 @@ def _from_json(kind: Any, value: Any, name: str) -> Any:
         if not isinstance(value, dict):
             raise ValueError(f"{name or 'the file'} must be an object, got {value!r}")
         hints = typing.get_type_hints(kind)
+        if kind is TrainConfig:
+            hints["objective"] = _settings_of(value.get("model", "segma"))
         unknown = sorted(set(value) - set(hints))
         if unknown:
             raise ValueError(f"unknown field {unknown[0]!r} in {name or 'the configuration'}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from segma_fast.models.segma import SeGMA
+from segma_fast.models.base import ImageModel
 
 
 def sample_components(
-    model: SeGMA, n: int, component: int | None = None, *, generator: torch.Generator | None = None
+    model: ImageModel, n: int, component: int | None = None, *, generator: torch.Generator | None = None
 ) -> Tensor:
     """Images decoded from samples of the prior, one row a component.
 
@@ -27,13 +27,12 @@ def sample_components(
     """
     if n < 1:
         raise ValueError(f"n must be >= 1, got {n}")
-    chosen = range(model.prior.components) if component is None else [component]
-    with torch.no_grad():
-        codes = [model.prior.sample(n, k, generator=generator) for k in chosen]
+    chosen = range(model.components) if component is None else [component]
+    codes = [model.sample(n, k, generator=generator) for k in chosen]
     return _decoded(model, torch.stack(codes))
 
 
-def interpolate(model: SeGMA, first: Tensor, second: Tensor, steps: int = 10) -> Tensor:
+def interpolate(model: ImageModel, first: Tensor, second: Tensor, steps: int = 10) -> Tensor:
     """Images along the line between the codes of two images.
 
     Args:
@@ -52,8 +51,10 @@ def interpolate(model: SeGMA, first: Tensor, second: Tensor, steps: int = 10) ->
     return _decoded(model, _line(model.encode(first), model.encode(second), steps))
 
 
-def transfer(model: SeGMA, images: Tensor, source: Tensor | None, target: Tensor, steps: int = 10) -> Tensor:
+def transfer(model: ImageModel, images: Tensor, source: Tensor | None, target: Tensor, steps: int = 10) -> Tensor:
     """Move images to another class step by step, ``z + t (μ_target - μ_source)``, equation (10) at t = 1.
+
+    Models whose classes are not means of codes move by their own :meth:`~ImageModel.direction`, here and below.
 
     Args:
         model: a trained model.
@@ -68,14 +69,15 @@ def transfer(model: SeGMA, images: Tensor, source: Tensor | None, target: Tensor
     Raises:
         ValueError: for classes that do not exist or steps < 2.
     """
-    source = classify(model, images) if source is None else source
     codes = model.encode(images)
-    shift = _means(model, target, "target") - _means(model, source, "source")
+    source = _classes(model, codes) if source is None else source
+    _check(model, source=source, target=target)
+    shift = model.direction(codes, source, target)
     return _decoded(model, _line(codes, codes + shift, steps))
 
 
 def intensify(
-    model: SeGMA, images: Tensor, source: Tensor | None, away_from: Tensor, alpha: float = 0.5, steps: int = 10
+    model: ImageModel, images: Tensor, source: Tensor | None, away_from: Tensor, alpha: float = 0.5, steps: int = 10
 ) -> Tensor:
     """Strengthen what sets images apart from a class, ``z + t α (μ_source - μ_away)``, equation (11) at t = 1.
 
@@ -90,15 +92,16 @@ def intensify(
     Returns:
         (n, steps, C, H, W) in [0, 1].
     """
-    source = classify(model, images) if source is None else source
     codes = model.encode(images)
-    shift = alpha * (_means(model, source, "source") - _means(model, away_from, "away_from"))
+    source = _classes(model, codes) if source is None else source
+    _check(model, source=source, away_from=away_from)
+    shift = alpha * model.direction(codes, away_from, source)
     return _decoded(model, _line(codes, codes + shift, steps))
 
 
-def classify(model: SeGMA, images: Tensor) -> Tensor:
-    """The most probable component of each image by equation (7), (n, C, H, W) -> (n,) int64."""
-    return model.prior.joint_log_prob(model.encode(images)).argmax(1)
+def classify(model: ImageModel, images: Tensor) -> Tensor:
+    """The most probable component of each image, by equation (7) for SeGMA, (n, C, H, W) -> (n,) int64."""
+    return _classes(model, model.encode(images))
 
 
 def plane(codes: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,12 +121,15 @@ def plane(codes: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
     return flat[: len(codes)], flat[len(codes) :]
 
 
-def _means(model: SeGMA, components: Tensor, name: str) -> Tensor:
-    known = model.prior.components
-    if len(components) and not (0 <= int(components.min()) and int(components.max()) < known):
-        raise ValueError(f"{name} must be in 0 ... {known - 1}, got {components.tolist()}")
-    means: Tensor = model.prior.means.detach()
-    return means[components]
+def _classes(model: ImageModel, codes: Tensor) -> Tensor:
+    own = next(iter(model.posteriors(codes).values()))
+    return own.argmax(1)
+
+
+def _check(model: ImageModel, **components: Tensor) -> None:
+    for name, given in components.items():
+        if len(given) and not (0 <= int(given.min()) and int(given.max()) < model.components):
+            raise ValueError(f"{name} must be in 0 ... {model.components - 1}, got {given.tolist()}")
 
 
 def _line(start: Tensor, end: Tensor, steps: int) -> Tensor:
@@ -133,6 +139,6 @@ def _line(start: Tensor, end: Tensor, steps: int) -> Tensor:
     return start[:, None] + t * (end - start)[:, None]  # (n, steps, D)
 
 
-def _decoded(model: SeGMA, codes: Tensor) -> Tensor:
+def _decoded(model: ImageModel, codes: Tensor) -> Tensor:
     images: Tensor = model.decode(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
     return images

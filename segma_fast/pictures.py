@@ -14,7 +14,7 @@ from torch import Tensor
 from segma_fast import explore
 from segma_fast.data import ImageData
 from segma_fast.files import replacing
-from segma_fast.models.segma import SeGMA, as_pixels
+from segma_fast.models.base import ImageModel, as_pixels
 
 SMALLEST_SIDE = 64  # images are enlarged by a whole number to be at least this high
 GAP = 4
@@ -80,9 +80,9 @@ def plain(name: str) -> str:
     return "\u200b" + name.replace("$", r"\$")
 
 
-def save_all(model: SeGMA, data: ImageData, folder: Path, columns: int = 10) -> list[Path]:
+def save_all(model: ImageModel, data: ImageData, folder: Path, columns: int = 10) -> list[Path]:
     """The pictures of a finished run, from images of the test set; the same for the same model."""
-    device = model.prior.means.device
+    device = model.device
     generator = torch.Generator(device).manual_seed(0)
     images, labels = data.test_images.to(device), data.test_labels.to(device)
     classes = torch.arange(data.classes, device=device)
@@ -95,7 +95,7 @@ def save_all(model: SeGMA, data: ImageData, folder: Path, columns: int = 10) -> 
         save_codes(
             model.encode(images[:1000]),
             labels[:1000],
-            model.prior.means.detach(),
+            model.centres(),
             data.class_names,
             folder / "codes.png",
         ),
@@ -106,9 +106,9 @@ def save_all(model: SeGMA, data: ImageData, folder: Path, columns: int = 10) -> 
     lines = explore.interpolate(model, start, end, columns)
     ends = (as_pixels(start)[:, None], as_pixels(end)[:, None])
     paths.append(save_grid(torch.cat([ends[0], lines, ends[1]], 1), folder / "interpolations.png"))
-    if model.prior.components > 1:
+    if model.components > 1:
         source = explore.classify(model, start)
-        target = (source + model.prior.components // 2) % model.prior.components
+        target = (source + model.components // 2) % model.components
         moved = explore.transfer(model, start, source, target, columns)
         paths.append(save_grid(torch.cat([ends[0], moved], 1), folder / "transfer.png"))
-    return paths
+    return paths + model.draw(data, folder)

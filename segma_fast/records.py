@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,17 +16,6 @@ from tqdm import tqdm
 from segma_fast.files import write_text
 from segma_fast.run import METRICS
 
-COLUMNS = (
-    "step",
-    "epoch",
-    "seconds",
-    "images_per_second",
-    "loss",
-    "reconstruction",
-    "log_distance",
-    "cross_entropy",
-    "test_error",
-)
 SHORT = {
     "loss": "loss {:.3g}",
     "reconstruction": "mse {:.2g}",
@@ -35,17 +25,32 @@ SHORT = {
 }
 
 
+def columns(terms: Sequence[str]) -> tuple[str, ...]:
+    """The columns of metrics.csv for a model whose loss has these terms."""
+    return ("step", "epoch", "seconds", "images_per_second", "loss", *terms, "test_error")
+
+
 class Records:
     """Writes lines of metrics, on the main process only.
 
     Args:
         run_dir: the run folder.
         accelerator: whose tracker gets the same numbers.
+        terms: of the model's loss.
         start: the step that the run continues from; lines behind it, of a run that was stopped, are dropped.
         steps, images_per_step: of the whole run, for the progress bar.
     """
 
-    def __init__(self, run_dir: Path, accelerator: Accelerator, start: int, steps: int, images_per_step: int) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        accelerator: Accelerator,
+        terms: Sequence[str],
+        start: int,
+        steps: int,
+        images_per_step: int,
+    ) -> None:
+        self.columns = columns(terms)
         self.accelerator = accelerator
         self.main = accelerator.is_main_process
         self.path = run_dir / METRICS
@@ -63,11 +68,11 @@ class Records:
         )
 
     def _kept(self, start: int) -> str:
-        lines = [",".join(COLUMNS)]
+        lines = [",".join(self.columns)]
         if start and self.path.exists():
             for line in self.path.read_text(errors="replace").splitlines()[1:]:
                 cells = line.split(",")
-                if len(cells) == len(COLUMNS) and cells[0].isdecimal() and int(cells[0]) <= start:
+                if len(cells) == len(self.columns) and cells[0].isdecimal() and int(cells[0]) <= start:
                     lines.append(line)
         return "\n".join(lines) + "\n"
 
@@ -88,15 +93,19 @@ class Records:
             return
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow(
-            [f"{v:.7g}" if isinstance(v := values.get(name, ""), float) else v for name in COLUMNS]
+            [f"{v:.7g}" if isinstance(v := values.get(name, ""), float) else v for name in self.columns]
         )
         with self.path.open("a") as file:
             file.write(line.getvalue())
-        self.bar.set_postfix_str(", ".join(text.format(values[k]) for k, text in SHORT.items() if k in values))
+        self.bar.set_postfix_str(", ".join(text.format(values[k]) for k, text in self._short(values)))
         if show and self.bar.disable:
-            listed = ", ".join(f"{k.replace('_', ' ')} {values[k]:.4g}" for k in SHORT if k in values)
+            listed = ", ".join(f"{k.replace('_', ' ')} {values[k]:.4g}" for k, _ in self._short(values))
             speed = f"{values['images_per_second']:.0f} images/s"
             print(f"step {step}, epoch {values['epoch']:.1f}: {listed}, {speed}", flush=True)
+
+    def _short(self, values: dict[str, Any]) -> list[tuple[str, str]]:
+        """What the progress bar shows: the columns from the loss on, and how."""
+        return [(k, SHORT.get(k, k.replace("_", " ") + " {:.3g}")) for k in self.columns[4:] if k in values]
 
     def __enter__(self) -> Records:
         return self

@@ -16,7 +16,8 @@ from segma_fast.config import TrainConfig
 from segma_fast.dispatch import choose_backend
 from segma_fast.files import write_text
 from segma_fast.metrics import Evaluation
-from segma_fast.models.segma import SeGMA
+from segma_fast.models import MODELS
+from segma_fast.models.segma import Objective, SeGMA
 from segma_fast.run import REPORT
 from segma_fast.training import Outcome
 
@@ -38,26 +39,33 @@ def distance_seconds(model: SeGMA, codes: Tensor, repeats: int = 30) -> float:
 def summarize(outcome: Outcome, config: TrainConfig) -> dict[str, Any]:
     """The figures of a finished run, in the order in which the table shows them."""
     model, data = outcome.model, outcome.data
-    device = model.prior.means.device
-    labelled = min(config.labels, config.labelled_batch_size) if config.objective.beta > 0 else 0
-    rows = config.batch_size + (labelled if config.objective.rows == "all" else 0)
-    pick = torch.arange(rows) % len(data.train_images)
-    seconds = distance_seconds(model, model.encode(data.train_images[pick].to(device)))
-    return {
+    labels = config.labels if config.takes_labels else 0
+    found: dict[str, Any] = {
+        "model": config.model,
         "data": data.name,
-        "labels": config.labels if labelled else 0,
+        "labels": labels,
         "test_error": outcome.evaluation.test_error,
+        "other_errors": dict(outcome.evaluation.other_errors),
         "reconstruction": outcome.evaluation.reconstruction,
         "distance": outcome.evaluation.distance,
         "epochs": outcome.epochs,
         "steps": outcome.steps,
         "complete": outcome.complete,
         "seconds_per_step": outcome.seconds_per_step,
-        "distance_share": seconds / outcome.seconds_per_step if outcome.seconds_per_step else float("nan"),
-        "backend": choose_backend(config.objective.backend, device, torch.float32, config.network.latent_dim),
+        "parameters": sum(p.numel() for p in model.parameters()),
         "threads": torch.get_num_threads(),
-        "device": str(device),
+        "device": str(model.device),
     }
+    if isinstance(model, SeGMA) and isinstance(config.objective, Objective):
+        labelled = min(labels, config.labelled_batch_size)
+        rows = config.batch_size + (labelled if config.objective.rows == "all" else 0)
+        pick = torch.arange(rows) % len(data.train_images)
+        seconds = distance_seconds(model, model.encode(data.train_images[pick].to(model.device)))
+        found["distance_share"] = seconds / outcome.seconds_per_step if outcome.seconds_per_step else math.nan
+        found["backend"] = choose_backend(
+            config.objective.backend, model.device, torch.float32, config.network.latent_dim
+        )
+    return found
 
 
 def save(summary: dict[str, Any], run_dir: Path) -> None:
@@ -68,36 +76,36 @@ def save(summary: dict[str, Any], run_dir: Path) -> None:
 def table(summary: dict[str, Any]) -> str:
     """The summary as lines of text."""
     s = summary
+    evaluation = Evaluation(s["test_error"], s["reconstruction"], s["distance"], s["other_errors"])
     lines = [
-        *_quality(s["data"], s["labels"], s["test_error"], s["reconstruction"], s["distance"]),
+        *_quality(s["model"], s["data"], s["labels"], evaluation),
         (
             "trained",
             f"{s['epochs']:.1f} epochs, {s['steps']} steps" + ("" if s["complete"] else " (stopped by --minutes)"),
         ),
         ("time per step", f"{1e3 * s['seconds_per_step']:.2f} ms (median) on {s['device']}, {s['threads']} threads"),
-        ("of it in the distance", f"{100 * s['distance_share']:.1f} % ({s['backend']} backend)"),
     ]
+    if "distance_share" in s:
+        lines.append(("of it in the distance", f"{100 * s['distance_share']:.1f} % ({s['backend']} backend)"))
     return _aligned(lines)
 
 
-def quality_table(name: str, labels: int, evaluation: Evaluation, rows: int) -> str:
-    """What ``segma-fast evaluate`` prints of a test set of so many rows."""
-    lines = _quality(name, labels, evaluation.test_error, evaluation.reconstruction, evaluation.distance)
-    return _aligned([*lines, ("test images", str(rows))])
+def quality_table(model: str, name: str, labels: int, evaluation: Evaluation, rows: int) -> str:
+    """What ``segma-fast evaluate`` prints of a model and its test set of so many rows."""
+    return _aligned([*_quality(model, name, labels, evaluation), ("test images", str(rows))])
 
 
-def _quality(
-    name: str, labels: int, test_error: float, reconstruction: float, distance: float
-) -> list[tuple[str, str]]:
-    error = f"{100 * test_error:.2f} %" + ("" if labels else " (best mapping of components to classes)")
-    if math.isnan(test_error):
+def _quality(model: str, name: str, labels: int, evaluation: Evaluation) -> list[tuple[str, str]]:
+    mapped = "" if labels else " (best mapping of components to classes)"
+    error = f"{100 * evaluation.test_error:.2f} %{mapped}"
+    if math.isnan(evaluation.test_error):
         error = "not defined for one component"
-    return [
-        ("data", f"{name}, {labels} labels"),
-        ("test error", error),
-        ("reconstruction error", f"{reconstruction:.4f} (squared, summed over pixels)"),
-        ("d² of the test codes", f"{distance:.3e}"),
-    ]
+    lines = [("model", MODELS[model].title), ("data", f"{name}, {labels} labels"), ("test error", error)]
+    lines += [(f"  by {other}", f"{100 * value:.2f} %{mapped}") for other, value in evaluation.other_errors.items()]
+    lines.append(("reconstruction error", f"{evaluation.reconstruction:.4f} (squared, summed over pixels)"))
+    if not math.isnan(evaluation.distance):
+        lines.append(("d² of the test codes", f"{evaluation.distance:.3e}"))
+    return lines
 
 
 def _aligned(lines: list[tuple[str, str]]) -> str:

@@ -27,9 +27,7 @@ from torch import Tensor
 from segma_fast.config import TrainConfig, load_config
 from segma_fast.data import ImageData
 from segma_fast.files import write_text
-from segma_fast.mixture import GaussianMixture, initial_means
-from segma_fast.models.autoencoder import AutoEncoder
-from segma_fast.models.segma import SeGMA
+from segma_fast.models import MODELS, ImageModel
 
 CONFIG, DATA, METRICS, REPORT, SCORES = "config.json", "data.json", "metrics.csv", "report.json", "scores.json"
 CHECKPOINTS, TENSORBOARD, WEIGHTS = "checkpoints", "tensorboard", "model.safetensors"
@@ -91,32 +89,15 @@ class Run:
     folder: Path
     config: TrainConfig
     data: DataInfo
-    model: SeGMA
+    model: ImageModel
     step: int
 
 
 def build_model(
     config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
-) -> SeGMA:
-    """A new model with random weights from torch's generator.
-
-    Args:
-        config: networks, components and objective.
-        image_shape: (C, H, W).
-        classes: of the data set.
-        label_counts: labelled rows of each class, (K,), which become the proportions; uniform without.
-
-    Raises:
-        ValueError: if β > 0 and there is not one component a class.
-    """
-    components = classes if config.components is None else config.components
-    if config.objective.beta > 0 and components != classes:
-        raise ValueError(
-            f"{components} components for {classes} classes: with beta > 0 each class needs its own component; "
-            "leave components out, or set beta to 0 for an unsupervised model"
-        )
-    means = initial_means(components, config.network.latent_dim, config.means_init, config.means_scale)
-    return SeGMA(AutoEncoder(image_shape, config.network), GaussianMixture(means, label_counts), config.objective)
+) -> ImageModel:
+    """A new model with random weights from torch's generator; see :meth:`ImageModel.build`."""
+    return MODELS[config.model].build(config, image_shape, classes, label_counts)
 
 
 def checkpoint_steps(run_dir: Path) -> list[int]:

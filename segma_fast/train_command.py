@@ -14,6 +14,7 @@ import tyro
 
 from segma_fast import report
 from segma_fast.config import EXPERIMENTS, PRESETS, TrainConfig, load_config, starting_config, with_preset
+from segma_fast.models import MODELS
 from segma_fast.run import CONFIG
 from segma_fast.training import train
 
@@ -75,14 +76,17 @@ def parse(arguments: list[str]) -> TrainCommand:
     early = argparse.ArgumentParser("segma-fast train", add_help=False, allow_abbrev=False)
     early.add_argument("--experiment", choices=EXPERIMENTS)
     early.add_argument("--preset", choices=PRESETS)
+    early.add_argument("--model", choices=MODELS)
     early.add_argument("--config", type=Path)
     early.add_argument("--run-dir", "--run_dir", type=Path)
     early.add_argument("--resume", action="store_true")
     known, _ = early.parse_known_args(arguments)
-    if known.resume and (known.experiment or known.preset or known.config):
-        raise ValueError("--resume takes the configuration from --run-dir: leave --experiment, --preset, --config out")
-    if known.config and known.experiment:
-        raise ValueError("--config and --experiment both say what to start from: leave one out")
+    if known.resume and (known.experiment or known.preset or known.config or known.model):
+        raise ValueError(
+            "--resume takes the configuration from --run-dir: leave --experiment, --model, --preset, --config out"
+        )
+    if known.config and (known.experiment or known.model):
+        raise ValueError("--config says what to start from: leave --experiment and --model out")
     if known.resume:
         run_dir = known.run_dir or TrainConfig().run_dir
         base = dataclasses.replace(load_config(run_dir / CONFIG), run_dir=run_dir, minutes=None)
@@ -90,7 +94,7 @@ def parse(arguments: list[str]) -> TrainCommand:
         base = load_config(known.config)
         base = with_preset(base, known.preset) if known.preset else base
     else:
-        base = starting_config(known.experiment or "digits", known.preset)
+        base = starting_config(known.experiment or "digits", known.preset, known.model or "segma")
     return tyro.cli(
         TrainCommand,
         prog="segma-fast train",

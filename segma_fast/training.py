@@ -1,4 +1,4 @@
-"""Training SeGMA: one plain loop, from a configuration to a run folder."""
+"""Training a model: one plain loop, from a configuration to a run folder."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from segma_fast.batches import Rows
 from segma_fast.checkpoints import Clock, begin, check_folder, save_checkpoint
 from segma_fast.config import TrainConfig
 from segma_fast.data import ImageData, load_data
-from segma_fast.dispatch import check_phi, choose_backend, choose_precision
 from segma_fast.interrupts import Interrupts
 from segma_fast.labels import choose_labelled
 from segma_fast.metrics import Evaluation, evaluate
-from segma_fast.models.segma import SeGMA
+from segma_fast.models import ImageModel
 from segma_fast.records import Records
 from segma_fast.run import DataInfo, build_model
 
@@ -32,7 +31,7 @@ LONGEST_UNSAVED = 300  # seconds between checkpoints
 class Outcome:
     """A finished (or timed-out) run."""
 
-    model: SeGMA
+    model: ImageModel
     data: ImageData
     evaluation: Evaluation
     steps: int
@@ -66,9 +65,11 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     info = DataInfo.of(data)
     counts = torch.bincount(data.train_labels[labelled.indices], minlength=data.classes)
     model = build_model(config, data.image_shape, data.classes, counts if len(labelled.indices) else None)
-    optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
-    model, optimizer = accelerator.prepare(model, optimizer)
-    plain_model: SeGMA = accelerator.unwrap_model(model)
+    betas = config.objective.betas
+    games = model.games()
+    optimizers = [torch.optim.Adam(own, config.learning_rate, betas, fused=True) for own in games]
+    model, *optimizers = accelerator.prepare(model, *optimizers)
+    plain_model: ImageModel = accelerator.unwrap_model(model)
     images, labels = data.train_images.to(accelerator.device), data.train_labels.to(accelerator.device)
     test_images, test_labels = data.test_images.to(accelerator.device), data.test_labels.to(accelerator.device)
 
@@ -89,21 +90,27 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     evaluation: Evaluation | None = None  # of the last checkpoint, which the last step always makes
 
     with (
-        Records(config.run_dir, accelerator, start, steps, rows) as records,
+        Records(config.run_dir, accelerator, plain_model.terms, start, steps, rows) as records,
         Interrupts(accelerator.num_processes == 1) as interrupts,
     ):
         tick = saved = time.perf_counter()
         while step < steps:
             unlabelled_rows = pool[step].to(images.device, non_blocking=True)
             labelled_rows = labelled[step].to(images.device, non_blocking=True)
-            loss, terms = step_loss(images, unlabelled_rows, labelled_rows, labels[labelled_rows], config.micro_batch)
-            optimizer.zero_grad(set_to_none=True)
-            accelerator.backward(loss)
-            if config.clip_norm is not None:
-                accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
-            if config.clip_value is not None:
-                accelerator.clip_grad_value_(model.parameters(), config.clip_value)
-            optimizer.step()
+            rate = config.learning_rate * config.decay ** (step // pool.steps // config.decay_every)
+            line: dict[str, Tensor] = {}
+            for game, (own, optimizer) in enumerate(zip(games, optimizers, strict=True)):
+                batch = (images, unlabelled_rows, labelled_rows, labels[labelled_rows], config.micro_batch, game)
+                loss, terms = step_loss(*batch)
+                optimizer.zero_grad(set_to_none=True)
+                accelerator.backward(loss)
+                if config.clip_norm is not None:
+                    accelerator.clip_grad_norm_(own, config.clip_norm)
+                if config.clip_value is not None:
+                    accelerator.clip_grad_value_(own, config.clip_value)
+                optimizer.param_groups[0]["lr"] = rate
+                optimizer.step()
+                line |= ({"loss": loss.detach()} if game == 0 else {}) | terms
             step += 1
             records.advance()
 
@@ -114,13 +121,12 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
             saving = step % config.checkpoint_every == 0 or step == steps or stopping or overdue
             if not (saving or step % config.log_every == 0):
                 continue
-            line = {"loss": loss.detach(), **terms}
             values = {name: accelerator.reduce(value, "mean").item() for name, value in line.items()}
             now = time.perf_counter()
             done = clock.advance(step, now - tick)
             values |= {"step": step, "epoch": step / pool.steps, "seconds": clock.seconds}
             values["images_per_second"] = rows * done / (now - tick)
-            if not math.isfinite(values["loss"]):
+            if not all(math.isfinite(values[name]) for name in line):
                 terms_now = ", ".join(f"{name} {values[name]:.4g}" for name in line)
                 raise FloatingPointError(f"the loss is not finite at step {step} ({terms_now}); lower learning_rate?")
             if saving:
@@ -153,9 +159,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         log_with="tensorboard",
         project_dir=config.run_dir,
     )
-    choose_precision(config.objective.precision)
-    check_phi(config.objective.phi)
-    choose_backend(config.objective.backend, accelerator.device, torch.float32, config.network.latent_dim)
+    config.objective.check(config, accelerator.device)
     return accelerator
 
 
@@ -163,11 +167,12 @@ def choose_rows(config: TrainConfig, data: ImageData) -> tuple[Rows, Rows]:
     """The labelled rows and the pool of unlabelled ones, each in batches."""
     labelled = torch.empty(0, dtype=torch.int64)
     batch = 0
-    if config.objective.beta > 0:
+    if config.takes_labels:
         if config.labels == 0 or config.labelled_batch_size == 0:
+            hint = "set beta to 0 for an unsupervised model" if config.model == "segma" else "it needs labels"
             raise ValueError(
-                f"labels={config.labels} and labelled_batch_size={config.labelled_batch_size} with beta="
-                f"{config.objective.beta}: set beta to 0 for an unsupervised model"
+                f"labels={config.labels} and labelled_batch_size={config.labelled_batch_size} with the model "
+                f"{config.model!r}: {hint}"
             )
         labelled = choose_labelled(
             data.train_labels, config.labels, config.label_choice, data.classes, seed=config.seed

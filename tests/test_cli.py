@@ -150,9 +150,9 @@ def test_unknown_command_lists_the_known(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--resume", "--preset", "authors"], "leave --experiment, --preset, --config out"),
-        (["--resume", "--experiment", "mnist"], "leave --experiment, --preset, --config out"),
-        (["--config", "a.json", "--experiment", "mnist"], "leave one out"),
+        (["--resume", "--preset", "authors"], "leave --experiment, --model, --preset, --config out"),
+        (["--resume", "--experiment", "mnist"], "leave --experiment, --model, --preset, --config out"),
+        (["--config", "a.json", "--experiment", "mnist"], "leave --experiment and --model out"),
     ],
 )
 def test_flags_that_exclude_each_other(flags: list[str], message: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from segma_fast import explore, pictures
 from segma_fast.data import ImageData
 from segma_fast.files import replacing
-from segma_fast.models.segma import SeGMA, as_pixels
+from segma_fast.models.base import ImageModel, as_pixels
 
 COLUMNS = 10
 ALPHA = 0.5  # of equation (11), as in figure 8
@@ -19,7 +19,7 @@ CODES = 2000  # test images in the two-dimensional view
 LONG = 3  # letters of a class name beyond which labels take two lines
 
 
-def draw_figures(model: SeGMA, data: ImageData, folder: Path, name: str = "") -> list[Path]:
+def draw_figures(model: ImageModel, data: ImageData, folder: Path, name: str = "") -> list[Path]:
     """Write the figures of a model whose components stand for the classes; the same for the same model.
 
     Args:
@@ -29,7 +29,7 @@ def draw_figures(model: SeGMA, data: ImageData, folder: Path, name: str = "") ->
             ``intensity.png`` (8), ``means.png`` and ``codes.png``.
         name: of the model, for the titles.
     """
-    device = model.prior.means.device
+    device = model.device
     generator = torch.Generator().manual_seed(0)
     images, labels = data.test_images, data.test_labels
     names = data.class_names
@@ -74,11 +74,11 @@ def draw_figures(model: SeGMA, data: ImageData, folder: Path, name: str = "") ->
             f"Intensity, z + α (μ_source − μ_other), α = 0 … {ALPHA}{end_of_title}",
             folder / "intensity.png",
         ),
-        save_distances(model.prior.means.detach(), names, folder / "means.png"),
+        save_distances(model.centres(), names, folder / "means.png"),
         pictures.save_codes(
             model.encode(images[:CODES].to(device)).cpu(),
             labels[:CODES],
-            model.prior.means.detach().cpu(),
+            model.centres().cpu(),
             names,
             folder / "codes.png",
         ),

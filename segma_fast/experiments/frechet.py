@@ -14,7 +14,7 @@ from torch.hub import get_dir
 from segma_fast.data import ImageData, cache_folder
 from segma_fast.data.config import DataConfig, library
 from segma_fast.experiments.classifier import trained_classifier
-from segma_fast.models.segma import SeGMA
+from segma_fast.models.base import ImageModel
 from segma_fast.run import DataInfo, checksum
 
 Features = Literal["auto", "inception", "classifier"]
@@ -101,15 +101,13 @@ def _kept_weights() -> Path:
     return Path(get_dir()) / "checkpoints" / INCEPTION_FILE
 
 
-def samples(model: SeGMA, count: int, generator: torch.Generator) -> Iterator[Tensor]:
+def samples(model: ImageModel, count: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Batches of images decoded from samples of the prior, ``count`` in all, (n, C, H, W) in [0, 1]."""
     for start in range(0, count, BATCH):
-        with torch.no_grad():
-            codes = model.prior.sample(min(BATCH, count - start), generator=generator)
-        yield model.decode(codes)
+        yield model.decode(model.sample(min(BATCH, count - start), generator=generator))
 
 
-def interpolations(model: SeGMA, images: Tensor, count: int, generator: torch.Generator) -> Iterator[Tensor]:
+def interpolations(model: ImageModel, images: Tensor, count: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Batches of images from between pairs of images (N, C, H, W), drawn anew, at t uniform in (0, 1)."""
     for start in range(0, count, BATCH):
         n = min(BATCH, count - start)

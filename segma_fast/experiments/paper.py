@@ -8,6 +8,7 @@ from typing import Literal
 
 from segma_fast.config import TrainConfig, starting_config
 from segma_fast.labels import LabelChoice
+from segma_fast.models import Objective
 
 Experiment = Literal["mnist", "svhn", "celeba"]
 Preset = Literal["authors", "paper", "tuned"]
@@ -46,7 +47,7 @@ class Trial:
     def labels(self) -> str:
         """How many labels it was given and how they were chosen, in words; a dash without labels."""
         config = self.config
-        return f"{config.labels} {config.label_choice}" if config.objective.beta > 0 else "–"
+        return f"{config.labels} {config.label_choice}" if config.takes_labels else "–"
 
     @property
     def title(self) -> str:
@@ -85,6 +86,7 @@ def trials(
     base = replace(base, data=data, checkpoint_every=3000, device=device)
     if hidden:
         base = replace(base, network=replace(base.network, hidden=hidden))
+    assert isinstance(base.objective, Objective)
     unsupervised = replace(base.objective, beta=0.0)
     choices: tuple[LabelChoice, ...] = ("first", "stratified") if experiment == "mnist" else (base.label_choice,)
     configs = {

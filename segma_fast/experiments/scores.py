@@ -57,7 +57,7 @@ def score(run: Run, data: ImageData, frechet: FrechetDistance | None, images: in
 
 
 def _judge(run: Run, data: ImageData, frechet: FrechetDistance | None, images: int) -> Scores:
-    device = run.model.prior.means.device
+    device = run.model.device
     test_images, test_labels = data.test_images.to(device), data.test_labels.to(device)
     figures = evaluate(run.model, test_images, test_labels, data.classes)
     if frechet is None:

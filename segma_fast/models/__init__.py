@@ -1,6 +1,13 @@
-"""Auto-encoders and the SeGMA model."""
+"""The models, each in a file of its own, and what they owe the trainer (``base.py``)."""
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 from segma_fast.models.autoencoder import AutoEncoder, NetworkConfig
+from segma_fast.models.base import MODELS, ImageModel, ModelConfig
 from segma_fast.models.segma import Objective, SeGMA
 
-__all__ = ["AutoEncoder", "NetworkConfig", "Objective", "SeGMA"]
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["MODELS", "AutoEncoder", "ImageModel", "ModelConfig", "NetworkConfig", "Objective", "SeGMA"]

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from segma_fast import large_batch
+from segma_fast.dispatch import check_phi, choose_backend, choose_precision
 from segma_fast.distributed import Group, place, share, world
 from segma_fast.formulas import silverman_gamma
 from segma_fast.functional import fast_cw_distance
-from segma_fast.mixture import GaussianMixture
+from segma_fast.mixture import GaussianMixture, initial_means
 from segma_fast.models.autoencoder import AutoEncoder
+from segma_fast.models.base import ImageModel, ModelConfig, as_pixels, register, squared_error
+
+if TYPE_CHECKING:
+    from segma_fast.config import TrainConfig
 
 
 @dataclass(frozen=True)
-class Objective:
+class Objective(ModelConfig):
     """Equation (9), ``MSE + α log d² + β CE``, and what the paper leaves open in it."""
 
     alpha: float = 5.0
@@ -45,8 +50,19 @@ class Objective:
         if self.gamma is not None and not 0 < self.gamma < math.inf:
             raise ValueError(f"gamma must be finite and > 0 or None, got {self.gamma}")
 
+    @property
+    def label_use(self) -> Literal["required", "optional", "none"]:
+        return "required" if self.beta > 0 else "none"
 
-class SeGMA(nn.Module):
+    def check(self, config: TrainConfig, device: torch.device) -> None:
+        """Check precision, φ and backend; ``ValueError`` for what cannot be had."""
+        choose_precision(self.precision)
+        check_phi(self.phi)
+        choose_backend(self.backend, device, torch.float32, config.network.latent_dim)
+
+
+@register("segma")
+class SeGMA(ImageModel):
     """Auto-encoder, prior and objective together.
 
     With β = 0 it is unsupervised SeGMA; with one component besides, CWAE.
@@ -57,6 +73,10 @@ class SeGMA(nn.Module):
         objective: weights and rules of the loss.
     """
 
+    Config = Objective
+    title = "SeGMA"
+    terms = ("reconstruction", "log_distance", "cross_entropy")
+
     def __init__(self, autoencoder: AutoEncoder, prior: GaussianMixture, objective: Objective) -> None:
         super().__init__()
         if autoencoder.latent_dim != prior.dim:
@@ -64,9 +84,36 @@ class SeGMA(nn.Module):
         self.autoencoder = autoencoder
         self.prior = prior
         self.objective = objective
+        self.components = prior.components
+
+    @classmethod
+    def build(
+        cls, config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
+    ) -> SeGMA:
+        """A new model whose proportions are those of the labels; see :meth:`ImageModel.build`.
+
+        Raises:
+            ValueError: if β > 0 and there is not one component a class.
+        """
+        objective = config.objective
+        assert isinstance(objective, Objective)
+        components = classes if config.components is None else config.components
+        if objective.beta > 0 and components != classes:
+            raise ValueError(
+                f"{components} components for {classes} classes: with beta > 0 each class needs its own component; "
+                "leave components out, or set beta to 0 for an unsupervised model"
+            )
+        means = initial_means(components, config.network.latent_dim, config.means_init, config.means_scale)
+        return cls(AutoEncoder(image_shape, config.network), GaussianMixture(means, label_counts), objective)
 
     def forward(
-        self, images: Tensor, unlabelled: Tensor, labelled: Tensor, labels: Tensor, micro_batch: int | None = None
+        self,
+        images: Tensor,
+        unlabelled: Tensor,
+        labelled: Tensor,
+        labels: Tensor,
+        micro_batch: int | None = None,
+        game: int = 0,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, equation (9).
 
@@ -80,6 +127,7 @@ class SeGMA(nn.Module):
             labels: the classes of these (l,), int64, which are numbers of components.
             micro_batch: rows that go through the networks at once; default all. The gradient is the same, the memory
                 that of a micro-batch and the codes (:mod:`segma_fast.large_batch`).
+            game: 0, the only one.
 
         Returns:
             The loss, 0-d, and its terms for the record, detached: ``reconstruction`` (squared error summed over
@@ -147,7 +195,7 @@ class SeGMA(nn.Module):
 
     def names_classes(self, classes: int) -> bool:
         """Whether the components stand for the classes of the data: trained with labels, one component a class."""
-        return self.objective.beta > 0 and self.prior.components == classes
+        return self.objective.beta > 0 and self.components == classes
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -159,12 +207,23 @@ class SeGMA(nn.Module):
         """Codes (N, D) to images (N, C, H, W) in [0, 1], float32."""
         return self.autoencoder.decode(codes).float()
 
+    @torch.no_grad()
+    def posteriors(self, codes: Tensor) -> dict[str, Tensor]:
+        """Equation (7)."""
+        return {"equation (7)": self.prior.posterior(codes)}
 
-def as_pixels(images: Tensor) -> Tensor:
-    """uint8 images as float32 in [0, 1]; floating-point images as they are."""
-    return images if images.is_floating_point() else images.float() / 255
+    @torch.no_grad()
+    def sample(
+        self, n: int, component: int | Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """See :meth:`GaussianMixture.sample`."""
+        return self.prior.sample(n, component, generator=generator)
 
+    def direction(self, codes: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        """``μ_target - μ_source``, equation (10)."""
+        means = self.centres()
+        return means[target] - means[source]
 
-def squared_error(images: Tensor, decoded: Tensor) -> Tensor:
-    """Squared error summed over the pixels of each image, (N, ...) -> (N,), equation (1)."""
-    return (images - decoded).square().flatten(1).sum(1)
+    def centres(self) -> Tensor:
+        """The means of the components, (K, D)."""
+        return self.prior.means.detach()
