@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,10 @@ from segma_fast import explore
 from segma_fast.data import ImageData
 from segma_fast.files import replacing
 from segma_fast.models.base import ImageModel, as_pixels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SMALLEST_SIDE = 64  # images are enlarged by a whole number to be at least this high
 GAP = 4
@@ -51,27 +55,38 @@ def compose(images: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 def save_codes(codes: Tensor, labels: Tensor, means: Tensor, class_names: Sequence[str], path: Path) -> Path:
     """Write a scatter plot of codes (n, D), coloured by their labels (n,), with the component means (K, D)."""
-    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    points, centres = (t.cpu().numpy() for t in explore.plane(codes, means))
+    points, centres = (t.cpu() for t in explore.plane(codes, means))
     figure = Figure(figsize=(7, 6), dpi=120, layout="constrained")
     axes = figure.add_subplot()
+    scatter(axes, points, labels, class_names)
+    axes.scatter(centres[:, 0], centres[:, 1], s=150, marker="X", color="white", edgecolors="black", zorder=3)
+    for index, (x, y) in enumerate(centres.tolist()):
+        axes.annotate(str(index), (x, y), xytext=(8, 6), textcoords="offset points", fontsize=11, weight="bold")
+    embedded = codes.shape[1] > 2
+    axes.set_title("Codes of the test set and component means (crosses)" + (", t-SNE" if embedded else ""))
+    return save_figure(figure, path)
+
+
+def scatter(axes: Axes, points: Tensor, labels: Tensor, class_names: Sequence[str]) -> None:
+    """Points (n, 2) in the colours of their labels (n,), with a legend."""
+    from matplotlib import colormaps
+
     palette = colormaps["tab10" if len(class_names) <= 10 else "turbo"]
-    kept = labels.cpu().numpy()
+    kept = labels.cpu()
     for index, name in enumerate(class_names):
         colour = palette(index if len(class_names) <= 10 else index / (len(class_names) - 1))
         own = points[kept == index]
         axes.scatter(own[:, 0], own[:, 1], s=9, color=colour, alpha=0.7, linewidths=0, label=plain(name))
-    axes.scatter(centres[:, 0], centres[:, 1], s=150, marker="X", color="white", edgecolors="black", zorder=3)
-    for index, (x, y) in enumerate(centres):
-        axes.annotate(str(index), (x, y), xytext=(8, 6), textcoords="offset points", fontsize=11, weight="bold")
-    embedded = codes.shape[1] > 2
-    axes.set_title("Codes of the test set and component means (crosses)" + (", t-SNE" if embedded else ""))
     axes.set_aspect("equal", adjustable="datalim")
     axes.legend(title="class", markerscale=2, frameon=False, bbox_to_anchor=(1.0, 1.0), loc="upper left", fontsize=8)
+
+
+def save_figure(figure: Figure, path: Path, **options: Any) -> Path:
+    """Write a matplotlib figure, whole or not at all."""
     with replacing(path) as draft:
-        figure.savefig(draft)
+        figure.savefig(draft, **options)
     return path
 
 
@@ -111,4 +126,4 @@ def save_all(model: ImageModel, data: ImageData, folder: Path, columns: int = 10
         target = (source + model.components // 2) % model.components
         moved = explore.transfer(model, start, source, target, columns)
         paths.append(save_grid(torch.cat([ends[0], moved], 1), folder / "transfer.png"))
-    return paths + model.draw(data, folder)
+    return paths + model.own_pictures(data, folder)

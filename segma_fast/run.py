@@ -148,5 +148,6 @@ def clear_run(run_dir: Path) -> None:
     for folder in (run_dir / CHECKPOINTS, run_dir / TENSORBOARD):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-    for name in (*PICTURES, REPORT, SCORES, METRICS, DATA, CONFIG):
+    pictures = (*PICTURES, *(name for model in MODELS.values() for name in model.pictures))
+    for name in (*pictures, REPORT, SCORES, METRICS, DATA, CONFIG):
         (run_dir / name).unlink(missing_ok=True)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from segma_fast import explore, pictures
 from segma_fast.data import ImageData
-from segma_fast.files import replacing
 from segma_fast.models.base import ImageModel, as_pixels
 
 COLUMNS = 10
@@ -111,9 +110,7 @@ def save_labelled(images: Tensor, rows: Sequence[str], columns: Sequence[str], t
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_title(title, fontsize=10)
-    with replacing(path) as draft:
-        figure.savefig(draft, bbox_inches="tight")
-    return path
+    return pictures.save_figure(figure, path, bbox_inches="tight")
 
 
 def save_distances(means: Tensor, names: Sequence[str], path: Path) -> Path:
@@ -135,6 +132,4 @@ def save_distances(means: Tensor, names: Sequence[str], path: Path) -> Path:
     axes.set_yticks(range(count), shown)
     axes.set_title("Distances between component means (σ = 1)")
     figure.colorbar(drawn, shrink=0.8)
-    with replacing(path) as draft:
-        figure.savefig(draft)
-    return path
+    return pictures.save_figure(figure, path)

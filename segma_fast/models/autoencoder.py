@@ -54,7 +54,7 @@ class AutoEncoder(nn.Module):
         back: list[nn.Module] = []
         shape = image_shape
         if config.network == "conv":
-            front, back, shape = _convolutions(image_shape, config.channels)
+            front, back, shape = convolutions(image_shape, config.channels)
         features = math.prod(shape)
         decoder_hidden = config.hidden[::-1] if config.decoder_hidden is None else config.decoder_hidden
         inward = [features, *config.hidden]
@@ -82,7 +82,7 @@ def _dense(widths: list[int]) -> list[nn.Module]:
     return [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU())]
 
 
-def _convolutions(
+def convolutions(
     image_shape: tuple[int, int, int], channels: tuple[int, ...]
 ) -> tuple[list[nn.Module], list[nn.Module], tuple[int, int, int]]:
     """Layers that halve the image once a channel count, layers that undo it, and the shape in between."""

@@ -55,6 +55,8 @@ class ImageModel(nn.Module, ABC):
     """what :meth:`forward` gives beside the loss: columns of metrics.csv"""
     mapping: ClassVar[Literal["one-to-one", "many-to-one"]] = "one-to-one"
     """how the components of a model without labels are matched with classes"""
+    pictures: ClassVar[tuple[str, ...]] = ()
+    """names of the files that :meth:`own_pictures` may write"""
     components: int
     """K: rows of a picture of samples, and columns of the class probabilities"""
 
@@ -154,7 +156,7 @@ class ImageModel(nn.Module, ABC):
         """Estimates of log p(x) in nats, (N, C, H, W) -> (N,), each a lower bound in the mean; None if not defined."""
         return None
 
-    def draw(self, data: ImageData, folder: Path) -> list[Path]:
+    def own_pictures(self, data: ImageData, folder: Path) -> list[Path]:
         """Write pictures that only this model has; their paths."""
         return []
 

@@ -1,0 +1,154 @@
+"""ADGM and its skip form, of "Auxiliary deep generative models" (Maaløe et al. 2016).
+
+The auxiliary variable a makes the inference of class and code more expressive:
+
+    q(a|x) q(y|a, x) q(z|a, y, x),   p(y) p(z) p(x|y, z) p(a|x, y, z),   with skip p(a|y, z) p(x|a, y, z)
+
+The networks have no batch norm, which the authors used and the SeGMA paper left out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from segma_fast.models.autoencoder import NetworkConfig
+from segma_fast.models.base import as_pixels, register
+from segma_fast.models.m2 import check_classes
+from segma_fast.models.variational import (
+    Conditional,
+    Pixels,
+    VariationalConfig,
+    VariationalModel,
+    log_standard_normal,
+)
+
+if TYPE_CHECKING:
+    from segma_fast.config import TrainConfig
+
+CLASSIFIER_SAMPLES = 10  # of a, over which q(y|x) is averaged
+
+
+@dataclass(frozen=True)
+class ADGMConfig(VariationalConfig):
+    """Settings of ADGM."""
+
+    skip: bool = False
+    """the skip form, whose image depends on the auxiliary variable too"""
+    auxiliary_dim: int | None = None
+    """dimension of the auxiliary variable; default latent_dim"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.auxiliary_dim is not None and self.auxiliary_dim < 1:
+            raise ValueError(f"auxiliary_dim must be >= 1, got {self.auxiliary_dim}")
+
+
+@register("adgm")
+class ADGM(VariationalModel):
+    """M2 with an auxiliary variable.
+
+    Args:
+        pixels: both ends of the networks.
+        classes: K.
+        settings: weights of the loss, and the form.
+        network: widths and D.
+    """
+
+    title = "ADGM"
+    Config = ADGMConfig
+
+    def __init__(self, pixels: Pixels, classes: int, settings: ADGMConfig, network: NetworkConfig) -> None:
+        super().__init__(pixels, classes, settings)
+        size, dim, hidden = pixels.size, network.latent_dim, network.hidden
+        back = hidden[::-1] if network.decoder_hidden is None else network.decoder_hidden
+        auxiliary = settings.auxiliary_dim or dim
+        self.latent_dim, self.skip = dim, settings.skip
+        self.auxiliary = Conditional([size], hidden, auxiliary)
+        self.classifier = Conditional([auxiliary, size], hidden, classes, variance=False)
+        self.encoder = Conditional([auxiliary, classes, size], hidden, dim)
+        self.auxiliary_prior = Conditional([classes, dim] + [size] * (not settings.skip), hidden, auxiliary)
+        self.decoder = Conditional([classes, dim] + [auxiliary] * settings.skip, back, size, variance=False)
+
+    @classmethod
+    def defaults(cls, experiment: str) -> dict[str, Any]:
+        if experiment == "digits":
+            return {"network": NetworkConfig(latent_dim=16, hidden=(128, 128)), "learning_rate": 1e-3}
+        found: dict[str, Any] = {"decay": 0.75, "decay_every": 200}
+        if experiment == "mnist":
+            return found | {"network": NetworkConfig(latent_dim=100, hidden=(500, 500)), "epochs": 1000}
+        network = NetworkConfig(network="conv", latent_dim=300, hidden=(500, 500))
+        return found | {"network": network, "objective": ADGMConfig(pixels="gaussian")}
+
+    @classmethod
+    def build(
+        cls, config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
+    ) -> ADGM:
+        """See :meth:`ImageModel.build`."""
+        check_classes(config, classes)
+        assert isinstance(config.objective, ADGMConfig)
+        return cls(
+            Pixels(image_shape, config.network, config.objective.pixels), classes, config.objective, config.network
+        )
+
+    def infer(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Any, Tensor]:
+        """A sample a (N, 1, A) with log q(a|x), and log q(y|a, x)."""
+        posterior = self.auxiliary.given(x)
+        a = posterior.sample(generator)
+        return (a, posterior.log_prob(a)), self.classifier.mean_of(a, x)[:, 0].log_softmax(-1)
+
+    def log_weights(
+        self, observed: Tensor, x: Tensor, state: Any, y: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        a, log_q_of_a = state
+        posterior = self.encoder.given(a, y, x)
+        z = posterior.sample(generator)
+        if self.skip:
+            log_p_of_a = self.auxiliary_prior.given(y, z).log_prob(a)
+            features = self.decoder.mean_of(y, z, a)
+        else:
+            log_p_of_a = self.auxiliary_prior.given(y, z, x).log_prob(a)
+            features = self.decoder.mean_of(y, z)
+        log_p_of_y_and_z = log_standard_normal(z) - math.log(self.components)
+        joint = self.pixels.log_prob(observed, features) + log_p_of_y_and_z + log_p_of_a
+        weights: Tensor = joint - log_q_of_a - posterior.log_prob(z)
+        return weights
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """q(y|x) averaged over samples of a, and the mean of q(z|a, y, x) for the most probable y, (N, K + D)."""
+        x = self.pixels.features(as_pixels(images))
+        generator = torch.Generator(x.device).manual_seed(0)
+        found = [self.infer(x, generator)[1] for _ in range(CLASSIFIER_SAMPLES)]
+        probabilities = torch.stack(found).exp().mean(0)
+        best = self.one_hot[probabilities.argmax(1)][:, None]
+        z = self.encoder.mean_of(self.auxiliary.mean_of(x), best, x)
+        return torch.cat([probabilities, z[:, 0]], 1).float()
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """The image of class and z, in the skip form at the mean of the auxiliary variable."""
+        y, z = codes.split([self.components, self.latent_dim], -1)
+        a = [self.auxiliary_prior.mean_of(y, z)] if self.skip else []
+        return self.pixels.decode(self.decoder.mean_of(y, z, *a)).float()
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, component: int | Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The class and z ~ N(0, I)."""
+        chosen = self.chosen(n, component, self.one_hot.mean(0), generator)
+        z = torch.randn(n, self.latent_dim, generator=generator, device=self.device)
+        return torch.cat([self.one_hot[chosen], z], 1)
+
+    def direction(self, codes: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        """From one class to another with the same z."""
+        return nn.functional.pad(self.classes(source, target), (0, self.latent_dim))
+
+    def centres(self) -> Tensor:
+        """The class and z = 0."""
+        return nn.functional.pad(self.one_hot, (0, self.latent_dim))

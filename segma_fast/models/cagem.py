@@ -1,0 +1,214 @@
+"""CaGeM, "Semi-supervised generation with cluster-aware generative models" (Maaløe et al. 2017), of two layers.
+
+    p(z₂) p(y|z₂) p(z₁|y, z₂) p(x|y, z₁),   q(z₁|x) q(y|z₁, x) q(z₂|x, y, z₁)
+
+Without labels the classes are clusters. The ELBO is that of :mod:`segma_fast.models.variational`, with p(y|z₂) in place
+of a prior of y. On rows with a label the cross-entropy of both classifiers, q(y|x) and p(y|x), is in the loss: with
+that of the first alone, z₂ falls back to its prior and the second knows nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from segma_fast.models.autoencoder import NetworkConfig
+from segma_fast.models.base import as_pixels, register
+from segma_fast.models.m2 import check_classes
+from segma_fast.models.variational import (
+    Conditional,
+    Pixels,
+    VariationalConfig,
+    VariationalModel,
+    log_standard_normal,
+)
+
+if TYPE_CHECKING:
+    from segma_fast.config import TrainConfig
+    from segma_fast.data import ImageData
+
+CLASSIFIER_SAMPLES = 10  # of z₁ and z₂, over which both classifiers are averaged
+PROPOSALS = 64  # samples of p(z₂) for each that is kept of a class
+
+
+@dataclass(frozen=True)
+class CaGeMConfig(VariationalConfig):
+    """Settings of CaGeM."""
+
+    top_dim: int = 32
+    """dimension of z₂, the top layer; with 2 a run draws the paper's figure 2"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.top_dim < 1:
+            raise ValueError(f"top_dim must be >= 1, got {self.top_dim}")
+
+    @property
+    def label_use(self) -> Literal["required", "optional", "none"]:
+        return "optional"
+
+
+@register("cagem")
+class CaGeM(VariationalModel):
+    """A variational auto-encoder of two layers whose clusters live in the upper one.
+
+    A code is ``(q(y|x), z₁, z₂, p(y|x))``; the last K columns only carry what the generative classifier says.
+
+    Args:
+        pixels: both ends of the networks.
+        classes: K.
+        settings: weights of the loss, and the dimension of z₂.
+        network: widths and the dimension of z₁.
+    """
+
+    title = "CaGeM"
+    Config = CaGeMConfig
+    pictures = ("top_layer.png",)
+
+    def __init__(self, pixels: Pixels, classes: int, settings: CaGeMConfig, network: NetworkConfig) -> None:
+        super().__init__(pixels, classes, settings)
+        size, dim, top, hidden = pixels.size, network.latent_dim, settings.top_dim, network.hidden
+        back = hidden[::-1] if network.decoder_hidden is None else network.decoder_hidden
+        self.latent_dim, self.top_dim = dim, top
+        self.encoder = Conditional([size], hidden, dim)
+        self.classifier = Conditional([dim, size], hidden, classes, variance=False)
+        self.top_encoder = Conditional([size, classes, dim], hidden, top)
+        self.top_classifier = Conditional([top], hidden, classes, variance=False)
+        self.prior = Conditional([classes, top], hidden, dim)
+        self.decoder = Conditional([classes, dim], back, size, variance=False)
+
+    @classmethod
+    def defaults(cls, experiment: str) -> dict[str, Any]:
+        if experiment == "digits":
+            found: dict[str, Any] = {"network": NetworkConfig(latent_dim=16, hidden=(128, 128)), "learning_rate": 1e-3}
+            return found | {"objective": CaGeMConfig(top_dim=8)}
+        if experiment == "mnist":
+            return {"network": NetworkConfig(latent_dim=64, hidden=(500, 500))}
+        network = NetworkConfig(network="conv", latent_dim=64, hidden=(500, 500))
+        return {"network": network, "objective": CaGeMConfig(pixels="gaussian")}
+
+    @classmethod
+    def build(
+        cls, config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
+    ) -> CaGeM:
+        """See :meth:`ImageModel.build`; without labels there may be any number of components."""
+        assert isinstance(config.objective, CaGeMConfig)
+        if config.takes_labels:
+            check_classes(config, classes)
+        pixels = Pixels(image_shape, config.network, config.objective.pixels)
+        model = cls(pixels, config.components or classes, config.objective, config.network)
+        model.supervised = config.takes_labels
+        return model
+
+    def infer(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Any, Tensor]:
+        """A sample z₁ (N, 1, D) with log q(z₁|x), and log q(y|z₁, x)."""
+        posterior = self.encoder.given(x)
+        z1 = posterior.sample(generator)
+        return (z1, posterior.log_prob(z1)), self.classifier.mean_of(z1, x)[:, 0].log_softmax(-1)
+
+    def log_weights(
+        self, observed: Tensor, x: Tensor, state: Any, y: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        z1, log_q_of_z1 = state
+        posterior = self.top_encoder.given(x, y, z1)
+        z2 = posterior.sample(generator)
+        log_p_of_y = (self.top_classifier.mean_of(z2).log_softmax(-1) * y).sum(-1)
+        log_p_of_z1 = self.prior.given(y, z2).log_prob(z1)
+        likelihood = self.pixels.log_prob(observed, self.decoder.mean_of(y, z1))
+        joint = likelihood + log_p_of_z1 + log_p_of_y + log_standard_normal(z2)
+        weights: Tensor = joint - log_q_of_z1 - posterior.log_prob(z2)
+        return weights
+
+    def other_cross_entropy(self, x: Tensor, state: Any, labels: Tensor) -> Tensor:
+        """Of p(y|x), with one sample of z₂ a class, weighted by q(y|z₁, x)."""
+        z1, _ = state
+        inferred = self.classifier.mean_of(z1, x)[:, 0].softmax(-1)
+        return F.nll_loss(self._generative_classifier(x, z1, inferred).log(), labels)
+
+    def _generative_classifier(
+        self, x: Tensor, z1: Tensor, inferred: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """p(y|z₂), (N, K), at samples of q(z₂|x, ỹ, z₁) averaged over ỹ by the probabilities ``inferred`` (N, K)."""
+        z2 = self.top_encoder.given(x, self.one_hot[None], z1).sample(generator)
+        probabilities: Tensor = (inferred[..., None] * self.top_classifier.mean_of(z2).softmax(-1)).sum(1)
+        return probabilities
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Both classifiers by sampling their integrals, the means of q(z₁|x) and of q(z₂|x, y, z₁) for the best y."""
+        x = self.pixels.features(as_pixels(images))
+        generator = torch.Generator(x.device).manual_seed(0)
+        inferred, generated = [], []
+        for _ in range(CLASSIFIER_SAMPLES):
+            (z1, _), log_posterior = self.infer(x, generator)
+            inferred.append(log_posterior.exp())
+            generated.append(self._generative_classifier(x, z1, inferred[-1], generator))
+        probabilities = torch.stack(inferred).mean(0)
+        z1 = self.encoder.mean_of(x)
+        z2 = self.top_encoder.mean_of(x, self.one_hot[probabilities.argmax(1)][:, None], z1)
+        return torch.cat([probabilities, z1[:, 0], z2[:, 0], torch.stack(generated).mean(0)], 1).float()
+
+    def split(self, codes: Tensor) -> list[Tensor]:
+        """The four parts of codes (N, ·)."""
+        return list(codes.split([self.components, self.latent_dim, self.top_dim, self.components], -1))
+
+    def posteriors(self, codes: Tensor) -> dict[str, Tensor]:
+        """Both classifiers."""
+        y, _, _, generated = self.split(codes)
+        return {"q(y|x)": y, "p(y|x)": generated}
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        y, z1, _, _ = self.split(codes)
+        return self.pixels.decode(self.decoder.mean_of(y, z1)).float()
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, component: int | Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """z₂ ~ N(0, I), y ~ p(y|z₂), z₁ ~ p(z₁|y, z₂); of a class, z₂ is resampled by p(y|z₂) from many."""
+        top = torch.randn(max(n, 0), self.top_dim, generator=generator, device=self.device)
+        if component is None:
+            probabilities = self.top_classifier.mean_of(top).softmax(-1)
+            chosen = torch.multinomial(probabilities, 1, generator=generator)[:, 0] if n else probabilities.argmax(-1)
+        else:
+            chosen = self.chosen(n, component, self.one_hot.mean(0), generator)
+            many = torch.randn(n, PROPOSALS, self.top_dim, generator=generator, device=self.device)
+            log_p = self.top_classifier.mean_of(many).log_softmax(-1)
+            own = log_p.gather(-1, chosen[:, None, None].expand(-1, PROPOSALS, 1))[..., 0]
+            kept = torch.multinomial(own.softmax(-1), 1, generator=generator)[:, 0] if n else chosen
+            top = many[torch.arange(len(kept), device=kept.device), kept]
+        return self.at(top, chosen, generator)
+
+    def at(self, top: Tensor, chosen: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Codes of classes (n,) at points (n, D₂) of the top layer, with samples of z₁ or, without generator, means."""
+        y = self.one_hot[chosen]
+        prior = self.prior.given(y, top)
+        z1 = prior.mean if generator is None else prior.sample(generator)
+        return torch.cat([y, z1, top, self.top_classifier.mean_of(top).softmax(-1)], 1)
+
+    @torch.no_grad()
+    def direction(self, codes: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        """From one class to another at the same z₂, with what that changes in the mean of z₁."""
+        top = self.split(codes)[2]
+        return self.at(top, target) - self.at(top, source)
+
+    @torch.no_grad()
+    def centres(self) -> Tensor:
+        """Each class at the mean of its z₂."""
+        generator = torch.Generator(self.device).manual_seed(0)
+        tops = [self.split(self.sample(200, k, generator=generator))[2].mean(0) for k in range(self.components)]
+        return self.at(torch.stack(tops), torch.arange(self.components, device=self.device))
+
+    def own_pictures(self, data: ImageData, folder: Path) -> list[Path]:
+        """The paper's figure 2, where the top layer has two dimensions."""
+        if self.top_dim != 2:
+            return []
+        from segma_fast.top_layer import draw_top_layer
+
+        return [draw_top_layer(self, data, folder / self.pictures[0])]

@@ -1,0 +1,168 @@
+"""M1 of "Semi-supervised learning with deep generative models" (Kingma et al. 2014): a VAE, and a classifier behind it.
+
+The authors classify the codes with a support vector machine or nearest neighbours. Here each class is a normal
+distribution of codes, with the mean of its labelled ones and the variance, per coordinate, within all classes (linear
+discriminant analysis), so that one can also sample a class and move between classes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from segma_fast.models.autoencoder import NetworkConfig
+from segma_fast.models.base import ImageModel, as_pixels, register
+from segma_fast.models.variational import Conditional, Pixels, VariationalConfig, log_standard_normal
+
+if TYPE_CHECKING:
+    from segma_fast.config import TrainConfig
+
+MEMORY = 0.99  # of the running means of the labelled codes, a step
+
+
+class M1Layer(nn.Module):
+    """q(z|x) and the network of p(x|z), between the features of images and those of a decoder.
+
+    Args:
+        size: number of features F.
+        network: widths and D.
+    """
+
+    def __init__(self, size: int, network: NetworkConfig) -> None:
+        super().__init__()
+        back = network.hidden[::-1] if network.decoder_hidden is None else network.decoder_hidden
+        self.latent_dim = network.latent_dim
+        self.encoder = Conditional([size], network.hidden, network.latent_dim)
+        self.decoder = Conditional([network.latent_dim], back, size, variance=False)
+
+    def forward(
+        self, pixels: Pixels, observed: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """A sample z (N, D) of q(z|x) and ``log p(x|z) - log q(z|x)``, (N,), for images (N, C, H, W)."""
+        posterior = self.encoder.given(pixels.features(observed))
+        z = posterior.sample(generator)
+        weight = pixels.log_prob(observed, self.decoder.mean_of(z)) - posterior.log_prob(z)
+        return z[:, 0], weight[:, 0]
+
+
+@register("m1")
+class M1(ImageModel):
+    """A variational auto-encoder and the normal distributions of its labelled codes.
+
+    Args:
+        pixels: both ends of the networks.
+        layer: encoder and decoder.
+        classes: K.
+    """
+
+    title = "M1"
+    Config = VariationalConfig
+    terms = ("bound",)
+    sums: Tensor
+    squares: Tensor
+    counts: Tensor
+
+    def __init__(self, pixels: Pixels, layer: M1Layer, classes: int) -> None:
+        super().__init__()
+        self.pixels, self.layer, self.components = pixels, layer, classes
+        self.register_buffer("sums", torch.zeros(classes, layer.latent_dim))
+        self.register_buffer("squares", torch.zeros(classes, layer.latent_dim))
+        self.register_buffer("counts", torch.zeros(classes))
+
+    @classmethod
+    def defaults(cls, experiment: str) -> dict[str, Any]:
+        if experiment == "digits":
+            return {"network": NetworkConfig(latent_dim=16, hidden=(128, 128)), "learning_rate": 1e-3}
+        if experiment == "mnist":
+            return {"network": NetworkConfig(latent_dim=50, hidden=(600, 600))}
+        network = NetworkConfig(network="conv", latent_dim=300, hidden=(300,))
+        return {"network": network, "objective": VariationalConfig(pixels="gaussian")}
+
+    @classmethod
+    def build(
+        cls, config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
+    ) -> M1:
+        """See :meth:`ImageModel.build`."""
+        if config.components not in (None, classes):
+            raise ValueError(f"components={config.components} for {classes} classes: M1 has one a class; leave it out")
+        assert isinstance(config.objective, VariationalConfig)
+        pixels = Pixels(image_shape, config.network, config.objective.pixels)
+        return cls(pixels, M1Layer(pixels.size, config.network), classes)
+
+    def forward(
+        self,
+        images: Tensor,
+        unlabelled: Tensor,
+        labelled: Tensor,
+        labels: Tensor,
+        micro_batch: int | None = None,
+        game: int = 0,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Minus the bound, mean over all rows; the labelled codes go into the running means."""
+        observed = self.pixels.observed(as_pixels(images[torch.cat([unlabelled, labelled])]))
+        codes, weight = self.layer(self.pixels, observed)
+        bound = (weight + log_standard_normal(codes)).mean()
+        if self.training:
+            self._remember(codes[len(unlabelled) :].detach(), labels)
+        return -bound, {"bound": bound.detach()}
+
+    @torch.no_grad()
+    def _remember(self, codes: Tensor, labels: Tensor) -> None:
+        own = nn.functional.one_hot(labels, self.components).to(codes).T  # (K, l)
+        new = ((self.sums, own @ codes), (self.squares, own @ codes.square()), (self.counts, own.sum(1)))
+        for running, now in new:
+            running.mul_(MEMORY).add_(now)
+
+    def _classes(self) -> tuple[Tensor, Tensor]:
+        """Means (K, D) and the variance (D,) within classes."""
+        means = self.sums / self.counts.clamp(min=1e-6)[:, None]
+        within = (self.squares - self.sums * means).sum(0) / self.counts.sum().clamp(min=1e-6)
+        return means, within.clamp(min=1e-3)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """The mean of q(z|x), (N, D)."""
+        mean: Tensor = self.layer.encoder.mean_of(self.pixels.features(as_pixels(images)))
+        return mean[:, 0].float()
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        return self.pixels.decode(self.layer.decoder.mean_of(codes)).float()
+
+    def posteriors(self, codes: Tensor) -> dict[str, Tensor]:
+        """By the distances to the means; classes without a label have probability 0."""
+        means, variance = self._classes()
+        scores = -0.5 * ((codes[:, None] - means).square() / variance).sum(-1)
+        return {"means of classes": (scores + (self.counts > 0).log()).softmax(-1)}
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, component: int | Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Of a class, from its normal distribution; otherwise from the prior N(0, I)."""
+        z = torch.randn(n, self.layer.latent_dim, generator=generator, device=self.device)
+        if component is None:
+            return z
+        means, variance = self._classes()
+        chosen = self.chosen(n, component, self.counts, generator)
+        return means[chosen] + variance.sqrt() * z
+
+    def direction(self, codes: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        means, _ = self._classes()
+        return means[target] - means[source]
+
+    def centres(self) -> Tensor:
+        return self._classes()[0]
+
+    @torch.no_grad()
+    def log_likelihood(self, images: Tensor, samples: int, generator: torch.Generator) -> Tensor | None:
+        """Importance-weighted, with p(z) = N(0, I), of pixels drawn black or white: (N, C, H, W) -> (N,)."""
+        observed = self.pixels.observed(as_pixels(images), generator)
+        found = [
+            weight + log_standard_normal(z)
+            for z, weight in (self.layer(self.pixels, observed, generator) for _ in range(samples))
+        ]
+        return torch.stack(found).logsumexp(0) - math.log(samples)
