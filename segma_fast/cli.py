@@ -17,6 +17,7 @@ COMMANDS = {  # name: (module, function, one line)
     "classify": ("segma_fast.commands", "classify", "say which class images belong to (equation 7)"),
     "evaluate": ("segma_fast.commands", "evaluate", "test error, reconstruction error and d² of a trained model"),
     "reproduce": ("segma_fast.experiments.reproduce", "main", "train what the paper's tables and figures show"),
+    "compare": ("segma_fast.experiments.compare", "main", "train several models on the same data and compare them"),
     "bench": (
         "segma_fast.bench.command",
         "main",

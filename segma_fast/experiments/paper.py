@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from segma_fast import models
 from segma_fast.config import TrainConfig, starting_config
 from segma_fast.labels import LabelChoice
-from segma_fast.models import Objective
 
 Experiment = Literal["mnist", "svhn", "celeba"]
 Preset = Literal["authors", "paper", "tuned"]
@@ -39,7 +39,7 @@ class Trial:
     """One model trained with one seed."""
 
     model: str
-    """a key of ``MODELS``"""
+    """a key of ``MODELS`` here, or of all models"""
     seed: int
     config: TrainConfig
 
@@ -50,9 +50,13 @@ class Trial:
         return f"{config.labels} {config.label_choice}" if config.takes_labels else "–"
 
     @property
+    def name(self) -> str:
+        return MODELS.get(self.model) or models.MODELS[self.model].title
+
+    @property
     def title(self) -> str:
         labels = "" if self.labels == "–" else f", {self.labels} labels"
-        return f"{MODELS[self.model]}{labels}, seed {self.seed}"
+        return f"{self.name}{labels}, seed {self.seed}"
 
 
 def trials(
@@ -86,7 +90,7 @@ def trials(
     base = replace(base, data=data, checkpoint_every=3000, device=device)
     if hidden:
         base = replace(base, network=replace(base.network, hidden=hidden))
-    assert isinstance(base.objective, Objective)
+    assert isinstance(base.objective, models.Objective)
     unsupervised = replace(base.objective, beta=0.0)
     choices: tuple[LabelChoice, ...] = ("first", "stratified") if experiment == "mnist" else (base.label_choice,)
     configs = {

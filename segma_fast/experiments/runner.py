@@ -35,14 +35,20 @@ def parse_budget(text: str) -> float:
 
 
 def finish(
-    trial: Trial, data: ImageData, frechet: FrechetDistance | None, images: int, budget: float, device: torch.device
+    trial: Trial,
+    data: ImageData,
+    frechet: FrechetDistance | None,
+    images: int,
+    budget: float,
+    device: torch.device,
+    likelihood_samples: int = 0,
 ) -> Result:
     """Train a trial as far as its epochs or its budget go, from where it was left, and judge it.
 
     Args:
         trial: what to train; its run folder tells what has been done.
         data: the trial's data set.
-        frechet, images: see :func:`segma_fast.experiments.scores.score`.
+        frechet, images, likelihood_samples: see :func:`segma_fast.experiments.scores.score`.
         budget: seconds of training, those of former sittings included; NaN without a limit.
         device: where it is judged.
 
@@ -61,7 +67,7 @@ def finish(
             return Result(trial, None, clock.epochs, clock.seconds, failure=str(error))
         clock = progress(config.run_dir)
     run = load_run(config.run_dir, device)
-    return Result(trial, score(run, data, frechet, images), clock.epochs, clock.seconds)
+    return Result(trial, score(run, data, frechet, images, likelihood_samples), clock.epochs, clock.seconds)
 
 
 def check(trials: Sequence[Trial]) -> None:

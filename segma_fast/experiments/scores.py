@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from segma_fast.data import ImageData
 from segma_fast.experiments.frechet import FrechetDistance, interpolations, samples
 from segma_fast.files import write_text
 from segma_fast.metrics import evaluate
+from segma_fast.models import ImageModel
 from segma_fast.run import SCORES, Run
+
+LIKELIHOOD_IMAGES, LIKELIHOOD_BATCH = 1000, 100
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,19 @@ class Scores:
     """images that were sampled for each"""
     extractor: str = ""
     """which features they were, to the bit"""
+    other_errors: dict[str, float] = field(default_factory=dict)
+    """test errors of the model's other classifiers"""
+    log_likelihood: float = math.nan
+    """estimate of log p(x) in nats, mean over the first test images"""
+    likelihood_samples: int = 0
+    """importance-weighted samples of it for an image"""
+    likelihood_images: int = 0
+    """test images of it"""
 
 
-def score(run: Run, data: ImageData, frechet: FrechetDistance | None, images: int) -> Scores:
+def score(
+    run: Run, data: ImageData, frechet: FrechetDistance | None, images: int, likelihood_samples: int = 0
+) -> Scores:
     """Judge a run and keep the scores in its folder, or take those that are kept of the same step and features.
 
     Args:
@@ -46,11 +60,15 @@ def score(run: Run, data: ImageData, frechet: FrechetDistance | None, images: in
         data: its data set.
         frechet: distances to the real images; None leaves them out.
         images: how many to sample for a distance.
+        likelihood_samples: of the log-likelihood, of models that have one; 0 leaves it out.
     """
-    kept = kept_scores(run.folder, run.step, frechet, images)
+    kept = kept_scores(run.folder, run.step, frechet, images, likelihood_samples)
     if kept is not None:
         return kept
-    found = _judge(run, data, frechet, images)
+    found = replace(_judge(run, data, frechet, images), likelihood_samples=likelihood_samples)
+    if likelihood_samples:
+        mean, count = mean_log_likelihood(run.model, data.test_images, likelihood_samples)
+        found = replace(found, log_likelihood=mean, likelihood_images=count)
     finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(found).items()}
     write_text(run.folder / SCORES, json.dumps(finite, indent=2) + "\n")
     return found
@@ -60,22 +78,38 @@ def _judge(run: Run, data: ImageData, frechet: FrechetDistance | None, images: i
     device = run.model.device
     test_images, test_labels = data.test_images.to(device), data.test_labels.to(device)
     figures = evaluate(run.model, test_images, test_labels, data.classes)
+    found = Scores(run.step, figures.test_error, figures.reconstruction, other_errors=dict(figures.other_errors))
     if frechet is None:
-        return Scores(run.step, figures.test_error, figures.reconstruction)
+        return found
     generator = torch.Generator(device).manual_seed(run.config.seed)
     drawn = frechet.of(samples(run.model, images, generator))
     between = frechet.of(interpolations(run.model, test_images, images, generator))
-    names = frechet.features, images, frechet.extractor
-    return Scores(run.step, figures.test_error, figures.reconstruction, drawn, between, *names)
+    found = replace(found, fid=drawn, fid_interpolations=between)
+    return replace(found, features=frechet.features, images=images, extractor=frechet.extractor)
 
 
-def kept_scores(run_dir: Path, step: int, frechet: FrechetDistance | None, images: int) -> Scores | None:
+def mean_log_likelihood(model: ImageModel, images: Tensor, samples: int) -> tuple[float, int]:
+    """The mean of log p(x) of the first images (N, C, H, W), and of how many; NaN for models without."""
+    generator = torch.Generator(model.device).manual_seed(0)
+    parts = []
+    for batch in images[:LIKELIHOOD_IMAGES].split(LIKELIHOOD_BATCH):
+        found = model.log_likelihood(batch.to(model.device), samples, generator)
+        if found is None:
+            return math.nan, 0
+        parts.append(found)
+    every = torch.cat(parts)
+    return every.mean().item(), len(every)
+
+
+def kept_scores(
+    run_dir: Path, step: int, frechet: FrechetDistance | None, images: int, likelihood_samples: int = 0
+) -> Scores | None:
     """The scores in a run folder if they are of this step and in these features, or None."""
     found = load_scores(run_dir)
     if found is None or found.step != step:
         return None
     same = frechet is None or (found.extractor, found.images) == (frechet.extractor, images)
-    return found if same else None
+    return found if same and likelihood_samples in (0, found.likelihood_samples) else None
 
 
 def load_scores(run_dir: Path) -> Scores | None:
@@ -86,6 +120,6 @@ def load_scores(run_dir: Path) -> Scores | None:
         scores = Scores(**values)
     except (OSError, ValueError, TypeError, AttributeError):
         return None
-    kinds = {"int": int, "float": int | float, "str": str}
+    kinds = {"int": int, "float": int | float, "str": str, "dict[str, float]": dict}
     sound = all(isinstance(getattr(scores, item.name), kinds[str(item.type)]) for item in fields(scores))
     return scores if sound else None

@@ -20,7 +20,7 @@ from segma_fast.models.variational import Conditional, Pixels, VariationalConfig
 if TYPE_CHECKING:
     from segma_fast.config import TrainConfig
 
-MEMORY = 0.99  # of the running means of the labelled codes, a step
+MEMORY = 0.9  # of the running sums over labelled codes, a step: they follow the codes as these change
 
 
 class M1Layer(nn.Module):
@@ -75,7 +75,7 @@ class M1(ImageModel):
     @classmethod
     def defaults(cls, experiment: str) -> dict[str, Any]:
         if experiment == "digits":
-            return {"network": NetworkConfig(latent_dim=16, hidden=(128, 128)), "learning_rate": 1e-3}
+            return {"network": NetworkConfig(latent_dim=16, hidden=(128, 128)), "learning_rate": 3e-3}
         if experiment == "mnist":
             return {"network": NetworkConfig(latent_dim=50, hidden=(600, 600))}
         network = NetworkConfig(network="conv", latent_dim=300, hidden=(300,))

@@ -1,0 +1,209 @@
+"""``segma-fast compare``: several models on the same data, with the same labels and the same time."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+from torch import Tensor
+
+from segma_fast.checkpoints import progress
+from segma_fast.config import starting_config
+from segma_fast.data import ImageData, load_data
+from segma_fast.experiments import figures, runner
+from segma_fast.experiments.frechet import Features, FrechetDistance
+from segma_fast.experiments.paper import MODELS as VARIANTS
+from segma_fast.experiments.paper import Trial
+from segma_fast.experiments.tables import Result, duration
+from segma_fast.files import only_one, write_text
+from segma_fast.models import MODELS, ImageModel, Objective
+from segma_fast.run import load_run
+from segma_fast.version import __version__
+
+COLUMNS = 10
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Train several models on the same data and labels, and compare them in a table and a picture.
+
+    A command that was stopped goes on where it was; one with more models or a greater budget adds to what is there.
+
+    examples:
+      segma-fast compare
+      segma-fast compare --data mnist --dataset ./mnist --models segma m1m2 adgm cagem --budget 40m
+      segma-fast compare --data svhn --models segma samm --budget 20h
+    """
+
+    data: Literal["digits", "mnist", "svhn", "celeba"] = "digits"
+    """data set, with each model's own networks for it"""
+    models: tuple[str, ...] = ("segma", "m1m2", "adgm", "samm", "cagem", "amm")
+    """names as for segma-fast train --model; also unsupervised (SeGMA with β = 0) and cwae (and K = 1)"""
+    budget: str | None = None
+    """time for all trainings together, such as 90s, 20m or 10h, in equal shares; default none, the full epochs"""
+    seed: int = 0
+    """of weights, labels and batches"""
+    labels: int | None = None
+    """labelled rows, as many of each class; default the experiment's"""
+    dataset: str | None = None
+    """name on the Hub or folder in place of the experiment's own"""
+    hidden: tuple[int, ...] = ()
+    """widths of the dense layers of all models in place of their own"""
+    out: Path | None = None
+    """folder of all runs, the table and the picture; default runs/compare/DATA"""
+    images: int = 10_000
+    """images drawn for each Fréchet distance"""
+    features: Features = "auto"
+    """whose activations the Fréchet distances compare; auto is Inception's where its weights are at hand"""
+    inception_weights: Path | None = None
+    """file of Inception's weights; default where torch-fidelity keeps it"""
+    likelihood_samples: int = 100
+    """importance-weighted samples for the log-likelihood of a test image; 0 leaves it out"""
+    device: Literal["auto", "cpu"] = "auto"
+    """auto takes a GPU where there is one"""
+
+    def __post_init__(self) -> None:
+        for name, least in (("images", 2), ("likelihood_samples", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
+        known = dict.fromkeys([*VARIANTS, *MODELS])
+        for name in self.models:
+            if name not in known:
+                raise ValueError(f"unknown model {name!r}, expected one of {', '.join(known)}")
+        if not self.models or len(set(self.models)) < len(self.models):
+            raise ValueError(f"models must be different and at least one, got {' '.join(self.models) or 'none'}")
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"out must be a folder, {self.folder} is a file")
+
+    @property
+    def folder(self) -> Path:
+        return self.out or Path(f"runs/compare/{self.data}")
+
+    def trials(self) -> list[Trial]:
+        """One training a model, with its own settings for the data; SeGMA with those that work best."""
+        found = []
+        for name in self.models:
+            is_segma = name in VARIANTS
+            preset = "tuned" if is_segma and self.data != "digits" else None  # whose own settings are tuned already
+            config = starting_config(self.data, preset, "segma" if is_segma else name)
+            config = replace(config, seed=self.seed, label_choice="stratified", device=self.device)
+            config = replace(config, checkpoint_every=3000, run_dir=self.folder / f"{name}-seed{self.seed}")
+            if self.labels is not None:
+                config = replace(config, labels=self.labels)
+            if isinstance(config.objective, Objective) and name != "segma":
+                config = replace(config, objective=replace(config.objective, beta=0.0))
+                config = replace(config, components=1 if name == "cwae" else None)
+            if self.dataset is not None:
+                config = replace(config, data=replace(config.data, dataset=self.dataset))
+            if self.hidden:
+                config = replace(config, network=replace(config.network, hidden=self.hidden, decoder_hidden=None))
+            found.append(Trial(name, self.seed, config))
+        return found
+
+    def run(self) -> None:
+        """Train what is not trained yet, and write the table after each training and the picture at the end."""
+        plan = self.trials()
+        budget = math.nan if self.budget is None else runner.parse_budget(self.budget) / len(plan)
+        with only_one(self.folder):
+            runner.check(plan)
+            data = load_data(plan[0].config.data)
+            on_gpu = self.device == "auto" and torch.accelerator.is_available()
+            device = on_gpu and torch.accelerator.current_accelerator() or torch.device("cpu")
+            frechet = FrechetDistance(data, plan[0].config.data, device, self.features, self.inception_weights)
+            some = torch.randperm(len(data.train_images), generator=torch.Generator().manual_seed(0))
+            floor = frechet.of(data.train_images[some[: self.images]].split(500))
+            results, models = [], []
+            for number, trial in enumerate(plan):
+                print(f"{number + 1} of {len(plan)}: {trial.title}", flush=True)
+                results.append(
+                    runner.finish(trial, data, frechet, self.images, budget, device, self.likelihood_samples)
+                )
+                models.append(None if results[-1].failure else load_run(trial.config.run_dir, device).model)
+                page = self._page(data, frechet, floor, results, models, budget, device)
+                write_text(self.folder / "tables.md", page + "\n")
+            print(f"\n{page}\n\n{self.folder / 'tables.md'}, {self._picture(data, results, models)}")
+
+    def _page(
+        self,
+        data: ImageData,
+        frechet: FrechetDistance,
+        floor: float,
+        results: Sequence[Result],
+        models: Sequence[ImageModel | None],
+        budget: float,
+        device: torch.device,
+    ) -> str:
+        """The table, with what it was made of above and what it leaves out below."""
+        gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+        machine = gpu or f"CPU with {torch.get_num_threads()} threads"
+        time = "no limit of time" if math.isnan(budget) else f"{duration(budget)} of training each"
+        lines = [
+            f"{data.name}, seed {self.seed}; {time}; {machine}, torch {torch.__version__}, segma_fast {__version__}.",
+            f"Fréchet distances: {self.images} images against the {len(data.test_images)} test images, in the features "
+            f"of: {frechet.features}.",
+            "",
+        ]
+        head = ["model", "labels", "test error, %", "FID", "FID of interpolations", "log p(x) ≥, nats"]
+        lines += [row([*head, "parameters", "ms a step", "epochs"]), row(["---"] * 9)]
+        notes = []
+        estimates: dict[tuple[str, int, int], list[Result]] = {}
+        for result, model in zip(results, models, strict=True):
+            scores, config = result.scores, result.trial.config
+            if scores is None or model is None:
+                notes.append(f"{result.trial.title}: {result.failure}.")
+                continue
+            step = statistics.median(progress(config.run_dir).per_step or [math.nan])
+            epochs = f"**{result.epochs:.3g} of {config.epochs}**" if result.cut else str(config.epochs)
+            cells = [f"{100 * scores.test_error:.2f}", f"{scores.fid:.2f}", f"{scores.fid_interpolations:.2f}"]
+            cells.append(f"{scores.log_likelihood:.2f}")
+            cells += [f"{sum(p.numel() for p in model.parameters()):,}", f"{1e3 * step:.1f}", epochs]
+            shown = ["–" if cell == "nan" else cell for cell in cells]
+            lines.append(row([result.trial.name, result.trial.labels, *shown]))
+            others = [f"{100 * error:.2f} % by {name}" for name, error in scores.other_errors.items()]
+            notes += [f"{result.trial.name}: test error {', '.join(others)}."] if others else []
+            if not config.takes_labels and model.components > 1:
+                notes.append(f"{result.trial.name}: by the best {model.mapping} mapping of components to classes.")
+            if not math.isnan(scores.log_likelihood):
+                pixels = getattr(config.objective, "pixels", "")
+                estimates.setdefault((pixels, scores.likelihood_samples, scores.likelihood_images), []).append(result)
+        lines.append(row(["real training images", "–", "–", f"{floor:.2f}", *["–"] * 5]))
+        for (pixels, samples, count), own in estimates.items():
+            kind = (
+                "pixels are drawn black or white" if pixels == "binary" else "log density is that of pixels in [0, 1]"
+            )
+            names = ", ".join(result.trial.name for result in own)
+            notes.append(
+                f"log p(x) of {names}: by {samples} importance-weighted samples for each of {count} test images, whose "
+                f"{kind}."
+            )
+        return "\n".join([*lines, "", *notes]).strip()
+
+    def _picture(self, data: ImageData, results: Sequence[Result], models: Sequence[ImageModel | None]) -> Path:
+        """One row of samples a model, from one component after the other."""
+        rows: list[Tensor] = []
+        names: list[str] = []
+        for result, model in zip(results, models, strict=True):
+            if model is not None:
+                generator = torch.Generator(model.device).manual_seed(0)
+                component = torch.arange(COLUMNS, device=model.device) % model.components
+                rows.append(model.decode(model.sample(COLUMNS, component, generator=generator)).cpu())
+                names.append(result.trial.name)
+        columns = [data.class_names[i % data.classes] for i in range(COLUMNS)]
+        title = "Samples, one component a column (with labels: the class)"
+        return figures.save_labelled(torch.stack(rows), names, columns, title, self.folder / "samples.png")
+
+
+def row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def main(arguments: list[str]) -> None:
+    """Run ``segma-fast compare`` with these arguments."""
+    prog, config = "segma-fast compare", (tyro.conf.FlagCreatePairsOff,)
+    tyro.cli(Comparison, prog=prog, args=arguments, config=config).run()

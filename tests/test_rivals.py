@@ -1,0 +1,137 @@
+"""Every model beside SeGMA from the command line: trains, resumes to the same bits, evaluates, and draws."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from segma_fast.cli import main
+from segma_fast.config import TrainConfig, load_config, save_config, starting_config
+from segma_fast.metrics import mapped_error
+from segma_fast.models import MODELS, NetworkConfig
+from segma_fast.run import load_run
+from segma_fast.training import train
+
+RIVALS = [name for name in MODELS if name != "segma"]
+EPOCHS = {"amm": 60, "samm": 40, "m1": 60, "m1m2": 40}
+MOST_ERROR = {"amm": 0.65, "samm": 0.5, "m1": 0.55, "m1m2": 0.5}  # in a few seconds; by chance 0.9
+
+
+def small(name: str, folder: Path, epochs: int) -> TrainConfig:
+    config = starting_config("digits", None, name)
+    network = NetworkConfig(latent_dim=min(config.network.latent_dim, 16), hidden=(64,) * len(config.network.hidden))
+    return replace(config, network=network, epochs=epochs, run_dir=folder, device="cpu")
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_trains_evaluates_and_draws_from_the_command_line(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / name
+    hidden = [str(width) for width in small(name, run_dir, 1).network.hidden]
+    flags = ["--model", name, "--run-dir", str(run_dir), "--epochs", str(EPOCHS.get(name, 20)), "--device", "cpu"]
+    main(["train", *flags, "--hidden", *hidden])
+    printed = capsys.readouterr().out
+    assert MODELS[name].title in printed and "time per step" in printed
+    assert load_config(run_dir / "config.json").model == name
+    with (run_dir / "metrics.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    losses = [float(line["loss"]) for line in lines]
+    assert np.isfinite(losses).all()
+    if len(load_run(run_dir).model.games()) == 1:  # two games have no loss that falls
+        assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    assert all(np.isfinite(float(line[term])) for line in lines for term in MODELS[name].terms if line[term])
+    assert float(lines[-1]["test_error"]) < MOST_ERROR.get(name, 0.25)
+
+    main(["evaluate", "--run-dir", str(run_dir)])
+    shown = capsys.readouterr().out
+    error = next(line for line in shown.splitlines() if "test error" in line)
+    assert f"{100 * float(lines[-1]['test_error']):.2f} %" in error
+    for command in ("sample", "interpolate", "transfer", "intensify"):
+        main([command, "--run-dir", str(run_dir), "--out", str(tmp_path / "out.png")])
+        assert np.asarray(Image.open(tmp_path / "out.png")).std() > 5
+    main(["classify", "--run-dir", str(run_dir), "--images", "0", "1"])
+    assert capsys.readouterr().out.count("%") == 2
+    model = load_run(run_dir).model
+    drawn = model.sample(50, generator=torch.Generator().manual_seed(0))
+    assert drawn.isfinite().all() and model.decode(drawn).isfinite().all()
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_resumes_to_the_same_bits(name: str, tmp_path: Path) -> None:
+    whole = train(small(name, tmp_path / "whole", 4)).model.state_dict()
+    train(small(name, tmp_path / "parts", 2))
+    resumed = train(small(name, tmp_path / "parts", 4), resume=True).model.state_dict()
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    loaded = load_run(tmp_path / "parts").model.state_dict()
+    assert all(torch.equal(whole[key], loaded[key]) for key in whole)
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_configuration_keeps_the_model_and_its_settings(name: str, tmp_path: Path) -> None:
+    for experiment in ("digits", "mnist", "svhn", "celeba"):
+        config = starting_config(experiment, None, name)
+        save_config(config, tmp_path / "config.json")
+        assert load_config(tmp_path / "config.json") == config
+        assert type(load_config(tmp_path / "config.json").objective) is MODELS[name].Config
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "adgm", "--preset", "authors"], "presets are rules of SeGMA"),
+        (["--model", "m2", "--micro-batch", "10"], "the model 'm2' takes no micro-batches"),
+        (["--model", "m2", "--components", "12"], "components=12 for 10 classes: the model 'm2' has one a class"),
+        (["--model", "m2", "--labels", "0"], "the model 'm2': it needs labels"),
+        (["--model", "adgm", "--auxiliary-dim", "0"], "auxiliary_dim must be >= 1, got 0"),
+        (["--model", "cagem", "--top-dim", "0"], "top_dim must be >= 1, got 0"),
+        (["--model", "m1", "--classifier-weight", "-1"], "classifier_weight must be"),
+    ],
+)
+def test_settings_that_do_not_fit(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", *arguments, "--run-dir", str(tmp_path / "run")])
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_and_another_ones_settings(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"objective must be a ADGMConfig for the model 'adgm', got Objective"):
+        replace(TrainConfig(), model="adgm")
+    with pytest.raises(ValueError, match=r"unknown model 'none'"):
+        starting_config("digits", None, "none")
+
+
+def test_clusters_of_cagem_without_labels(tmp_path: Path) -> None:
+    config = replace(small("cagem", tmp_path / "run", 20), labels=0, components=12)
+    outcome = train(config)
+    assert 0 < outcome.evaluation.test_error < 0.9 and outcome.model.components == 12
+    assert not load_run(tmp_path / "run").model.names_classes(12)
+
+
+def test_learning_rate_decays_by_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = []
+    step = torch.optim.Adam.step
+
+    def watched(self: torch.optim.Adam, *args: object) -> object:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    train(replace(small("m2", tmp_path / "run", 4), decay=0.5, decay_every=2, learning_rate=1e-3))
+    quarter = len(rates) // 4
+    assert rates == [1e-3] * 2 * quarter + [5e-4] * 2 * quarter
+
+
+def test_mappings_of_clusters_to_classes() -> None:
+    predicted, labels = torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([0, 0, 0, 0, 1, 0])
+    assert mapped_error(predicted, labels, 3, 2) == pytest.approx(3 / 6)
+    assert mapped_error(predicted, labels, 3, 2, "many-to-one") == pytest.approx(1 / 6)
