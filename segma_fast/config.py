@@ -30,7 +30,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     model: str = "segma"
-    """what is trained, a key of ``segma_fast.models.MODELS``"""
+    """what is trained: segma, m1, m2, m1m2, adgm, amm, samm or cagem"""
     objective: ModelConfig = field(default_factory=Objective)
     """the model's own settings, of its ``Config``"""
     run_dir: Path = Path("runs/digits")

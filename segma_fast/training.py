@@ -20,7 +20,7 @@ from segma_fast.data import ImageData, load_data
 from segma_fast.interrupts import Interrupts
 from segma_fast.labels import choose_labelled
 from segma_fast.metrics import Evaluation, evaluate
-from segma_fast.models import ImageModel
+from segma_fast.models import MODELS, ImageModel
 from segma_fast.records import Records
 from segma_fast.run import DataInfo, build_model
 
@@ -159,6 +159,8 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         log_with="tensorboard",
         project_dir=config.run_dir,
     )
+    if accelerator.num_processes > 1 and not MODELS[config.model].shares_batches:
+        raise ValueError(f"the model {config.model!r} trains in one process, got {accelerator.num_processes}")
     config.objective.check(config, accelerator.device)
     return accelerator
 

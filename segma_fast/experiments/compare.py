@@ -44,7 +44,7 @@ class Comparison:
     data: Literal["digits", "mnist", "svhn", "celeba"] = "digits"
     """data set, with each model's own networks for it"""
     models: tuple[str, ...] = ("segma", "m1m2", "adgm", "samm", "cagem", "amm")
-    """names as for segma-fast train --model; also unsupervised (SeGMA with β = 0) and cwae (and K = 1)"""
+    """segma, unsupervised (SeGMA with β = 0), cwae (and K = 1), m1, m2, m1m2, adgm, amm, samm, cagem"""
     budget: str | None = None
     """time for all trainings together, such as 90s, 20m or 10h, in equal shares; default none, the full epochs"""
     seed: int = 0

@@ -55,6 +55,8 @@ class ImageModel(nn.Module, ABC):
     """what :meth:`forward` gives beside the loss: columns of metrics.csv"""
     mapping: ClassVar[Literal["one-to-one", "many-to-one"]] = "one-to-one"
     """how the components of a model without labels are matched with classes"""
+    shares_batches: ClassVar[bool] = False
+    """whether :meth:`forward` takes only its share of the batch where several processes train together"""
     pictures: ClassVar[tuple[str, ...]] = ()
     """names of the files that :meth:`own_pictures` may write"""
     components: int

@@ -76,6 +76,7 @@ class SeGMA(ImageModel):
     Config = Objective
     title = "SeGMA"
     terms = ("reconstruction", "log_distance", "cross_entropy")
+    shares_batches = True
 
     def __init__(self, autoencoder: AutoEncoder, prior: GaussianMixture, objective: Objective) -> None:
         super().__init__()

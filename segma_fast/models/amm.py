@@ -1,0 +1,216 @@
+"""AMM, the Adversarially Learned Mixture Model: a game over images, classes and codes; ``samm.py`` adds labels.
+
+A discriminator D tells triples (x, y, z) of data, whose y and z are inferred, from those of the mixture prior, whose x
+is synthesised. What the paper leaves open:
+
+- D in the penalty (18) is the logit; inferred and synthesised rows are paired for it as they come.
+- The discriminator steps first; the generators' step draws anew.
+- Labelled and unlabelled rows go through the networks as one batch, which batch normalisation sees.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segma_fast.models.amm_networks import Shape, gradient_penalty
+from segma_fast.models.amm_tables import SIZES, build_networks, choose_architecture
+from segma_fast.models.autoencoder import NetworkConfig
+from segma_fast.models.base import ImageModel, ModelConfig, as_pixels, register
+
+if TYPE_CHECKING:
+    from segma_fast.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class AMMConfig(ModelConfig):
+    """Settings of AMM."""
+
+    betas: ClassVar[tuple[float, float]] = (0.5, 0.999)
+
+    factorisation: Literal["class-first", "code-first"] = "code-first"
+    """of what is inferred: q(y|x) q(z|x,y), equation (6), or q(z|x) q(y|x,z), equation (7), that of the tables"""
+    architecture: Literal["auto", "dense", "mnist", "svhn"] = "auto"
+    """dense for any images, or the convolutions of the paper for 28x28 or 32x32; auto: those with --network conv"""
+    gradient_penalty: float = 10.0
+    """weight of the gradient penalty, equation (18)"""
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("factorisation", ("class-first", "code-first")),
+            ("architecture", ("auto", "dense", *SIZES)),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if not 0 <= self.gradient_penalty < math.inf:
+            raise ValueError(f"gradient_penalty must be finite and >= 0, got {self.gradient_penalty}")
+
+    @property
+    def label_use(self) -> Literal["required", "optional", "none"]:
+        return "none"
+
+    @property
+    def games(self) -> int:
+        """How many have layers of their own in the discriminator."""
+        return 1
+
+    def check(self, config: TrainConfig, device: torch.device) -> None:
+        """Refuse what the game cannot do: micro-batches, and torch.compile (gradients of gradients)."""
+        super().check(config, device)
+        if config.compile:
+            raise ValueError(f"compile with the model {config.model!r}: its gradient penalty cannot be compiled")
+
+
+@register("amm")
+class AMM(ImageModel):
+    """Encoder, decoder and mixture prior against a discriminator.
+
+    A code is [y | z], K + L numbers: probabilities of the classes and the continuous code.
+
+    Args:
+        image_shape: (C, H, W).
+        network: sizes; ``latent_dim`` is L.
+        config: the model's own settings.
+        proportions: p(y), (K,).
+    """
+
+    Config: ClassVar[type[AMMConfig]] = AMMConfig
+    title = "AMM"
+    terms = ("generator", "penalty", "real", "fake")
+    mapping: ClassVar[Literal["one-to-one", "many-to-one"]] = "many-to-one"
+
+    def __init__(self, image_shape: Shape, network: NetworkConfig, config: AMMConfig, proportions: Tensor) -> None:
+        super().__init__()
+        self.components = len(proportions)
+        self.config = config
+        architecture = choose_architecture(config.architecture, network.network, image_shape)
+        self.encoder, self.decoder, self.prior, self.discriminator = build_networks(
+            architecture, image_shape, self.components, network, config.factorisation == "class-first", config.games
+        )
+        self.proportions: Tensor
+        self.register_buffer("proportions", proportions.float())
+
+    @classmethod
+    def defaults(cls, experiment: str) -> dict[str, Any]:
+        """The paper's settings; digits are tuned, and mnist is dense: ``--network conv`` takes the paper's networks."""
+        own: dict[str, Any] = {"learning_rate": 2e-4, "network": NetworkConfig(latent_dim=64, hidden=(512, 512))}
+        if experiment == "digits":
+            own |= {"learning_rate": 2e-3, "network": NetworkConfig(latent_dim=8, hidden=(128, 128)), "epochs": 40}
+            own |= {"decay": 0.5, "decay_every": 10}
+            own |= {"batch_size": 50, "labelled_batch_size": 50, "objective": cls.Config(gradient_penalty=0.3)}
+        elif experiment == "svhn":
+            network = NetworkConfig(network="conv", latent_dim=64)
+            own |= {"network": network, "batch_size": 100, "labelled_batch_size": 100}
+            own["objective"] = cls.Config(gradient_penalty=0.01)
+        return own
+
+    @classmethod
+    def build(
+        cls, config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
+    ) -> AMM:
+        """A new model; the classes of the prior are equally likely. See :meth:`ImageModel.build`."""
+        components = classes if config.components is None else config.components
+        objective = config.objective
+        assert isinstance(objective, AMMConfig)
+        return cls(image_shape, config.network, objective, torch.full((components,), 1 / components))
+
+    def games(self) -> list[list[nn.Parameter]]:
+        """The discriminator's, and all the others'."""
+        generators = (self.encoder, self.decoder, self.prior)
+        return [list(self.discriminator.parameters()), [p for network in generators for p in network.parameters()]]
+
+    def forward(
+        self,
+        images: Tensor,
+        unlabelled: Tensor,
+        labelled: Tensor,
+        labels: Tensor,
+        micro_batch: int | None = None,
+        game: int = 0,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of one game; arguments as in :meth:`ImageModel.forward`, the noise is of torch's own generator.
+
+        Args:
+            images, unlabelled, labelled, labels, micro_batch: see there.
+            game: 0, the discriminator against equations (13) and (14) with the penalty (18); 1, the generators, each
+                of which wants the opposite answer (algorithms 1 and 2). Rows without and with labels make two means.
+
+        Returns:
+            The loss, 0-d, and of game 0 ``penalty`` and D, a mean probability, of inferred (``real``) and synthesised
+            (``fake``) triples, of game 1 ``generator``, its loss.
+        """
+        x = as_pixels(images[torch.cat([unlabelled, labelled])])
+        parts = [len(part) for part in (unlabelled, labelled) if len(part)]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and game == 1):
+            given = F.one_hot(labels, self.components).float() if len(labels) else None
+            inferred = (x, *self.encoder(x, given))
+            synthesised = self.synthesise(len(x))
+        self.discriminator.requires_grad_(game == 0)
+        real, fake = (self.discriminator(*triples, len(labelled)) for triples in (inferred, synthesised))
+        self.discriminator.requires_grad_(True)
+        sign = 1 if game == 0 else -1
+        rows = F.softplus(-sign * real) + F.softplus(sign * fake)
+        loss = torch.stack([part.mean() for part in rows.split(parts)]).mean()
+        if game == 1:
+            return loss, {"generator": loss.detach()}
+        penalty = gradient_penalty(self.discriminator, inferred, synthesised, len(labelled))
+        terms = {"penalty": penalty.detach(), "real": real.sigmoid().mean(), "fake": fake.sigmoid().mean()}
+        return loss + self.config.gradient_penalty * penalty, {name: term.detach() for name, term in terms.items()}
+
+    def synthesise(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        """n triples of p(y) p(z|y) p(x|y, z), equation (11): x (n, C, H, W), y (n, K), z (n, L)."""
+        y = F.one_hot(torch.multinomial(self.proportions, n, replacement=True), self.components).float()
+        mean, log_variance = self.prior(y)
+        z = mean.float() + (0.5 * log_variance.float()).exp() * torch.randn_like(mean, dtype=torch.float32)
+        return self.decoder(y, z).float(), y, z
+
+    def _mixture(self) -> tuple[Tensor, Tensor]:
+        """Means and log variances of p(z|y), (K, L) each."""
+        mean, log_variance = self.prior(torch.eye(self.components, device=self.device))
+        return mean.detach().float(), log_variance.detach().float()
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Means, without noise: y is the softmax of the mean of equation (8)."""
+        return torch.cat(self.encoder(as_pixels(images), noise=False), 1).float()
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        images: Tensor = self.decoder(codes[:, : self.components], codes[:, self.components :])
+        return images.float()
+
+    @torch.no_grad()
+    def posteriors(self, codes: Tensor) -> dict[str, Tensor]:
+        """y as it is inferred, and by equation (19) from z."""
+        y, z = codes[:, : self.components], codes[:, self.components :]
+        mean, log_variance = self._mixture()
+        distances = (z[:, None] - mean).square() / log_variance.exp() + log_variance
+        return {"q(y|x)": y, "equation (19)": (self.proportions.log() - 0.5 * distances.sum(2)).softmax(1)}
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, component: int | Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        chosen = self.chosen(n, component, self.proportions, generator)
+        mean, log_variance = (part[chosen] for part in self._mixture())
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        y = F.one_hot(chosen, self.components).float()
+        return torch.cat([y, mean + (0.5 * log_variance).exp() * noise], 1)
+
+    def direction(self, codes: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        """``[e_target - e_source | μ_target - μ_source]``."""
+        centres = self.centres()
+        return centres[target] - centres[source]
+
+    @torch.no_grad()
+    def centres(self) -> Tensor:
+        """``[e_k | μ_k]``."""
+        return torch.cat([torch.eye(self.components, device=self.device), self._mixture()[0]], 1)
+
+    def names_classes(self, classes: int) -> bool:
+        return False

@@ -1,0 +1,225 @@
+"""Networks of the Adversarially Learned Mixture Model; ``amm_tables.py`` says of what size.
+
+Encoder and decoder are two streams side by side, one for the class y and one for the code z; in each pair of layers one
+stream goes its own way and the other adds what it gives. Dropout acts on the input of a layer: the last layers of the
+paper's tables have it too, where dropping outputs would make no sense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+SLOPE = 0.2  # of leaky ReLU
+Shape = tuple[int, int, int]
+
+
+class Pair(nn.Module):
+    """A layer of both streams; the second adds what the first gives.
+
+    Args:
+        inputs: features of the first stream and the second.
+        outputs: features.
+        size: width of a convolution; 0 for a dense layer.
+        stride: of the convolution, which has no padding.
+        up: whether it belongs to the decoder: transposed, and the second stream has no activation.
+        dropout: of the inputs.
+        pool: width of the average over what comes out.
+        last: whether neither normalisation nor activation follow.
+    """
+
+    def __init__(
+        self,
+        inputs: tuple[int, int],
+        outputs: int,
+        size: int = 0,
+        stride: int = 1,
+        *,
+        up: bool = False,
+        dropout: float = 0.0,
+        pool: int = 1,
+        last: bool = False,
+    ) -> None:
+        super().__init__()
+        kind = nn.ConvTranspose2d if up else nn.Conv2d
+        self.first, self.second = (
+            nn.Sequential(nn.Dropout(dropout), kind(n, outputs, size, stride) if size else nn.Linear(n, outputs))
+            for n in inputs
+        )
+        after: list[list[nn.Module]] = [[], []]
+        for stream in range(0 if last else 2):
+            after[stream].append(nn.BatchNorm2d(outputs) if size else nn.BatchNorm1d(outputs))
+            if not (up and stream == 1):
+                after[stream].append(nn.LeakyReLU(SLOPE))
+            if pool > 1:
+                after[stream].append(nn.AvgPool2d(pool))
+        self.first_after, self.second_after = (nn.Sequential(*layers) for layers in after)
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        added = self.first(first)
+        return self.first_after(added), self.second_after(self.second(second) + added)
+
+
+class Encoder(nn.Module):
+    """Images (N, C, H, W) to q(y|x) q(z|x, y), equation (6), or q(z|x) q(y|x, z), equation (7).
+
+    Args:
+        trunk: layers before the streams part.
+        pairs: of the streams; the first is that of y for equation (6), that of z for equation (7).
+        width: features behind the last pair.
+        components: K.
+        latent_dim: L, the dimension of z.
+        class_first: whether it is equation (6).
+    """
+
+    def __init__(
+        self, trunk: nn.Module, pairs: list[Pair], width: int, components: int, latent_dim: int, class_first: bool
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.pairs = nn.ModuleList(pairs)
+        self.join = nn.Sequential(*dense([width + components, width], normalise=True)) if class_first else None
+        self.to_y = nn.Linear(width, 2 * components)
+        self.to_z = nn.Linear(width, 2 * latent_dim)
+
+    def forward(self, images: Tensor, given: Tensor | None = None, noise: bool = True) -> tuple[Tensor, Tensor]:
+        """Classes y (N, K), probabilities, and codes z (N, L), equations (8)-(10).
+
+        Args:
+            images: (N, C, H, W) in [0, 1].
+            given: the classes of the last l images, (l, K), one-hot; the others are inferred.
+            noise: draw y and z, or take their means.
+        """
+        first = second = self.trunk(images)
+        for pair in self.pairs:
+            first, second = pair(first, second)
+        first, second = first.flatten(1), second.flatten(1)
+        y = _draw(self.to_y(second if self.join is None else first), noise).softmax(1)
+        if given is not None:
+            y = torch.cat([y[: len(y) - len(given)], given])
+        features = first if self.join is None else self.join(torch.cat([second, y], 1))
+        return y, _draw(self.to_z(features), noise)
+
+
+class Prior(nn.Module):
+    """The mixture p(z|y), equation (12), whose means and variances are learned.
+
+    Args:
+        components: K.
+        latent_dim: L.
+        hidden: widths of the layers before the means.
+    """
+
+    def __init__(self, components: int, latent_dim: int, hidden: tuple[int, ...]) -> None:
+        super().__init__()
+        widths = [components, *hidden]
+        self.mean = nn.Sequential(*dense(widths, 0.2, normalise=True), nn.Linear(widths[-1], latent_dim))
+        self.log_variance = nn.Parameter(torch.zeros(components, latent_dim))
+
+    def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log variances, both (N, L), of classes (N, K), one-hot."""
+        return self.mean(y), y @ self.log_variance
+
+
+class Decoder(nn.Module):
+    """p(x|y, z); the stream of z goes its own way, that of y adds it.
+
+    Args:
+        pairs: of the streams.
+        image_shape: (C, H, W).
+        maps: whether the pairs are convolutions.
+    """
+
+    def __init__(self, pairs: list[Pair], image_shape: Shape, maps: bool) -> None:
+        super().__init__()
+        self.pairs = nn.ModuleList(pairs)
+        self.image_shape = image_shape
+        self.maps = maps
+
+    def forward(self, y: Tensor, z: Tensor) -> Tensor:
+        """Classes (N, K) and codes (N, L) to images (N, C, H, W) in [0, 1]."""
+        first, second = (z[:, :, None, None], y[:, :, None, None]) if self.maps else (z, y)
+        for pair in self.pairs:
+            first, second = pair(first, second)
+        return second.reshape(len(second), *self.image_shape).sigmoid()
+
+
+class Discriminator(nn.Module):
+    """D(x, y, z) before its sigmoid, for one game or two that share the layers before x, y and z are joined.
+
+    Args:
+        of_x: layers of the images.
+        width: features that they give.
+        side: features of y and z.
+        components, latent_dim: K and L.
+        dropout: of the dense layers.
+        games: how many.
+    """
+
+    def __init__(
+        self,
+        of_x: list[nn.Module],
+        width: int,
+        side: int,
+        components: int,
+        latent_dim: int,
+        dropout: float,
+        games: int,
+    ) -> None:
+        super().__init__()
+        self.of_x = nn.Sequential(*of_x, nn.Flatten())
+        self.of_y, self.of_z = (
+            nn.Sequential(*dense([n, side]), *dense([side, side], dropout)) for n in (components, latent_dim)
+        )
+        joined = width + 2 * side
+        self.joint = nn.ModuleList(
+            nn.Sequential(*dense([joined] * 3, dropout), nn.Dropout(dropout), nn.Linear(joined, 1))
+            for _ in range(games)
+        )
+
+    def forward(self, x: Tensor, y: Tensor, z: Tensor, labelled: int = 0) -> Tensor:
+        """Images (N, C, H, W), classes (N, K) and codes (N, L) to logits (N,); the last rows are of the second game."""
+        features = torch.cat([self.of_x(x), self.of_y(y), self.of_z(z)], 1)
+        parts = (features,) if len(self.joint) == 1 else features.split([len(x) - labelled, labelled])
+        return torch.cat([joint(part) for joint, part in zip(self.joint, parts, strict=True)])[:, 0].float()
+
+
+def gradient_penalty(
+    discriminator: Callable[..., Tensor],
+    inferred: tuple[Tensor, ...],
+    synthesised: tuple[Tensor, ...],
+    labelled: int = 0,
+) -> Tensor:
+    """Equation (18) without its weight, E (‖∇D‖ - 1)² at random points between triples, 0-d.
+
+    Args:
+        discriminator: x, y, z and ``labelled`` to logits (N,), which are its D.
+        inferred, synthesised: x (N, C, H, W), y (N, K), z (N, L).
+        labelled: how many, the last, are of the game with labels.
+    """
+    t = torch.rand(len(inferred[0]), 1, device=inferred[0].device)
+    points = [
+        torch.lerp(a.detach().flatten(1), b.detach().flatten(1), t).reshape(a.shape).requires_grad_()
+        for a, b in zip(inferred, synthesised, strict=True)
+    ]
+    gradients = torch.autograd.grad(discriminator(*points, labelled).sum(), points, create_graph=True)
+    squares = torch.cat([g.flatten(1) for g in gradients], 1).square().sum(1)
+    return ((squares + 1e-12).sqrt() - 1).square().mean()
+
+
+def dense(widths: list[int], dropout: float = 0.0, normalise: bool = False) -> list[nn.Module]:
+    """Dense layers of these widths with their activations, dropout on their inputs."""
+    layers: list[nn.Module] = []
+    for a, b in pairwise(widths):
+        layers += [nn.Dropout(dropout), nn.Linear(a, b)]
+        layers += [nn.BatchNorm1d(b), nn.LeakyReLU(SLOPE)] if normalise else [nn.LeakyReLU(SLOPE)]
+    return layers
+
+
+def _draw(parameters: Tensor, noise: bool) -> Tensor:
+    """Means and log variances, (N, 2 D) together, to draws (N, D), equations (8) and (20), or to the means."""
+    mean, log_variance = parameters.float().chunk(2, 1)
+    return mean + (0.5 * log_variance).exp() * torch.randn_like(mean) if noise else mean

@@ -1,0 +1,94 @@
+"""``segma-fast compare``: one table and one picture of several models, from one command that goes on where it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from segma_fast.cli import main
+from segma_fast.data import load_data
+from segma_fast.experiments.compare import Comparison
+from segma_fast.experiments.scores import mean_log_likelihood
+from segma_fast.run import load_run
+
+
+def rows(folder: Path) -> dict[str, list[str]]:
+    lines = (folder / "tables.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return {line[0]: line[1:] for line in cells[2:]}
+
+
+def compare(folder: Path, *flags: str) -> dict[str, list[str]]:
+    common = ["--out", str(folder), "--hidden", "32", "--images", "300", "--likelihood-samples", "3", "--device", "cpu"]
+    main(["compare", *common, *flags])
+    return rows(folder)
+
+
+def test_table_and_picture_of_models_that_are_added_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SEGMA_FAST_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "compared"
+    first = compare(folder, "--models", "segma", "cagem", "--budget", "6s")
+    assert set(first) == {"SeGMA", "CaGeM", "real training images"}
+    labels, error, fid, between, likelihood, parameters, step, epochs = first["CaGeM"]
+    run = load_run(folder / "cagem-seed0")
+    assert labels == "100 stratified" and 0 < float(error) < 90 and min(float(fid), float(between)) > 0
+    assert int(parameters.replace(",", "")) == sum(p.numel() for p in run.model.parameters())
+    assert float(step) > 0 and epochs.startswith("**") and epochs.endswith("of 300**")
+    mean, count = mean_log_likelihood(run.model, load_data(run.config.data).test_images, 3)
+    assert float(likelihood) == pytest.approx(mean, abs=0.006) and count == 359
+    assert first["SeGMA"][4] == "–" and first["real training images"][0] == "–"
+    page = (folder / "tables.md").read_text()
+    assert "% by p(y|x)" in page and "3 importance-weighted samples for each of 359 test images" in page
+
+    capsys.readouterr()
+    steps = run.step
+    second = compare(folder, "--models", "segma", "cagem", "m1", "cwae", "--budget", "12s")
+    assert {name: second[name] for name in first if name != "real training images"} == {
+        name: first[name] for name in first if name != "real training images"
+    }
+    assert load_run(folder / "cagem-seed0").step == steps
+    assert second["CWAE (β = 0, K = 1)"][:2] == ["–", "–"]
+    assert np.asarray(Image.open(folder / "samples.png")).std() > 5
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--models", "segma", "vae"], "unknown model 'vae', expected one of segma"),
+        (["--models", "m2", "m2"], "models must be different and at least one, got m2 m2"),
+        (["--images", "1"], "images must be >= 2, got 1"),
+        (["--budget", "soon"], "the budget must be a time > 0 such as 90s"),
+    ],
+)
+def test_bad_input(flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["compare", *flags, "--out", str(tmp_path / "out")])
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert not list(tmp_path.glob("out/*-seed*"))
+
+
+def test_every_model_keeps_its_own_settings(tmp_path: Path) -> None:
+    comparison = Comparison(data="mnist", models=("segma", "unsupervised", "cwae", "adgm"), labels=50, out=tmp_path)
+    segma, unsupervised, cwae, adgm = (trial.config for trial in comparison.trials())
+    assert segma.learning_rate == 1e-3 and segma.labelled_batch_size == 10
+    assert not unsupervised.takes_labels and unsupervised.components is None and cwae.components == 1
+    assert adgm.network.latent_dim == 100 and adgm.decay == 0.75
+    assert {config.labels for config in (segma, adgm)} == {50}
+    assert {config.label_choice for config in (segma, adgm)} == {"stratified"}
+
+
+def test_likelihood_of_models_without_one() -> None:
+    class Without(torch.nn.Module):
+        device = torch.device("cpu")
+
+        def log_likelihood(self, *_: object) -> None:
+            return None
+
+    found, count = mean_log_likelihood(Without(), torch.zeros(2, 1, 4, 4), 3)  # type: ignore[arg-type]
+    assert np.isnan(found) and count == 0
