@@ -87,11 +87,14 @@ def test_configuration_keeps_the_model_and_its_settings(name: str, tmp_path: Pat
     [
         (["--model", "adgm", "--preset", "authors"], "presets are rules of SeGMA"),
         (["--model", "m2", "--micro-batch", "10"], "the model 'm2' takes no micro-batches"),
-        (["--model", "m2", "--components", "12"], "components=12 for 10 classes: the model 'm2' has one a class"),
+        (
+            ["--model", "m2", "--components", "12"],
+            "components=12 for 10 classes: with labels the model 'm2' has one a class",
+        ),
         (["--model", "m2", "--labels", "0"], "the model 'm2': it needs labels"),
         (["--model", "adgm", "--auxiliary-dim", "0"], "auxiliary_dim must be >= 1, got 0"),
         (["--model", "cagem", "--top-dim", "0"], "top_dim must be >= 1, got 0"),
-        (["--model", "m1", "--classifier-weight", "-1"], "classifier_weight must be"),
+        (["--model", "m2", "--classifier-weight", "-1"], "classifier_weight must be"),
     ],
 )
 def test_settings_that_do_not_fit(

@@ -12,9 +12,10 @@ from torch import Tensor
 from segma_fast.models import ImageModel, NetworkConfig
 from segma_fast.models.adgm import ADGM, ADGMConfig
 from segma_fast.models.cagem import CaGeM, CaGeMConfig
+from segma_fast.models.conditional import Pixels
 from segma_fast.models.m1 import M1, M1Layer
 from segma_fast.models.m2 import M1M2, M2
-from segma_fast.models.variational import Pixels, VariationalConfig, VariationalModel
+from segma_fast.models.variational import VariationalConfig, VariationalModel
 
 SHAPE, CLASSES = (1, 2, 2), 3
 NETWORK = NetworkConfig(latent_dim=1, hidden=(7,))
@@ -33,8 +34,7 @@ def m2() -> M2:
 
 
 def m1m2() -> M1M2:
-    ends = pixels()
-    return M1M2(ends, CLASSES, VariationalConfig(), NETWORK, M1Layer(ends.size, NETWORK))
+    return M1M2(pixels(), CLASSES, VariationalConfig(), NETWORK)
 
 
 def adgm(skip: bool = False) -> ADGM:

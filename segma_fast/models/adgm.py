@@ -11,24 +11,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from segma_fast.models.autoencoder import NetworkConfig
 from segma_fast.models.base import as_pixels, register
-from segma_fast.models.m2 import check_classes
-from segma_fast.models.variational import (
-    Conditional,
-    Pixels,
-    VariationalConfig,
-    VariationalModel,
-    log_standard_normal,
-)
-
-if TYPE_CHECKING:
-    from segma_fast.config import TrainConfig
+from segma_fast.models.conditional import Conditional, Pixels, log_standard_normal
+from segma_fast.models.variational import VariationalConfig, VariationalModel
 
 CLASSIFIER_SAMPLES = 10  # of a, over which q(y|x) is averaged
 
@@ -63,11 +54,11 @@ class ADGM(VariationalModel):
     Config = ADGMConfig
 
     def __init__(self, pixels: Pixels, classes: int, settings: ADGMConfig, network: NetworkConfig) -> None:
-        super().__init__(pixels, classes, settings)
+        super().__init__(pixels, classes, settings, network)
         size, dim, hidden = pixels.size, network.latent_dim, network.hidden
         back = hidden[::-1] if network.decoder_hidden is None else network.decoder_hidden
         auxiliary = settings.auxiliary_dim or dim
-        self.latent_dim, self.skip = dim, settings.skip
+        self.skip = settings.skip
         self.auxiliary = Conditional([size], hidden, auxiliary)
         self.classifier = Conditional([auxiliary, size], hidden, classes, variance=False)
         self.encoder = Conditional([auxiliary, classes, size], hidden, dim)
@@ -83,17 +74,6 @@ class ADGM(VariationalModel):
             return found | {"network": NetworkConfig(latent_dim=100, hidden=(500, 500)), "epochs": 1000}
         network = NetworkConfig(network="conv", latent_dim=300, hidden=(500, 500))
         return found | {"network": network, "objective": ADGMConfig(pixels="gaussian")}
-
-    @classmethod
-    def build(
-        cls, config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
-    ) -> ADGM:
-        """See :meth:`ImageModel.build`."""
-        check_classes(config, classes)
-        assert isinstance(config.objective, ADGMConfig)
-        return cls(
-            Pixels(image_shape, config.network, config.objective.pixels), classes, config.objective, config.network
-        )
 
     def infer(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Any, Tensor]:
         """A sample a (N, 1, A) with log q(a|x), and log q(y|a, x)."""
@@ -135,20 +115,3 @@ class ADGM(VariationalModel):
         y, z = codes.split([self.components, self.latent_dim], -1)
         a = [self.auxiliary_prior.mean_of(y, z)] if self.skip else []
         return self.pixels.decode(self.decoder.mean_of(y, z, *a)).float()
-
-    @torch.no_grad()
-    def sample(
-        self, n: int, component: int | Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """The class and z ~ N(0, I)."""
-        chosen = self.chosen(n, component, self.one_hot.mean(0), generator)
-        z = torch.randn(n, self.latent_dim, generator=generator, device=self.device)
-        return torch.cat([self.one_hot[chosen], z], 1)
-
-    def direction(self, codes: Tensor, source: Tensor, target: Tensor) -> Tensor:
-        """From one class to another with the same z."""
-        return nn.functional.pad(self.classes(source, target), (0, self.latent_dim))
-
-    def centres(self) -> Tensor:
-        """The class and z = 0."""
-        return nn.functional.pad(self.one_hot, (0, self.latent_dim))

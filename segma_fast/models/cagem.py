@@ -19,17 +19,10 @@ from torch.nn import functional as F
 
 from segma_fast.models.autoencoder import NetworkConfig
 from segma_fast.models.base import as_pixels, register
-from segma_fast.models.m2 import check_classes
-from segma_fast.models.variational import (
-    Conditional,
-    Pixels,
-    VariationalConfig,
-    VariationalModel,
-    log_standard_normal,
-)
+from segma_fast.models.conditional import Conditional, Pixels, log_standard_normal
+from segma_fast.models.variational import VariationalConfig, VariationalModel
 
 if TYPE_CHECKING:
-    from segma_fast.config import TrainConfig
     from segma_fast.data import ImageData
 
 CLASSIFIER_SAMPLES = 10  # of z₁ and z₂, over which both classifiers are averaged
@@ -71,10 +64,10 @@ class CaGeM(VariationalModel):
     pictures = ("top_layer.png",)
 
     def __init__(self, pixels: Pixels, classes: int, settings: CaGeMConfig, network: NetworkConfig) -> None:
-        super().__init__(pixels, classes, settings)
+        super().__init__(pixels, classes, settings, network)
         size, dim, top, hidden = pixels.size, network.latent_dim, settings.top_dim, network.hidden
         back = hidden[::-1] if network.decoder_hidden is None else network.decoder_hidden
-        self.latent_dim, self.top_dim = dim, top
+        self.top_dim = top
         self.encoder = Conditional([size], hidden, dim)
         self.classifier = Conditional([dim, size], hidden, classes, variance=False)
         self.top_encoder = Conditional([size, classes, dim], hidden, top)
@@ -91,19 +84,6 @@ class CaGeM(VariationalModel):
             return {"network": NetworkConfig(latent_dim=64, hidden=(500, 500))}
         network = NetworkConfig(network="conv", latent_dim=64, hidden=(500, 500))
         return {"network": network, "objective": CaGeMConfig(pixels="gaussian")}
-
-    @classmethod
-    def build(
-        cls, config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
-    ) -> CaGeM:
-        """See :meth:`ImageModel.build`; without labels there may be any number of components."""
-        assert isinstance(config.objective, CaGeMConfig)
-        if config.takes_labels:
-            check_classes(config, classes)
-        pixels = Pixels(image_shape, config.network, config.objective.pixels)
-        model = cls(pixels, config.components or classes, config.objective, config.network)
-        model.supervised = config.takes_labels
-        return model
 
     def infer(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Any, Tensor]:
         """A sample z₁ (N, 1, D) with log q(z₁|x), and log q(y|z₁, x)."""

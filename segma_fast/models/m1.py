@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from segma_fast.models.autoencoder import NetworkConfig
 from segma_fast.models.base import ImageModel, as_pixels, register
-from segma_fast.models.variational import Conditional, Pixels, VariationalConfig, log_standard_normal
+from segma_fast.models.conditional import Conditional, PixelConfig, Pixels, log_standard_normal
 
 if TYPE_CHECKING:
     from segma_fast.config import TrainConfig
@@ -59,7 +59,7 @@ class M1(ImageModel):
     """
 
     title = "M1"
-    Config = VariationalConfig
+    Config = PixelConfig
     terms = ("bound",)
     sums: Tensor
     squares: Tensor
@@ -79,7 +79,7 @@ class M1(ImageModel):
         if experiment == "mnist":
             return {"network": NetworkConfig(latent_dim=50, hidden=(600, 600))}
         network = NetworkConfig(network="conv", latent_dim=300, hidden=(300,))
-        return {"network": network, "objective": VariationalConfig(pixels="gaussian")}
+        return {"network": network, "objective": PixelConfig(pixels="gaussian")}
 
     @classmethod
     def build(
@@ -88,7 +88,7 @@ class M1(ImageModel):
         """See :meth:`ImageModel.build`."""
         if config.components not in (None, classes):
             raise ValueError(f"components={config.components} for {classes} classes: M1 has one a class; leave it out")
-        assert isinstance(config.objective, VariationalConfig)
+        assert isinstance(config.objective, PixelConfig)
         pixels = Pixels(image_shape, config.network, config.objective.pixels)
         return cls(pixels, M1Layer(pixels.size, config.network), classes)
 

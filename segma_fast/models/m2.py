@@ -9,33 +9,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from segma_fast.models.autoencoder import NetworkConfig
 from segma_fast.models.base import as_pixels, register
+from segma_fast.models.conditional import Conditional, Pixels, log_standard_normal
 from segma_fast.models.m1 import M1Layer
-from segma_fast.models.variational import (
-    Conditional,
-    Pixels,
-    VariationalConfig,
-    VariationalModel,
-    log_standard_normal,
-)
-
-if TYPE_CHECKING:
-    from segma_fast.config import TrainConfig
-
-
-def check_classes(config: TrainConfig, classes: int) -> None:
-    """Raise ``ValueError`` unless there is one component a class."""
-    if config.components not in (None, classes):
-        raise ValueError(
-            f"components={config.components} for {classes} classes: the model {config.model!r} has one a class; leave "
-            "components out"
-        )
+from segma_fast.models.variational import VariationalConfig, VariationalModel
 
 
 @register("m2")
@@ -51,7 +34,6 @@ class M2(VariationalModel):
     """
 
     title = "M2"
-    Config = VariationalConfig
 
     def __init__(
         self,
@@ -61,10 +43,9 @@ class M2(VariationalModel):
         network: NetworkConfig,
         inputs: int | None = None,
     ) -> None:
-        super().__init__(pixels, classes, settings)
+        super().__init__(pixels, classes, settings, network)
         size = pixels.size if inputs is None else inputs
         back = network.hidden[::-1] if network.decoder_hidden is None else network.decoder_hidden
-        self.latent_dim = network.latent_dim
         self.classifier = Conditional([size], network.hidden, classes, variance=False)
         self.encoder = Conditional([size, classes], network.hidden, network.latent_dim)
         self.decoder = Conditional([classes, network.latent_dim], back, size, variance=inputs is not None)
@@ -79,16 +60,6 @@ class M2(VariationalModel):
             found = {"network": NetworkConfig(network="conv", latent_dim=50, hidden=(300, 300))}
             found["objective"] = VariationalConfig(pixels="gaussian")
         return found
-
-    @classmethod
-    def build(
-        cls, config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
-    ) -> M2:
-        """See :meth:`ImageModel.build`."""
-        check_classes(config, classes)
-        assert isinstance(config.objective, VariationalConfig)
-        pixels = Pixels(image_shape, config.network, config.objective.pixels)
-        return cls(pixels, classes, config.objective, config.network)
 
     def infer(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Any, Tensor]:
         return None, self.classifier.mean_of(x)[:, 0].log_softmax(-1)
@@ -122,46 +93,17 @@ class M2(VariationalModel):
         y, z = codes[:, None].split([self.components, self.latent_dim], -1)
         return self.pixels.decode(self.decoder.mean_of(y, z)[:, 0]).float()
 
-    @torch.no_grad()
-    def sample(
-        self, n: int, component: int | Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """The class and z ~ N(0, I)."""
-        chosen = self.chosen(n, component, self.one_hot.mean(0), generator)
-        z = torch.randn(n, self.latent_dim, generator=generator, device=self.device)
-        return torch.cat([self.one_hot[chosen], z], 1)
-
-    def direction(self, codes: Tensor, source: Tensor, target: Tensor) -> Tensor:
-        """From one class to another with the same z."""
-        return nn.functional.pad(self.classes(source, target), (0, self.latent_dim))
-
-    def centres(self) -> Tensor:
-        """The class and z = 0."""
-        return nn.functional.pad(self.one_hot, (0, self.latent_dim))
-
 
 @register("m1m2")
 class M1M2(M2):
-    """M2 on samples of M1's codes, whose distribution given class and z is normal."""
+    """M2 on samples of M1's codes, whose distribution given class and z is normal; both have the same widths and D."""
 
     title = "M1+M2"
 
-    def __init__(
-        self, pixels: Pixels, classes: int, settings: VariationalConfig, network: NetworkConfig, first: M1Layer
-    ) -> None:
+    def __init__(self, pixels: Pixels, classes: int, settings: VariationalConfig, network: NetworkConfig) -> None:
         flat = replace(network, network="dense", decoder_hidden=None)
-        super().__init__(pixels, classes, settings, flat, first.latent_dim)
-        self.first = first
-
-    @classmethod
-    def build(
-        cls, config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
-    ) -> M1M2:
-        """See :meth:`ImageModel.build`; both layers have the same widths and D."""
-        check_classes(config, classes)
-        assert isinstance(config.objective, VariationalConfig)
-        pixels = Pixels(image_shape, config.network, config.objective.pixels)
-        return cls(pixels, classes, config.objective, config.network, M1Layer(pixels.size, config.network))
+        super().__init__(pixels, classes, settings, flat, network.latent_dim)
+        self.first = M1Layer(pixels.size, network)
 
     def below(self, observed: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """A sample of M1's code without gradient, its weight log p(x|z) - log q(z|x), and minus M1's bound."""

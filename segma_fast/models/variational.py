@@ -14,134 +14,31 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from segma_fast.models.autoencoder import NetworkConfig, convolutions
-from segma_fast.models.base import ImageModel, ModelConfig, as_pixels
+from segma_fast.models.autoencoder import NetworkConfig
+from segma_fast.models.base import ImageModel, as_pixels
+from segma_fast.models.conditional import PixelConfig, Pixels
 
-LOG_2PI = math.log(2 * math.pi)
+if TYPE_CHECKING:
+    from segma_fast.config import TrainConfig
 
 
 @dataclass(frozen=True)
-class VariationalConfig(ModelConfig):
+class VariationalConfig(PixelConfig):
     """Settings of the variational models."""
 
     classifier_weight: float = 60.0
     """weight of the cross-entropy on labelled rows; 60 is 0.1 times the rows a label of MNIST with 100 labels"""
-    pixels: Literal["binary", "gaussian"] = "binary"
-    """their distribution: black or white, drawn from the grey value in each step, or normal with a learnt variance"""
 
     def __post_init__(self) -> None:
         if not 0 <= self.classifier_weight < math.inf:
             raise ValueError(f"classifier_weight must be finite and >= 0, got {self.classifier_weight}")
-
-
-@dataclass(frozen=True)
-class Normal:
-    """A normal distribution with diagonal covariance."""
-
-    mean: Tensor
-    log_variance: Tensor
-
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        noise = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
-        return self.mean + (0.5 * self.log_variance).exp() * noise
-
-    def log_prob(self, values: Tensor) -> Tensor:
-        """Summed over the last dimension."""
-        squared = (values - self.mean).square() * (-self.log_variance).exp()
-        return -0.5 * (LOG_2PI + self.log_variance + squared).sum(-1)
-
-
-def log_standard_normal(values: Tensor) -> Tensor:
-    """log N(values; 0, I), summed over the last dimension."""
-    return -0.5 * (LOG_2PI + values.square()).sum(-1)
-
-
-class Conditional(nn.Module):
-    """The normal distribution of a variable given others: a network of ReLU layers, whose inputs are broadcast.
-
-    Args:
-        inputs: dimensions of the inputs.
-        hidden: widths of the layers, at least one.
-        outputs: dimension D of the variable.
-        variance: whether the network gives one.
-    """
-
-    def __init__(self, inputs: Sequence[int], hidden: Sequence[int], outputs: int, variance: bool = True) -> None:
-        super().__init__()
-        self.first = nn.ModuleList(nn.Linear(size, hidden[0], bias=i == 0) for i, size in enumerate(inputs))
-        rest = [layer for a, b in pairwise(hidden) for layer in (nn.Linear(a, b), nn.ReLU())]
-        self.rest = nn.Sequential(nn.ReLU(), *rest)
-        self.mean = nn.Linear(hidden[-1], outputs)
-        self.log_variance = nn.Linear(hidden[-1], outputs) if variance else None
-
-    def _hidden(self, inputs: Sequence[Tensor]) -> Tensor:
-        hidden: Tensor = self.rest(sum(layer(given) for layer, given in zip(self.first, inputs, strict=True)))
-        return hidden
-
-    def given(self, *inputs: Tensor) -> Normal:
-        """The distribution, (N, K, D), for inputs (N or 1, K or 1, size)."""
-        assert self.log_variance is not None
-        hidden = self._hidden(inputs)
-        return Normal(self.mean(hidden), self.log_variance(hidden).clamp(-10, 10))
-
-    def mean_of(self, *inputs: Tensor) -> Tensor:
-        """Its mean alone."""
-        mean: Tensor = self.mean(self._hidden(inputs))
-        return mean
-
-
-class Pixels(nn.Module):
-    """Both ends of the networks: images as features, and the likelihood of an image given a decoder's last features.
-
-    Args:
-        image_shape: (C, H, W).
-        config: dense networks take the pixels themselves, convolutional ones those of :class:`AutoEncoder`.
-        kind: of distribution.
-    """
-
-    def __init__(
-        self, image_shape: tuple[int, int, int], config: NetworkConfig, kind: Literal["binary", "gaussian"]
-    ) -> None:
-        super().__init__()
-        self.image_shape, self.kind = image_shape, kind
-        front, back, shape = convolutions(image_shape, config.channels) if config.network == "conv" else ([], [], None)
-        self.front = nn.Sequential(*front, nn.Flatten())
-        self.back = nn.Sequential(nn.ReLU(), nn.Unflatten(1, shape), *back) if shape else nn.Identity()
-        self.size = math.prod(shape or image_shape)
-        self.log_variance = nn.Parameter(torch.zeros(())) if kind == "gaussian" else None
-
-    def observed(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """What the likelihood is of: pixels (N, C, H, W) in [0, 1], or black and white drawn from them."""
-        return torch.bernoulli(pixels, generator=generator) if self.kind == "binary" else pixels
-
-    def features(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) to features (N, 1, F)."""
-        features: Tensor = self.front(images)
-        return features[:, None]
-
-    def decode(self, features: Tensor) -> Tensor:
-        """A decoder's features (N, F) to the means of the pixels, (N, C, H, W)."""
-        pixels: Tensor = self.back(features).sigmoid()
-        return pixels.reshape(-1, *self.image_shape)
-
-    def log_prob(self, observed: Tensor, features: Tensor) -> Tensor:
-        """log p(image | features) of images (N, C, H, W) given features (N, K, F): (N, K)."""
-        n, classes = features.shape[:2]
-        logits: Tensor = self.back(features.flatten(0, 1)).reshape(n, classes, -1)
-        target = observed.flatten(1)[:, None]
-        if self.log_variance is None:
-            found: Tensor = (target @ logits.transpose(1, 2))[:, 0] - F.softplus(logits).sum(-1)
-            return found
-        return Normal(logits.sigmoid(), self.log_variance.expand_as(target)).log_prob(target)
 
 
 class VariationalModel(ImageModel):
@@ -151,17 +48,40 @@ class VariationalModel(ImageModel):
         pixels: both ends of the networks.
         classes: K.
         settings: weights and rules of the loss.
+        network: widths, and the dimension D of z.
     """
 
     terms = ("bound", "labelled_bound", "cross_entropy")
 
-    def __init__(self, pixels: Pixels, classes: int, settings: VariationalConfig) -> None:
+    Config = VariationalConfig
+    one_hot: Tensor
+
+    def __init__(self, pixels: Pixels, classes: int, settings: VariationalConfig, network: NetworkConfig) -> None:
         super().__init__()
         self.pixels, self.components, self.settings = pixels, classes, settings
+        self.latent_dim = network.latent_dim
         self.supervised = True
         self.register_buffer("one_hot", torch.eye(classes), persistent=False)
 
-    one_hot: Tensor
+    @classmethod
+    def build(
+        cls, config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
+    ) -> Self:
+        """See :meth:`ImageModel.build`.
+
+        Raises:
+            ValueError: if there are labels and not one component a class.
+        """
+        if config.takes_labels and config.components not in (None, classes):
+            raise ValueError(
+                f"components={config.components} for {classes} classes: with labels the model {config.model!r} has one "
+                "a class; leave components out"
+            )
+        assert isinstance(config.objective, VariationalConfig)
+        pixels = Pixels(image_shape, config.network, config.objective.pixels)
+        model = cls(pixels, config.components or classes, config.objective, config.network)
+        model.supervised = config.takes_labels
+        return model
 
     @abstractmethod
     def infer(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Any, Tensor]:
@@ -227,6 +147,19 @@ class VariationalModel(ImageModel):
         """The classifier q(y|x), whose probabilities begin a code."""
         return {"q(y|x)": codes[:, : self.components]}
 
-    def classes(self, source: Tensor, target: Tensor) -> Tensor:
-        """The difference of two one-hot classes, (n, K)."""
-        return self.one_hot[target] - self.one_hot[source]
+    @torch.no_grad()
+    def sample(
+        self, n: int, component: int | Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The class, one-hot, and z ~ N(0, I): (n, K + D)."""
+        chosen = self.chosen(n, component, self.one_hot.mean(0), generator)
+        z = torch.randn(n, self.latent_dim, generator=generator, device=self.device)
+        return torch.cat([self.one_hot[chosen], z], 1)
+
+    def direction(self, codes: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        """From one class to another with the same z."""
+        return F.pad(self.one_hot[target] - self.one_hot[source], (0, self.latent_dim))
+
+    def centres(self) -> Tensor:
+        """The class and z = 0."""
+        return F.pad(self.one_hot, (0, self.latent_dim))
