@@ -176,21 +176,27 @@ def classify(run_dir: Path = DEFAULT_RUN, images: tuple[str, ...] = ("0", "1", "
 
 
 @_command
-def evaluate(run_dir: Path = DEFAULT_RUN) -> None:
-    """Test error, reconstruction error and d² of a trained model on its test set.
+def evaluate(run_dir: Path = DEFAULT_RUN, likelihood_samples: int = 0) -> None:
+    """Test error, reconstruction error and d² of a trained model on its test set; log p(x) where it has one.
 
     examples:
       segma-fast evaluate
       segma-fast evaluate --run-dir runs/mnist
+      segma-fast evaluate --run-dir runs/mnist-cagem --likelihood-samples 100
 
     Args:
         run_dir: folder of a run
+        likelihood_samples: importance-weighted samples of log p(x) for each of the first test images; 0 leaves it out
     """
+    if likelihood_samples < 0:
+        raise ValueError(f"likelihood_samples must be >= 0, got {likelihood_samples}")
     run = load_run(run_dir)
     data = _data(run)
     result = metrics.evaluate(run.model, data.test_images, data.test_labels, data.classes)
     labels = run.config.labels if run.config.takes_labels else 0
     print(report.quality_table(run.config.model, data.name, labels, result, len(data.test_labels)))
+    if likelihood_samples:
+        print(report.likelihood(*metrics.mean_log_likelihood(run.model, data.test_images, likelihood_samples)))
 
 
 def _data(run: Run) -> ImageData:

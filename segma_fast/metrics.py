@@ -14,6 +14,7 @@ from torch import Tensor
 from segma_fast.models.base import ImageModel, as_pixels, squared_error
 
 EVALUATION_ROWS = 1000  # rows that go through the networks at once
+LIKELIHOOD_IMAGES, LIKELIHOOD_ROWS = 1000, 100  # whose log p(x) is estimated, and at once
 
 
 @dataclass(frozen=True)
@@ -82,3 +83,16 @@ def mapped_error(
         rows, columns = linear_sum_assignment(-table)
         right = np.asarray(table)[rows, columns].sum()
     return float(1 - right / len(labels))
+
+
+def mean_log_likelihood(model: ImageModel, images: Tensor, samples: int) -> tuple[float, int]:
+    """The mean of log p(x) of the first images (N, C, H, W), and of how many; NaN for models without."""
+    generator = torch.Generator(model.device).manual_seed(0)
+    parts = []
+    for batch in images[:LIKELIHOOD_IMAGES].split(LIKELIHOOD_ROWS):
+        found = model.log_likelihood(batch.to(model.device), samples, generator)
+        if found is None:
+            return math.nan, 0
+        parts.append(found)
+    every = torch.cat(parts)
+    return every.mean().item(), len(every)

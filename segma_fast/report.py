@@ -95,6 +95,12 @@ def quality_table(model: str, name: str, labels: int, evaluation: Evaluation, ro
     return _aligned([*_quality(model, name, labels, evaluation), ("test images", str(rows))])
 
 
+def likelihood(mean: float, images: int) -> str:
+    """The line of log p(x) in nats, mean over so many images."""
+    known = f"{mean:.2f} nats (importance-weighted estimate, {images} test images)"
+    return _aligned([("log p(x)", "not defined for this model" if math.isnan(mean) else known)])
+
+
 def _quality(model: str, name: str, labels: int, evaluation: Evaluation) -> list[tuple[str, str]]:
     mapped = "" if labels else " (best mapping of components to classes)"
     error = f"{100 * evaluation.test_error:.2f} %{mapped}"

@@ -12,7 +12,7 @@ from PIL import Image
 from segma_fast.cli import main
 from segma_fast.data import load_data
 from segma_fast.experiments.compare import Comparison
-from segma_fast.experiments.scores import mean_log_likelihood
+from segma_fast.metrics import mean_log_likelihood
 from segma_fast.run import load_run
 
 

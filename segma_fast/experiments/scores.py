@@ -9,16 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from segma_fast.data import ImageData
 from segma_fast.experiments.frechet import FrechetDistance, interpolations, samples
 from segma_fast.files import write_text
-from segma_fast.metrics import evaluate
-from segma_fast.models import ImageModel
+from segma_fast.metrics import evaluate, mean_log_likelihood
 from segma_fast.run import SCORES, Run
-
-LIKELIHOOD_IMAGES, LIKELIHOOD_BATCH = 1000, 100
 
 
 @dataclass(frozen=True)
@@ -86,19 +82,6 @@ def _judge(run: Run, data: ImageData, frechet: FrechetDistance | None, images: i
     between = frechet.of(interpolations(run.model, test_images, images, generator))
     found = replace(found, fid=drawn, fid_interpolations=between)
     return replace(found, features=frechet.features, images=images, extractor=frechet.extractor)
-
-
-def mean_log_likelihood(model: ImageModel, images: Tensor, samples: int) -> tuple[float, int]:
-    """The mean of log p(x) of the first images (N, C, H, W), and of how many; NaN for models without."""
-    generator = torch.Generator(model.device).manual_seed(0)
-    parts = []
-    for batch in images[:LIKELIHOOD_IMAGES].split(LIKELIHOOD_BATCH):
-        found = model.log_likelihood(batch.to(model.device), samples, generator)
-        if found is None:
-            return math.nan, 0
-        parts.append(found)
-    every = torch.cat(parts)
-    return every.mean().item(), len(every)
 
 
 def kept_scores(
