@@ -17,7 +17,8 @@ from segma_fast.labels import LabelChoice
 from segma_fast.mixture import MeansInit
 from segma_fast.models import MODELS, ModelConfig, NetworkConfig, Objective
 
-# Fields that a resumed run may change: they touch the weights of a given step by no more than rounding.
+# Fields that a resumed run may change: they touch the weights of a given step by no more than rounding, but for the
+# noise that some models draw, which another device and a compiled step draw otherwise.
 FREE_ON_RESUME = frozenset(
     {"epochs", "minutes", "checkpoint_every", "log_every", "run_dir", "device", "compile", "micro_batch", "data.cache"}
 )
@@ -272,7 +273,8 @@ def _from_json(kind: Any, value: Any, name: str) -> Any:
             raise ValueError(f"{name or 'the file'} must be an object, got {value!r}")
         hints = typing.get_type_hints(kind)
         if kind is TrainConfig:
-            hints["objective"] = _settings_of(value.get("model", "segma"))
+            settings = hints["objective"] = _settings_of(value.get("model", "segma"))
+            value = {"objective": {}} | value if settings is not Objective else value
         unknown = sorted(set(value) - set(hints))
         if unknown:
             raise ValueError(f"unknown field {unknown[0]!r} in {name or 'the configuration'}")

@@ -21,7 +21,7 @@ from segma_fast.training import train
 
 @dataclass(frozen=True)
 class TrainCommand:
-    """Train SeGMA and leave a run folder: configuration, metrics, checkpoint, pictures, report.
+    """Train a model and leave a run folder: configuration, metrics, checkpoint, pictures, report.
 
     examples:
       segma-fast train                                       the 1,797 digits of scikit-learn, 100 labels
@@ -29,6 +29,7 @@ class TrainCommand:
       segma-fast train --experiment mnist --dataset ./mnist --minutes 20    a folder, for 20 minutes
       segma-fast train --beta 0 --run-dir runs/unsupervised                 unsupervised SeGMA
       segma-fast train --beta 0 --components 1 --run-dir runs/cwae          CWAE
+      segma-fast train --model adgm                                         another model: m1, m2, m1m2, cagem, …
       segma-fast train --dataset ./pictures --size 64 --network conv --latent-dim 32 --run-dir runs/pictures
       segma-fast train --resume --run-dir runs/digits        go on after an interruption
       segma-fast train --config runs/digits/config.json --seed 1 --run-dir runs/seed1

@@ -146,7 +146,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     if evaluation is None:  # nothing was left to train
         evaluation = evaluate(plain_model, test_images, test_labels, data.classes)
     per_step = statistics.median(clock.per_step) if clock.per_step else math.nan
-    return Outcome(plain_model, data, evaluation, step, step / pool.steps, per_step, step >= steps)
+    return Outcome(plain_model.eval(), data, evaluation, step, step / pool.steps, per_step, step >= steps)
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
@@ -171,7 +171,9 @@ def choose_rows(config: TrainConfig, data: ImageData) -> tuple[Rows, Rows]:
     batch = 0
     if config.takes_labels:
         if config.labels == 0 or config.labelled_batch_size == 0:
-            hint = "set beta to 0 for an unsupervised model" if config.model == "segma" else "it needs labels"
+            without = [name for name, kind in MODELS.items() if kind.Config().label_use != "required"]
+            own = "set beta to 0 for an unsupervised model"
+            hint = own if config.model == "segma" else f"without labels train {' or '.join(without)}"
             raise ValueError(
                 f"labels={config.labels} and labelled_batch_size={config.labelled_batch_size} with the model "
                 f"{config.model!r}: {hint}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from PIL import Image
 
 from segma_fast.cli import main
+from segma_fast.config import starting_config
 from segma_fast.data import load_data
+from segma_fast.experiments import compare as compare_module
 from segma_fast.experiments.compare import Comparison
 from segma_fast.metrics import mean_log_likelihood
 from segma_fast.run import load_run
@@ -35,11 +38,11 @@ def test_table_and_picture_of_models_that_are_added_one_by_one(
     folder = tmp_path / "compared"
     first = compare(folder, "--models", "segma", "cagem", "--budget", "6s")
     assert set(first) == {"SeGMA", "CaGeM", "real training images"}
-    labels, error, fid, between, likelihood, parameters, step, epochs = first["CaGeM"]
+    labels, error, fid, between, likelihood, parameters, step, epochs, time = first["CaGeM"]
     run = load_run(folder / "cagem-seed0")
     assert labels == "100 stratified" and 0 < float(error) < 90 and min(float(fid), float(between)) > 0
     assert int(parameters.replace(",", "")) == sum(p.numel() for p in run.model.parameters())
-    assert float(step) > 0 and epochs.startswith("**") and epochs.endswith("of 300**")
+    assert float(step) > 0 and time.endswith(" s") and epochs.startswith("**") and epochs.endswith("of 300**")
     mean, count = mean_log_likelihood(run.model, load_data(run.config.data).test_images, 3)
     assert float(likelihood) == pytest.approx(mean, abs=0.006) and count == 359
     assert first["SeGMA"][4] == "–" and first["real training images"][0] == "–"
@@ -71,6 +74,21 @@ def test_bad_input(flags: list[str], message: str, tmp_path: Path, capsys: pytes
         main(["compare", *flags, "--out", str(tmp_path / "out")])
     assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert not list(tmp_path.glob("out/*-seed*"))
+
+
+def test_settings_are_checked_before_the_first_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["compare", "--models", "amm", "samm", "--labels", "5", "--budget", "4s", "--out", str(tmp_path / "out")])
+    assert "5 labels are fewer than the 10 classes" in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/*-seed*"))
+
+
+def test_all_models_diverge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGMA_FAST_CACHE", str(tmp_path / "cache"))
+    diverging = starting_config("digits", None, "m2")
+    monkeypatch.setattr(compare_module, "starting_config", lambda *_: replace(diverging, learning_rate=1e9))
+    assert set(compare(tmp_path / "out", "--models", "m2", "--budget", "5s")) == {"real training images"}
+    assert "the loss is not finite" in (tmp_path / "out" / "tables.md").read_text()
 
 
 def test_every_model_keeps_its_own_settings(tmp_path: Path) -> None:

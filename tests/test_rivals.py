@@ -16,7 +16,7 @@ from segma_fast.config import TrainConfig, load_config, save_config, starting_co
 from segma_fast.metrics import mapped_error
 from segma_fast.models import MODELS, NetworkConfig
 from segma_fast.run import load_run
-from segma_fast.training import train
+from segma_fast.training import Outcome, train
 
 RIVALS = [name for name in MODELS if name != "segma"]
 EPOCHS = {"amm": 15, "samm": 15, "m1": 60, "m1m2": 40}
@@ -92,8 +92,10 @@ def test_configuration_keeps_the_model_and_its_settings(name: str, tmp_path: Pat
             ["--model", "m2", "--components", "12"],
             "components=12 for 10 classes: with labels the model 'm2' has one a class",
         ),
-        (["--model", "m2", "--labels", "0"], "the model 'm2': it needs labels"),
+        (["--model", "m2", "--labels", "0"], "the model 'm2': without labels train amm or cagem"),
         (["--model", "adgm", "--auxiliary-dim", "0"], "auxiliary_dim must be >= 1, got 0"),
+        (["--model", "amm", "--batch-size", "1"], "batch_size=1: batch norm needs at least 2 rows a step"),
+        (["--model", "m2", "--hidden"], "hidden and decoder_hidden must name at least one width"),
         (["--model", "cagem", "--top-dim", "0"], "top_dim must be >= 1, got 0"),
         (["--model", "m2", "--classifier-weight", "-1"], "classifier_weight must be"),
     ],
@@ -105,6 +107,37 @@ def test_settings_that_do_not_fit(
         main(["train", *arguments, "--run-dir", str(tmp_path / "run")])
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_finished_model_is_in_evaluation_mode(name: str, tmp_path: Path) -> None:
+    model = train(small(name, tmp_path / "run", 1)).model if name != "segma" else train_segma(tmp_path).model
+    assert not model.training
+    images = torch.rand(6, 1, 8, 8)
+    alone = torch.cat([model.encode(image[None]) for image in images])
+    torch.testing.assert_close(model.encode(images), alone, rtol=1e-4, atol=1e-5)
+
+
+def train_segma(folder: Path) -> Outcome:
+    return train(replace(TrainConfig(), epochs=1, run_dir=folder / "run", device="cpu"))
+
+
+def test_settings_that_a_file_leaves_out(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model": "cagem"}')
+    assert load_config(tmp_path / "config.json").objective == MODELS["cagem"].Config()
+    (tmp_path / "config.json").write_text('{"model": "none"}')
+    with pytest.raises(ValueError, match="unknown model 'none'"):
+        load_config(tmp_path / "config.json")
+
+
+def test_classes_that_have_no_label(tmp_path: Path) -> None:
+    config = replace(small("m1", tmp_path / "run", 1), labels=10, label_choice="first")
+    with pytest.warns(UserWarning, match="none of the 10 labels"):
+        model = train(config).model
+    missing = (model.counts == 0).nonzero()[0].item()
+    drawn = model.sample(2000, missing, generator=torch.Generator().manual_seed(0))
+    assert abs(drawn.std() - 1) < 0.05  # of the prior: nothing is known of them
+    assert (next(iter(model.posteriors(drawn).values()))[:, missing] == 0).all()
 
 
 def test_a_model_and_another_ones_settings(tmp_path: Path) -> None:

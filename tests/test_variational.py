@@ -179,6 +179,37 @@ def test_codes_decode_move_and_come_from_their_class(name: str) -> None:
         model.sample(2, 3)
 
 
+@pytest.mark.parametrize("name", BUILDERS)
+def test_log_likelihood_is_exact_in_mixed_precision(name: str) -> None:
+    model = made(name).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model.log_likelihood(images().float(), 3, torch.Generator().manual_seed(0))
+    whole = model.log_likelihood(images().float(), 3, torch.Generator().manual_seed(0))
+    assert half is not None and whole is not None and half.dtype == torch.float32
+    torch.testing.assert_close(half, whole, rtol=0, atol=0.1)
+
+
+def test_pixels_of_colour_images_are_normal() -> None:
+    assert Pixels((1, 4, 4), NETWORK, "auto").kind == "binary"
+    pixels = Pixels((3, 2, 2), NETWORK, "auto")
+    assert pixels.kind == "gaussian" and torch.equal(pixels.observed(rgb := torch.rand(2, 3, 2, 2)), rgb)
+    logits = torch.randn(2, 5, 12)
+    expected = torch.distributions.Normal(logits.sigmoid(), 1.0).log_prob(rgb.flatten(1)[:, None]).sum(-1)
+    torch.testing.assert_close(pixels.log_prob(rgb, logits), expected)
+
+
+def test_a_class_that_the_top_layer_excludes_has_a_gradient() -> None:
+    model = made("cagem").float()
+    assert isinstance(model, CaGeM)
+    with torch.no_grad():
+        model.top_classifier.mean.bias[0] = -200.0
+    x = model.pixels.features(images().float())
+    loss = model.other_cross_entropy(x, model.infer(x)[0], torch.zeros(5, dtype=torch.int64))
+    assert loss.isfinite()
+    loss.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_a_class_is_sampled_where_the_top_layer_says_it_is() -> None:
     """z₂ of a class against p(z₂|y) ∝ p(z₂) p(y|z₂) on a grid."""
     model = made("cagem").float()

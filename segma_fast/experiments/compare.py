@@ -115,6 +115,7 @@ class Comparison:
             data = load_data(plan[0].config.data)
             on_gpu = self.device == "auto" and torch.accelerator.is_available()
             device = on_gpu and torch.accelerator.current_accelerator() or torch.device("cpu")
+            runner.check_fit(plan, data, device)
             frechet = FrechetDistance(data, plan[0].config.data, device, self.features, self.inception_weights)
             some = torch.randperm(len(data.train_images), generator=torch.Generator().manual_seed(0))
             floor = frechet.of(data.train_images[some[: self.images]].split(500))
@@ -127,7 +128,9 @@ class Comparison:
                 models.append(None if results[-1].failure else load_run(trial.config.run_dir, device).model)
                 page = self._page(data, frechet, floor, results, models, budget, device)
                 write_text(self.folder / "tables.md", page + "\n")
-            print(f"\n{page}\n\n{self.folder / 'tables.md'}, {self._picture(data, results, models)}")
+            print(f"\n{page}\n\n{self.folder / 'tables.md'}")
+            if any(model is not None for model in models):
+                print(self._picture(data, results, models))
 
     def _page(
         self,
@@ -142,7 +145,7 @@ class Comparison:
         """The table, with what it was made of above and what it leaves out below."""
         gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
         machine = gpu or f"CPU with {torch.get_num_threads()} threads"
-        time = "no limit of time" if math.isnan(budget) else f"{duration(budget)} of training each"
+        time = "no limit of time" if math.isnan(budget) else f"a budget of {duration(budget)} each"
         lines = [
             f"{data.name}, seed {self.seed}; {time}; {machine}, torch {torch.__version__}, segma_fast {__version__}.",
             f"Fréchet distances: {self.images} images against the {len(data.test_images)} test images, in the features "
@@ -150,7 +153,7 @@ class Comparison:
             "",
         ]
         head = ["model", "labels", "test error, %", "FID", "FID of interpolations", "log p(x) ≥, nats"]
-        lines += [row([*head, "parameters", "ms a step", "epochs"]), row(["---"] * 9)]
+        lines += [row([*head, "parameters", "ms a step", "epochs", "time"]), row(["---"] * 10)]
         notes = []
         estimates: dict[tuple[str, int, int], list[Result]] = {}
         for result, model in zip(results, models, strict=True):
@@ -158,21 +161,23 @@ class Comparison:
             if scores is None or model is None:
                 notes.append(f"{result.trial.title}: {result.failure}.")
                 continue
+            likelihood = scores.log_likelihood if self.likelihood_samples else math.nan
             step = statistics.median(progress(config.run_dir).per_step or [math.nan])
             epochs = f"**{result.epochs:.3g} of {config.epochs}**" if result.cut else str(config.epochs)
             cells = [f"{100 * scores.test_error:.2f}", f"{scores.fid:.2f}", f"{scores.fid_interpolations:.2f}"]
-            cells.append(f"{scores.log_likelihood:.2f}")
+            cells.append(f"{likelihood:.2f}")
             cells += [f"{sum(p.numel() for p in model.parameters()):,}", f"{1e3 * step:.1f}", epochs]
+            cells.append(duration(result.seconds))
             shown = ["–" if cell == "nan" else cell for cell in cells]
             lines.append(row([result.trial.name, result.trial.labels, *shown]))
             others = [f"{100 * error:.2f} % by {name}" for name, error in scores.other_errors.items()]
             notes += [f"{result.trial.name}: test error {', '.join(others)}."] if others else []
             if not config.takes_labels and model.components > 1:
                 notes.append(f"{result.trial.name}: by the best {model.mapping} mapping of components to classes.")
-            if not math.isnan(scores.log_likelihood):
-                pixels = getattr(config.objective, "pixels", "")
+            if not math.isnan(likelihood):
+                pixels = getattr(getattr(model, "pixels", None), "kind", "")
                 estimates.setdefault((pixels, scores.likelihood_samples, scores.likelihood_images), []).append(result)
-        lines.append(row(["real training images", "–", "–", f"{floor:.2f}", *["–"] * 5]))
+        lines.append(row(["real training images", "–", "–", f"{floor:.2f}", *["–"] * 6]))
         for (pixels, samples, count), own in estimates.items():
             kind = (
                 "pixels are drawn black or white" if pixels == "binary" else "log density is that of pixels in [0, 1]"

@@ -84,6 +84,7 @@ class Reproduction:
             device = on_gpu and torch.accelerator.current_accelerator() or torch.device("cpu")
             shown: tuple[Table, ...] = tuple(TABLES) if self.table is None else (self.table,)
             page = self.folder / ("tables.md" if self.table is None else f"table-{self.table}.md")
+            runner.check_fit(plan, data, device)
             frechet, floor = None, math.nan
             if shown != (2,):
                 frechet = FrechetDistance(data, config, device, self.features, self.inception_weights)

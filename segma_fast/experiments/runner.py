@@ -15,8 +15,8 @@ from segma_fast.experiments.frechet import FrechetDistance
 from segma_fast.experiments.paper import Trial
 from segma_fast.experiments.scores import kept_scores, score
 from segma_fast.experiments.tables import Result
-from segma_fast.run import holds_run, load_run
-from segma_fast.training import train
+from segma_fast.run import build_model, holds_run, load_run
+from segma_fast.training import choose_rows, train
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -68,6 +68,20 @@ def finish(
         clock = progress(config.run_dir)
     run = load_run(config.run_dir, device)
     return Result(trial, score(run, data, frechet, images, likelihood_samples), clock.epochs, clock.seconds)
+
+
+def check_fit(trials: Sequence[Trial], data: ImageData, device: torch.device) -> None:
+    """Check that all trials can be trained on the data before the first is.
+
+    Raises:
+        ValueError: for settings that do not fit the data or the model.
+    """
+    with torch.random.fork_rng():
+        for trial in trials:
+            config = trial.config
+            config.objective.check(config, device)
+            choose_rows(config, data)
+            build_model(config, data.image_shape, data.classes)
 
 
 def check(trials: Sequence[Trial]) -> None:

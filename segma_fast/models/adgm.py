@@ -73,12 +73,12 @@ class ADGM(VariationalModel):
         if experiment == "mnist":
             return found | {"network": NetworkConfig(latent_dim=100, hidden=(500, 500)), "epochs": 1000}
         network = NetworkConfig(network="conv", latent_dim=300, hidden=(500, 500))
-        return found | {"network": network, "objective": ADGMConfig(pixels="gaussian")}
+        return found | {"network": network}
 
-    def infer(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Any, Tensor]:
+    def infer(self, x: Tensor, generator: torch.Generator | None = None, *, shared: bool = False) -> tuple[Any, Tensor]:
         """A sample a (N, 1, A) with log q(a|x), and log q(y|a, x)."""
         posterior = self.auxiliary.given(x)
-        a = posterior.sample(generator)
+        a = posterior.sample(generator, shared=shared)
         return (a, posterior.log_prob(a)), self.classifier.mean_of(a, x)[:, 0].log_softmax(-1)
 
     def log_weights(
@@ -103,7 +103,7 @@ class ADGM(VariationalModel):
         """q(y|x) averaged over samples of a, and the mean of q(z|a, y, x) for the most probable y, (N, K + D)."""
         x = self.pixels.features(as_pixels(images))
         generator = torch.Generator(x.device).manual_seed(0)
-        found = [self.infer(x, generator)[1] for _ in range(CLASSIFIER_SAMPLES)]
+        found = [self.infer(x, generator, shared=True)[1] for _ in range(CLASSIFIER_SAMPLES)]
         probabilities = torch.stack(found).exp().mean(0)
         best = self.one_hot[probabilities.argmax(1)][:, None]
         z = self.encoder.mean_of(self.auxiliary.mean_of(x), best, x)

@@ -62,6 +62,9 @@ class AMMConfig(ModelConfig):
     def check(self, config: TrainConfig, device: torch.device) -> None:
         """Refuse what the game cannot do: micro-batches, and torch.compile (gradients of gradients)."""
         super().check(config, device)
+        labelled = min(config.labels, config.labelled_batch_size) if config.takes_labels else 0
+        if config.batch_size + labelled < 2:
+            raise ValueError(f"batch_size={config.batch_size}: batch norm needs at least 2 rows a step")
         if config.compile:
             raise ValueError(f"compile with the model {config.model!r}: its gradient penalty cannot be compiled")
 

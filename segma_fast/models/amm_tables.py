@@ -87,7 +87,9 @@ def build_networks(
     else:
         trunk = nn.Flatten()
         inward = [math.prod(shape), *config.hidden]
-        outward = [*(config.decoder_hidden or config.hidden[::-1]), inward[0]]
+        outward = [*(config.hidden[::-1] if config.decoder_hidden is None else config.decoder_hidden), inward[0]]
+        if len(inward) < 2 or len(outward) < 2:
+            raise ValueError("hidden and decoder_hidden must name at least one width for this model, got none")
         pairs = [Pair((a, a), b) for a, b in pairwise(inward)]
         back = [(a, b, 0, 1) for a, b in pairwise(outward)]
         width, side, dropout, discriminating = inward[-1], max(1, inward[-1] // 2), 0.0, 0.0

@@ -170,10 +170,15 @@ class ImageModel(nn.Module, ABC):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    def chosen(self, n: int, component: int | Tensor | None, proportions: Tensor, generator: Any) -> Tensor:
-        """The components (n,) that :meth:`sample` is asked for, checked, or drawn by proportions (K,)."""
+    @staticmethod
+    def check_count(n: int) -> None:
+        """Raise ``ValueError`` for a number of samples below 0."""
         if n < 0:
             raise ValueError(f"n must be >= 0, got {n}")
+
+    def chosen(self, n: int, component: int | Tensor | None, proportions: Tensor, generator: Any) -> Tensor:
+        """The components (n,) that :meth:`sample` is asked for, checked, or drawn by proportions (K,)."""
+        self.check_count(n)
         if component is None:
             if n == 0:
                 return torch.empty(0, dtype=torch.int64, device=proportions.device)

@@ -83,12 +83,12 @@ class CaGeM(VariationalModel):
         if experiment == "mnist":
             return {"network": NetworkConfig(latent_dim=64, hidden=(500, 500))}
         network = NetworkConfig(network="conv", latent_dim=64, hidden=(500, 500))
-        return {"network": network, "objective": CaGeMConfig(pixels="gaussian")}
+        return {"network": network}
 
-    def infer(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Any, Tensor]:
+    def infer(self, x: Tensor, generator: torch.Generator | None = None, *, shared: bool = False) -> tuple[Any, Tensor]:
         """A sample z₁ (N, 1, D) with log q(z₁|x), and log q(y|z₁, x)."""
         posterior = self.encoder.given(x)
-        z1 = posterior.sample(generator)
+        z1 = posterior.sample(generator, shared=shared)
         return (z1, posterior.log_prob(z1)), self.classifier.mean_of(z1, x)[:, 0].log_softmax(-1)
 
     def log_weights(
@@ -107,16 +107,13 @@ class CaGeM(VariationalModel):
     def other_cross_entropy(self, x: Tensor, state: Any, labels: Tensor) -> Tensor:
         """Of p(y|x), with one sample of z₂ a class, weighted by q(y|z₁, x)."""
         z1, _ = state
-        inferred = self.classifier.mean_of(z1, x)[:, 0].softmax(-1)
-        return F.nll_loss(self._generative_classifier(x, z1, inferred).log(), labels)
+        inferred = self.classifier.mean_of(z1, x)[:, 0].log_softmax(-1)
+        z2 = self.top_encoder.given(x, self.one_hot[None], z1).sample()
+        return F.nll_loss(self._generative_classifier(z2, inferred), labels)
 
-    def _generative_classifier(
-        self, x: Tensor, z1: Tensor, inferred: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """p(y|z₂), (N, K), at samples of q(z₂|x, ỹ, z₁) averaged over ỹ by the probabilities ``inferred`` (N, K)."""
-        z2 = self.top_encoder.given(x, self.one_hot[None], z1).sample(generator)
-        probabilities: Tensor = (inferred[..., None] * self.top_classifier.mean_of(z2).softmax(-1)).sum(1)
-        return probabilities
+    def _generative_classifier(self, z2: Tensor, inferred: Tensor) -> Tensor:
+        """log p(y|z₂), (N, K), at samples of q(z₂|x, ỹ, z₁), (N, K, D), averaged over ỹ by log q(ỹ|z₁, x), (N, K)."""
+        return (inferred[..., None] + self.top_classifier.mean_of(z2).log_softmax(-1)).logsumexp(1)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -125,9 +122,10 @@ class CaGeM(VariationalModel):
         generator = torch.Generator(x.device).manual_seed(0)
         inferred, generated = [], []
         for _ in range(CLASSIFIER_SAMPLES):
-            (z1, _), log_posterior = self.infer(x, generator)
+            (z1, _), log_posterior = self.infer(x, generator, shared=True)
+            z2 = self.top_encoder.given(x, self.one_hot[None], z1).sample(generator, shared=True)
             inferred.append(log_posterior.exp())
-            generated.append(self._generative_classifier(x, z1, inferred[-1], generator))
+            generated.append(self._generative_classifier(z2, log_posterior).exp())
         probabilities = torch.stack(inferred).mean(0)
         z1 = self.encoder.mean_of(x)
         z2 = self.top_encoder.mean_of(x, self.one_hot[probabilities.argmax(1)][:, None], z1)
@@ -152,7 +150,8 @@ class CaGeM(VariationalModel):
         self, n: int, component: int | Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """z₂ ~ N(0, I), y ~ p(y|z₂), z₁ ~ p(z₁|y, z₂); of a class, z₂ is resampled by p(y|z₂) from many."""
-        top = torch.randn(max(n, 0), self.top_dim, generator=generator, device=self.device)
+        self.check_count(n)
+        top = torch.randn(n, self.top_dim, generator=generator, device=self.device)
         if component is None:
             probabilities = self.top_classifier.mean_of(top).softmax(-1)
             chosen = torch.multinomial(probabilities, 1, generator=generator)[:, 0] if n else probabilities.argmax(-1)

@@ -25,8 +25,14 @@ LOG_2PI = math.log(2 * math.pi)
 class PixelConfig(ModelConfig):
     """Settings of models that have a likelihood of pixels."""
 
-    pixels: Literal["binary", "gaussian"] = "binary"
-    """their distribution: black or white, drawn from the grey value in each step, or normal with a learnt variance"""
+    pixels: Literal["auto", "binary", "gaussian"] = "auto"
+    """their distribution: black or white, drawn from the grey value in each step, or normal with a learnt variance;
+    auto: the former for grey images, the latter for colour"""
+
+
+def _exact(values: Tensor) -> Tensor:
+    """What a network gives under autocast, in float32: log densities are sums of many terms."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 @dataclass(frozen=True)
@@ -36,8 +42,10 @@ class Normal:
     mean: Tensor
     log_variance: Tensor
 
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        noise = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
+    def sample(self, generator: torch.Generator | None = None, *, shared: bool = False) -> Tensor:
+        """With noise of its own for each row, or the same for all."""
+        shape = (1, *self.mean.shape[1:]) if shared else self.mean.shape
+        noise = torch.randn(shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
         return self.mean + (0.5 * self.log_variance).exp() * noise
 
     def log_prob(self, values: Tensor) -> Tensor:
@@ -63,6 +71,8 @@ class Conditional(nn.Module):
 
     def __init__(self, inputs: Sequence[int], hidden: Sequence[int], outputs: int, variance: bool = True) -> None:
         super().__init__()
+        if not hidden:
+            raise ValueError("hidden and decoder_hidden must name at least one width for this model, got none")
         self.first = nn.ModuleList(nn.Linear(size, hidden[0], bias=i == 0) for i, size in enumerate(inputs))
         rest = [layer for a, b in pairwise(hidden) for layer in (nn.Linear(a, b), nn.ReLU())]
         self.rest = nn.Sequential(nn.ReLU(), *rest)
@@ -77,12 +87,11 @@ class Conditional(nn.Module):
         """The distribution, (N, K, D), for inputs (N or 1, K or 1, size)."""
         assert self.log_variance is not None
         hidden = self._hidden(inputs)
-        return Normal(self.mean(hidden), self.log_variance(hidden).clamp(-10, 10))
+        return Normal(_exact(self.mean(hidden)), _exact(self.log_variance(hidden)).clamp(-10, 10))
 
     def mean_of(self, *inputs: Tensor) -> Tensor:
         """Its mean alone."""
-        mean: Tensor = self.mean(self._hidden(inputs))
-        return mean
+        return _exact(self.mean(self._hidden(inputs)))
 
 
 class Pixels(nn.Module):
@@ -95,15 +104,16 @@ class Pixels(nn.Module):
     """
 
     def __init__(
-        self, image_shape: tuple[int, int, int], config: NetworkConfig, kind: Literal["binary", "gaussian"]
+        self, image_shape: tuple[int, int, int], config: NetworkConfig, kind: Literal["auto", "binary", "gaussian"]
     ) -> None:
         super().__init__()
-        self.image_shape, self.kind = image_shape, kind
+        self.image_shape = image_shape
+        self.kind = ("binary" if image_shape[0] == 1 else "gaussian") if kind == "auto" else kind
         front, back, shape = convolutions(image_shape, config.channels) if config.network == "conv" else ([], [], None)
         self.front = nn.Sequential(*front, nn.Flatten())
         self.back = nn.Sequential(nn.ReLU(), nn.Unflatten(1, shape), *back) if shape else nn.Identity()
         self.size = math.prod(shape or image_shape)
-        self.log_variance = nn.Parameter(torch.zeros(())) if kind == "gaussian" else None
+        self.log_variance = nn.Parameter(torch.zeros(())) if self.kind == "gaussian" else None
 
     def observed(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """What the likelihood is of: pixels (N, C, H, W) in [0, 1], or black and white drawn from them."""
@@ -122,9 +132,10 @@ class Pixels(nn.Module):
     def log_prob(self, observed: Tensor, features: Tensor) -> Tensor:
         """log p(image | features) of images (N, C, H, W) given features (N, K, F): (N, K)."""
         n, classes = features.shape[:2]
-        logits: Tensor = self.back(features.flatten(0, 1)).reshape(n, classes, -1)
+        logits = _exact(self.back(features.flatten(0, 1))).reshape(n, classes, -1)
         target = observed.flatten(1)[:, None]
         if self.log_variance is None:
-            found: Tensor = (target @ logits.transpose(1, 2))[:, 0] - F.softplus(logits).sum(-1)
-            return found
+            with torch.autocast(logits.device.type, enabled=False):
+                lit: Tensor = (target @ logits.transpose(1, 2))[:, 0]
+            return lit - F.softplus(logits).sum(-1)
         return Normal(logits.sigmoid(), self.log_variance.expand_as(target)).log_prob(target)

@@ -79,7 +79,7 @@ class M1(ImageModel):
         if experiment == "mnist":
             return {"network": NetworkConfig(latent_dim=50, hidden=(600, 600))}
         network = NetworkConfig(network="conv", latent_dim=300, hidden=(300,))
-        return {"network": network, "objective": PixelConfig(pixels="gaussian")}
+        return {"network": network}
 
     @classmethod
     def build(
@@ -118,7 +118,7 @@ class M1(ImageModel):
 
     def _classes(self) -> tuple[Tensor, Tensor]:
         """Means (K, D) and the variance (D,) within classes."""
-        means = self.sums / self.counts.clamp(min=1e-6)[:, None]
+        means = torch.where(self.counts[:, None] > 0, self.sums / self.counts[:, None], 0.0)
         within = (self.squares - self.sums * means).sum(0) / self.counts.sum().clamp(min=1e-6)
         return means, within.clamp(min=1e-3)
 
@@ -142,13 +142,14 @@ class M1(ImageModel):
     def sample(
         self, n: int, component: int | Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Of a class, from its normal distribution; otherwise from the prior N(0, I)."""
+        """Of a class, from its normal distribution; without one, or without a label of it, from the prior N(0, I)."""
+        self.check_count(n)
         z = torch.randn(n, self.layer.latent_dim, generator=generator, device=self.device)
         if component is None:
             return z
         means, variance = self._classes()
         chosen = self.chosen(n, component, self.counts, generator)
-        return means[chosen] + variance.sqrt() * z
+        return torch.where(self.counts[chosen, None] > 0, means[chosen] + variance.sqrt() * z, z)
 
     def direction(self, codes: Tensor, source: Tensor, target: Tensor) -> Tensor:
         means, _ = self._classes()

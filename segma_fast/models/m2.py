@@ -58,7 +58,6 @@ class M2(VariationalModel):
             return found | {"network": NetworkConfig(latent_dim=16, hidden=hidden), "learning_rate": 1e-3}
         if experiment != "mnist":
             found = {"network": NetworkConfig(network="conv", latent_dim=50, hidden=(300, 300))}
-            found["objective"] = VariationalConfig(pixels="gaussian")
         return found
 
     def infer(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Any, Tensor]:
