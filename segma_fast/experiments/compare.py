@@ -56,7 +56,7 @@ class Comparison:
     hidden: tuple[int, ...] = ()
     """widths of the dense layers of all models in place of their own"""
     out: Path | None = None
-    """folder of all runs, the table and the picture; default runs/compare/DATA"""
+    """folder of all runs, the table and the picture; default runs/compare-DATA"""
     images: int = 10_000
     """images drawn for each Fréchet distance"""
     features: Features = "auto"
@@ -83,7 +83,7 @@ class Comparison:
 
     @property
     def folder(self) -> Path:
-        return self.out or Path(f"runs/compare/{self.data}")
+        return self.out or Path(f"runs/compare-{self.data}")
 
     def trials(self) -> list[Trial]:
         """One training a model, with its own settings for the data; SeGMA with those that work best."""
