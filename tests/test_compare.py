@@ -58,6 +58,8 @@ def test_table_and_picture_of_models_that_are_added_one_by_one(
     assert load_run(folder / "cagem-seed0").step == steps
     assert second["CWAE (β = 0, K = 1)"][:2] == ["–", "–"]
     assert np.asarray(Image.open(folder / "samples.png")).std() > 5
+    third = compare(folder, "--models", "cagem", "--budget", "3s", "--likelihood-samples", "0")
+    assert third["CaGeM"][4] == "–" and third["CaGeM"][:4] == first["CaGeM"][:4]
 
 
 @pytest.mark.parametrize(

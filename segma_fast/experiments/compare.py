@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +12,10 @@ import torch
 import tyro
 from torch import Tensor
 
-from segma_fast.checkpoints import progress
 from segma_fast.config import starting_config
 from segma_fast.data import ImageData, load_data
 from segma_fast.experiments import figures, runner
+from segma_fast.experiments.comparison import table
 from segma_fast.experiments.frechet import Features, FrechetDistance
 from segma_fast.experiments.paper import MODELS as VARIANTS
 from segma_fast.experiments.paper import Trial
@@ -126,68 +125,23 @@ class Comparison:
                     runner.finish(trial, data, frechet, self.images, budget, device, self.likelihood_samples)
                 )
                 models.append(None if results[-1].failure else load_run(trial.config.run_dir, device).model)
-                page = self._page(data, frechet, floor, results, models, budget, device)
+                parts = [self._conditions(data, frechet, budget, device), *table(results, models, floor)]
+                page = "\n\n".join(part for part in parts if part)
                 write_text(self.folder / "tables.md", page + "\n")
             print(f"\n{page}\n\n{self.folder / 'tables.md'}")
             if any(model is not None for model in models):
                 print(self._picture(data, results, models))
 
-    def _page(
-        self,
-        data: ImageData,
-        frechet: FrechetDistance,
-        floor: float,
-        results: Sequence[Result],
-        models: Sequence[ImageModel | None],
-        budget: float,
-        device: torch.device,
-    ) -> str:
-        """The table, with what it was made of above and what it leaves out below."""
+    def _conditions(self, data: ImageData, frechet: FrechetDistance, budget: float, device: torch.device) -> str:
+        """What the table below it was made of."""
         gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
         machine = gpu or f"CPU with {torch.get_num_threads()} threads"
         time = "no limit of time" if math.isnan(budget) else f"a budget of {duration(budget)} each"
-        lines = [
-            f"{data.name}, seed {self.seed}; {time}; {machine}, torch {torch.__version__}, segma_fast {__version__}.",
+        return (
+            f"{data.name}, seed {self.seed}; {time}; {machine}, torch {torch.__version__}, segma_fast {__version__}.\n"
             f"Fréchet distances: {self.images} images against the {len(data.test_images)} test images, in the features "
-            f"of: {frechet.features}.",
-            "",
-        ]
-        head = ["model", "labels", "test error, %", "FID", "FID of interpolations", "log p(x) ≥, nats"]
-        lines += [row([*head, "parameters", "ms a step", "epochs", "time"]), row(["---"] * 10)]
-        notes = []
-        estimates: dict[tuple[str, int, int], list[Result]] = {}
-        for result, model in zip(results, models, strict=True):
-            scores, config = result.scores, result.trial.config
-            if scores is None or model is None:
-                notes.append(f"{result.trial.title}: {result.failure}.")
-                continue
-            likelihood = scores.log_likelihood if self.likelihood_samples else math.nan
-            step = statistics.median(progress(config.run_dir).per_step or [math.nan])
-            epochs = f"**{result.epochs:.3g} of {config.epochs}**" if result.cut else str(config.epochs)
-            cells = [f"{100 * scores.test_error:.2f}", f"{scores.fid:.2f}", f"{scores.fid_interpolations:.2f}"]
-            cells.append(f"{likelihood:.2f}")
-            cells += [f"{sum(p.numel() for p in model.parameters()):,}", f"{1e3 * step:.1f}", epochs]
-            cells.append(duration(result.seconds))
-            shown = ["–" if cell == "nan" else cell for cell in cells]
-            lines.append(row([result.trial.name, result.trial.labels, *shown]))
-            others = [f"{100 * error:.2f} % by {name}" for name, error in scores.other_errors.items()]
-            notes += [f"{result.trial.name}: test error {', '.join(others)}."] if others else []
-            if not config.takes_labels and model.components > 1:
-                notes.append(f"{result.trial.name}: by the best {model.mapping} mapping of components to classes.")
-            if not math.isnan(likelihood):
-                pixels = getattr(getattr(model, "pixels", None), "kind", "")
-                estimates.setdefault((pixels, scores.likelihood_samples, scores.likelihood_images), []).append(result)
-        lines.append(row(["real training images", "–", "–", f"{floor:.2f}", *["–"] * 6]))
-        for (pixels, samples, count), own in estimates.items():
-            kind = (
-                "pixels are drawn black or white" if pixels == "binary" else "log density is that of pixels in [0, 1]"
-            )
-            names = ", ".join(result.trial.name for result in own)
-            notes.append(
-                f"log p(x) of {names}: by {samples} importance-weighted samples for each of {count} test images, whose "
-                f"{kind}."
-            )
-        return "\n".join([*lines, "", *notes]).strip()
+            f"of: {frechet.features}."
+        )
 
     def _picture(self, data: ImageData, results: Sequence[Result], models: Sequence[ImageModel | None]) -> Path:
         """One row of samples a model, from one component after the other."""
@@ -202,10 +156,6 @@ class Comparison:
         columns = [data.class_names[i % data.classes] for i in range(COLUMNS)]
         title = "Samples, one component a column (with labels: the class)"
         return figures.save_labelled(torch.stack(rows), names, columns, title, self.folder / "samples.png")
-
-
-def row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def main(arguments: list[str]) -> None:

@@ -60,7 +60,7 @@ def score(
     """
     kept = kept_scores(run.folder, run.step, frechet, images, likelihood_samples)
     if kept is not None:
-        return kept
+        return kept if likelihood_samples else replace(kept, log_likelihood=math.nan)
     found = replace(_judge(run, data, frechet, images), likelihood_samples=likelihood_samples)
     if likelihood_samples:
         mean, count = mean_log_likelihood(run.model, data.test_images, likelihood_samples)

@@ -52,7 +52,7 @@ def render(
     """
     paper = "paper" if inception or table == 2 else "paper (other features)"
     head = ["model", "labels", "here, mean ± sd", "seeds", "epochs", "time", paper]
-    lines = [TABLES[table], "", _row(head), _row(["---"] * len(head))]
+    lines = [TABLES[table], "", row(head), row(["---"] * len(head))]
     groups: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         if result.trial.model in SHOWN[table]:
@@ -69,7 +69,7 @@ def render(
         epochs = between([f"{result.epochs:.3g}" for result in sorted(done, key=lambda r: r.epochs)])
         cells.append(f"**{epochs} of {planned}**" if any(result.cut for result in done) else str(planned))
         cells.append(between([duration(result.seconds) for result in sorted(done, key=lambda r: r.seconds)]))
-        lines.append(_row([*cells, "–" if reported is None else f"{reported:.2f}".rstrip("0").rstrip(".")]))
+        lines.append(row([*cells, "–" if reported is None else f"{reported:.2f}".rstrip("0").rstrip(".")]))
         if labels.endswith("first") and len(done) > 1:
             notes.append(f"{MODELS[model]}, {labels}: the same labels with every seed.")
         if model == "unsupervised" and table == 2:
@@ -79,7 +79,7 @@ def render(
                 f"{MODELS[model]}, {labels}: its trainings took different times, which is part of the deviation."
             )
     if table != 2 and math.isfinite(floor):
-        lines.append(_row(["real training images", "–", f"{floor:.2f}", "–", "–", "–", "–"]))
+        lines.append(row(["real training images", "–", f"{floor:.2f}", "–", "–", "–", "–"]))
     return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
@@ -94,7 +94,8 @@ def spread(values: list[float]) -> str:
     return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
 
-def _row(cells: list[str]) -> str:
+def row(cells: list[str]) -> str:
+    """A row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
