@@ -82,8 +82,8 @@ def trials(
         hidden: widths of the dense layers in place of the experiment's.
 
     Returns:
-        For MNIST, SeGMA with two choices of the labels: the first of the data set, as in the authors' code, and as
-        many of each class.
+        For MNIST, SeGMA with two choices of the labels: the preset's, then the first of the data set, as in the
+        authors' code, or as many of each class.
     """
     base = starting_config(experiment, preset)
     data = base.data if dataset is None else replace(base.data, dataset=dataset)
@@ -92,7 +92,9 @@ def trials(
         base = replace(base, network=replace(base.network, hidden=hidden))
     assert isinstance(base.objective, models.Objective)
     unsupervised = replace(base.objective, beta=0.0)
-    choices: tuple[LabelChoice, ...] = ("first", "stratified") if experiment == "mnist" else (base.label_choice,)
+    choices: tuple[LabelChoice, ...] = (base.label_choice,)
+    if experiment == "mnist":
+        choices += ("stratified",) if base.label_choice == "first" else ("first",)
     configs = {
         "segma": [replace(base, label_choice=choice) for choice in choices],
         "unsupervised": [replace(base, objective=unsupervised)],
