@@ -14,7 +14,8 @@ from segma_fast.models.adgm import ADGM, ADGMConfig
 from segma_fast.models.cagem import CaGeM, CaGeMConfig
 from segma_fast.models.conditional import Pixels
 from segma_fast.models.m1 import M1, M1Layer
-from segma_fast.models.m2 import M1M2, M2
+from segma_fast.models.m1m2 import M1M2, M1M2Config
+from segma_fast.models.m2 import M2
 from segma_fast.models.variational import VariationalConfig, VariationalModel
 
 SHAPE, CLASSES = (1, 2, 2), 3
@@ -34,7 +35,7 @@ def m2() -> M2:
 
 
 def m1m2() -> M1M2:
-    return M1M2(pixels(), CLASSES, VariationalConfig(), NETWORK)
+    return M1M2(pixels(), CLASSES, M1M2Config(first_hidden=(5, 6)), NETWORK)
 
 
 def adgm(skip: bool = False) -> ADGM:

@@ -1,14 +1,11 @@
-"""M1, M2 and both stacked, of "Semi-supervised learning with deep generative models" (Kingma et al. 2014).
+"""M2 of "Semi-supervised learning with deep generative models" (Kingma et al. 2014).
 
-M1: p(z) p(x|z), and a classifier of the codes. M2: p(y) p(z) p(x|y, z) with q(y|x) q(z|x, y). M1+M2 puts M2 on samples
-of M1's codes; M1 learns beside it and gets none of its gradient, so that it becomes what it would be alone, and M2 sees
-it change for a while, where the authors train M1 to its end first.
+p(y) p(z) p(x|y, z) with q(y|x) q(z|x, y).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +14,6 @@ from torch import Tensor
 from segma_fast.models.autoencoder import NetworkConfig
 from segma_fast.models.base import as_pixels, register
 from segma_fast.models.conditional import Conditional, Pixels, log_standard_normal
-from segma_fast.models.m1 import M1Layer
 from segma_fast.models.variational import VariationalConfig, VariationalModel
 
 
@@ -52,13 +48,11 @@ class M2(VariationalModel):
 
     @classmethod
     def defaults(cls, experiment: str) -> dict[str, Any]:
-        hidden = (128,) if experiment == "digits" else (500,)
-        found: dict[str, Any] = {"network": NetworkConfig(latent_dim=50, hidden=hidden)}
         if experiment == "digits":
-            return found | {"network": NetworkConfig(latent_dim=16, hidden=hidden), "learning_rate": 1e-3}
-        if experiment != "mnist":
-            found = {"network": NetworkConfig(network="conv", latent_dim=50, hidden=(300, 300))}
-        return found
+            return {"network": NetworkConfig(latent_dim=16, hidden=(128,)), "learning_rate": 1e-3}
+        if experiment == "mnist":
+            return {"network": NetworkConfig(latent_dim=50, hidden=(500,))}
+        return {"network": NetworkConfig(network="conv", latent_dim=50, hidden=(300, 300))}
 
     def infer(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Any, Tensor]:
         return None, self.classifier.mean_of(x)[:, 0].log_softmax(-1)
@@ -91,32 +85,3 @@ class M2(VariationalModel):
     def decode(self, codes: Tensor) -> Tensor:
         y, z = codes[:, None].split([self.components, self.latent_dim], -1)
         return self.pixels.decode(self.decoder.mean_of(y, z)[:, 0]).float()
-
-
-@register("m1m2")
-class M1M2(M2):
-    """M2 on samples of M1's codes, whose distribution given class and z is normal; both have the same widths and D."""
-
-    title = "M1+M2"
-
-    def __init__(self, pixels: Pixels, classes: int, settings: VariationalConfig, network: NetworkConfig) -> None:
-        flat = replace(network, network="dense", decoder_hidden=None)
-        super().__init__(pixels, classes, settings, flat, network.latent_dim)
-        self.first = M1Layer(pixels.size, network)
-
-    def below(self, observed: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """A sample of M1's code without gradient, its weight log p(x|z) - log q(z|x), and minus M1's bound."""
-        codes, weight = self.first(self.pixels, observed, generator)
-        bound = weight + log_standard_normal(codes)
-        return codes.detach()[:, None], weight.detach(), -bound.mean()
-
-    def log_observed(self, observed: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        return self.decoder.given(y, z).log_prob(x)
-
-    def observe(self, pixels: Tensor) -> Tensor:
-        return self.first.encoder.mean_of(self.pixels.features(pixels))
-
-    @torch.no_grad()
-    def decode(self, codes: Tensor) -> Tensor:
-        y, z = codes[:, None].split([self.components, self.latent_dim], -1)
-        return self.pixels.decode(self.first.decoder.mean_of(self.decoder.mean_of(y, z))[:, 0]).float()

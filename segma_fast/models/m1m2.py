@@ -1,0 +1,81 @@
+"""M1 and M2 stacked, of "Semi-supervised learning with deep generative models" (Kingma et al. 2014).
+
+M2 is put on samples of M1's codes. M1 learns beside it and gets none of its gradient, so that it becomes what it would
+be alone, and M2 sees it change for a while, where the authors train M1 to its end first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segma_fast.models.autoencoder import NetworkConfig
+from segma_fast.models.base import register
+from segma_fast.models.conditional import Pixels, log_standard_normal
+from segma_fast.models.m1 import M1Layer
+from segma_fast.models.m2 import M2
+from segma_fast.models.variational import VariationalConfig
+
+
+@dataclass(frozen=True)
+class M1M2Config(VariationalConfig):
+    """Settings of M1+M2; networks and latent_dim are M2's."""
+
+    first_dim: int | None = None
+    """dimension of M1's codes; default latent_dim"""
+    first_hidden: tuple[int, ...] = ()
+    """widths of M1's dense layers; default those of M2"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.first_dim or 1, *self.first_hidden, 1) < 1 or self.first_dim == 0:
+            raise ValueError(f"first_dim and first_hidden must be >= 1, got {self.first_dim}, {self.first_hidden}")
+
+
+@register("m1m2")
+class M1M2(M2):
+    """M2 on samples of M1's codes, whose distribution given class and z is normal.
+
+    Args:
+        pixels: both ends of the networks.
+        classes: K.
+        settings: weights of the loss, and sizes of M1.
+        network: widths and D of M2.
+    """
+
+    title = "M1+M2"
+    Config = M1M2Config
+
+    def __init__(self, pixels: Pixels, classes: int, settings: M1M2Config, network: NetworkConfig) -> None:
+        dim, hidden = settings.first_dim or network.latent_dim, settings.first_hidden or network.hidden
+        super().__init__(pixels, classes, settings, network, dim)
+        self.first = M1Layer(pixels.size, replace(network, latent_dim=dim, hidden=hidden, decoder_hidden=None))
+
+    @classmethod
+    def defaults(cls, experiment: str) -> dict[str, Any]:
+        found = M2.defaults(experiment)
+        first = {
+            "digits": M1M2Config(first_hidden=(128, 128)),
+            "mnist": M1M2Config(first_dim=50, first_hidden=(600, 600)),
+        }
+        return found | {"objective": first.get(experiment, M1M2Config(first_dim=300, first_hidden=(300,)))}
+
+    def below(self, observed: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """A sample of M1's code without gradient, its weight log p(x|z) - log q(z|x), and minus M1's bound."""
+        codes, weight = self.first(self.pixels, observed, generator)
+        bound = weight + log_standard_normal(codes)
+        return codes.detach()[:, None], weight.detach(), -bound.mean()
+
+    def log_observed(self, observed: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+        return self.decoder.given(y, z).log_prob(x)
+
+    def observe(self, pixels: Tensor) -> Tensor:
+        return self.first.encoder.mean_of(self.pixels.features(pixels))
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        y, z = codes[:, None].split([self.components, self.latent_dim], -1)
+        return self.pixels.decode(self.first.decoder.mean_of(self.decoder.mean_of(y, z))[:, 0]).float()
