@@ -57,11 +57,11 @@ class M1M2(M2):
     @classmethod
     def defaults(cls, experiment: str) -> dict[str, Any]:
         found = M2.defaults(experiment)
-        first = {
-            "digits": M1M2Config(first_hidden=(128, 128)),
-            "mnist": M1M2Config(first_dim=50, first_hidden=(600, 600)),
-        }
-        return found | {"objective": first.get(experiment, M1M2Config(first_dim=300, first_hidden=(300,)))}
+        if experiment == "digits":
+            return found | {"objective": M1M2Config(), "learning_rate": 2e-3}
+        if experiment == "mnist":
+            return found | {"objective": M1M2Config(first_dim=50, first_hidden=(600, 600))}
+        return found | {"objective": M1M2Config(first_dim=300, first_hidden=(300,))}
 
     def below(self, observed: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """A sample of M1's code without gradient, its weight log p(x|z) - log q(z|x), and minus M1's bound."""
