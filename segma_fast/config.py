@@ -273,8 +273,8 @@ def _from_json(kind: Any, value: Any, name: str) -> Any:
             raise ValueError(f"{name or 'the file'} must be an object, got {value!r}")
         hints = typing.get_type_hints(kind)
         if kind is TrainConfig:
-            settings = hints["objective"] = _settings_of(value.get("model", "segma"))
-            value = {"objective": {}} | value if settings is not Objective else value
+            hints["objective"] = _settings_of(value.get("model", "segma"))
+            value = {"objective": {}} | value
         unknown = sorted(set(value) - set(hints))
         if unknown:
             raise ValueError(f"unknown field {unknown[0]!r} in {name or 'the configuration'}")

@@ -56,14 +56,15 @@ class ADGM(VariationalModel):
     def __init__(self, pixels: Pixels, classes: int, settings: ADGMConfig, network: NetworkConfig) -> None:
         super().__init__(pixels, classes, settings, network)
         size, dim, hidden = pixels.size, network.latent_dim, network.hidden
-        back = hidden[::-1] if network.decoder_hidden is None else network.decoder_hidden
         auxiliary = settings.auxiliary_dim or dim
         self.skip = settings.skip
         self.auxiliary = Conditional([size], hidden, auxiliary)
         self.classifier = Conditional([auxiliary, size], hidden, classes, variance=False)
         self.encoder = Conditional([auxiliary, classes, size], hidden, dim)
         self.auxiliary_prior = Conditional([classes, dim] + [size] * (not settings.skip), hidden, auxiliary)
-        self.decoder = Conditional([classes, dim] + [auxiliary] * settings.skip, back, size, variance=False)
+        self.decoder = Conditional(
+            [classes, dim] + [auxiliary] * settings.skip, network.decoder_widths, size, variance=False
+        )
 
     @classmethod
     def defaults(cls, experiment: str) -> dict[str, Any]:

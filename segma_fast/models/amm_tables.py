@@ -87,7 +87,7 @@ def build_networks(
     else:
         trunk = nn.Flatten()
         inward = [math.prod(shape), *config.hidden]
-        outward = [*(config.hidden[::-1] if config.decoder_hidden is None else config.decoder_hidden), inward[0]]
+        outward = [*config.decoder_widths, inward[0]]
         if len(inward) < 2 or len(outward) < 2:
             raise ValueError("hidden and decoder_hidden must name at least one width for this model, got none")
         pairs = [Pair((a, a), b) for a, b in pairwise(inward)]

@@ -34,6 +34,11 @@ class NetworkConfig:
         if min(widths) < 1 or (self.network == "conv" and not self.channels):
             raise ValueError(f"latent_dim and all widths and channels must be >= 1, got {self}")
 
+    @property
+    def decoder_widths(self) -> tuple[int, ...]:
+        """Widths of the decoder's dense layers."""
+        return self.hidden[::-1] if self.decoder_hidden is None else self.decoder_hidden
+
 
 class AutoEncoder(nn.Module):
     """Images (N, C, H, W) in [0, 1] to codes (N, D) and back.
@@ -56,10 +61,9 @@ class AutoEncoder(nn.Module):
         if config.network == "conv":
             front, back, shape = convolutions(image_shape, config.channels)
         features = math.prod(shape)
-        decoder_hidden = config.hidden[::-1] if config.decoder_hidden is None else config.decoder_hidden
         inward = [features, *config.hidden]
         self.encoder = nn.Sequential(*front, nn.Flatten(), *_dense(inward), nn.Linear(inward[-1], self.latent_dim))
-        widths = [self.latent_dim, *decoder_hidden]
+        widths = [self.latent_dim, *config.decoder_widths]
         expand = [nn.Linear(widths[-1], features)] + ([nn.ReLU()] if back else [])
         self.decoder = nn.Sequential(*_dense(widths), *expand, nn.Unflatten(1, shape), *back, nn.Sigmoid())
         self.apply(_glorot_uniform)

@@ -66,14 +66,13 @@ class CaGeM(VariationalModel):
     def __init__(self, pixels: Pixels, classes: int, settings: CaGeMConfig, network: NetworkConfig) -> None:
         super().__init__(pixels, classes, settings, network)
         size, dim, top, hidden = pixels.size, network.latent_dim, settings.top_dim, network.hidden
-        back = hidden[::-1] if network.decoder_hidden is None else network.decoder_hidden
         self.top_dim = top
         self.encoder = Conditional([size], hidden, dim)
         self.classifier = Conditional([dim, size], hidden, classes, variance=False)
         self.top_encoder = Conditional([size, classes, dim], hidden, top)
         self.top_classifier = Conditional([top], hidden, classes, variance=False)
         self.prior = Conditional([classes, top], hidden, dim)
-        self.decoder = Conditional([classes, dim], back, size, variance=False)
+        self.decoder = Conditional([classes, dim], network.decoder_widths, size, variance=False)
 
     @classmethod
     def defaults(cls, experiment: str) -> dict[str, Any]:

@@ -33,10 +33,9 @@ class M1Layer(nn.Module):
 
     def __init__(self, size: int, network: NetworkConfig) -> None:
         super().__init__()
-        back = network.hidden[::-1] if network.decoder_hidden is None else network.decoder_hidden
         self.latent_dim = network.latent_dim
         self.encoder = Conditional([size], network.hidden, network.latent_dim)
-        self.decoder = Conditional([network.latent_dim], back, size, variance=False)
+        self.decoder = Conditional([network.latent_dim], network.decoder_widths, size, variance=False)
 
     def forward(
         self, pixels: Pixels, observed: Tensor, generator: torch.Generator | None = None

@@ -41,10 +41,11 @@ class M2(VariationalModel):
     ) -> None:
         super().__init__(pixels, classes, settings, network)
         size = pixels.size if inputs is None else inputs
-        back = network.hidden[::-1] if network.decoder_hidden is None else network.decoder_hidden
         self.classifier = Conditional([size], network.hidden, classes, variance=False)
         self.encoder = Conditional([size, classes], network.hidden, network.latent_dim)
-        self.decoder = Conditional([classes, network.latent_dim], back, size, variance=inputs is not None)
+        self.decoder = Conditional(
+            [classes, network.latent_dim], network.decoder_widths, size, variance=inputs is not None
+        )
 
     @classmethod
     def defaults(cls, experiment: str) -> dict[str, Any]:
