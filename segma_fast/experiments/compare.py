@@ -115,12 +115,10 @@ class Comparison:
         with only_one(self.folder):
             runner.check(plan)
             data = load_data(plan[0].config.data)
-            on_gpu = self.device == "auto" and torch.accelerator.is_available()
-            device = on_gpu and torch.accelerator.current_accelerator() or torch.device("cpu")
+            device = runner.chosen_device(self.device)
             runner.check_fit(plan, data, device)
             frechet = FrechetDistance(data, plan[0].config.data, device, self.features, self.inception_weights)
-            some = torch.randperm(len(data.train_images), generator=torch.Generator().manual_seed(0))
-            floor = frechet.of(data.train_images[some[: self.images]].split(500))
+            floor = frechet.floor(data.train_images, self.images)
             results, models = [], []
             for number, trial in enumerate(plan):
                 print(f"{number + 1} of {len(plan)}: {trial.title}", flush=True)

@@ -75,6 +75,11 @@ class FrechetDistance:
         self._update(images, real=False)
         return float(self._metric.compute())
 
+    def floor(self, images: Tensor, count: int) -> float:
+        """The distance of ``count`` real images of others (N, C, H, W), drawn at random: what a perfect model has."""
+        some = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+        return self.of(images[some[:count]].split(BATCH))
+
     @torch.no_grad()
     def _update(self, images: Iterable[Tensor], *, real: bool) -> None:
         for batch in images:

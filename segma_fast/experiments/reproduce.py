@@ -80,16 +80,14 @@ class Reproduction:
         with only_one(self.folder):
             runner.check(plan)
             data, config = load_data(plan[0].config.data), plan[0].config.data
-            on_gpu = self.device == "auto" and torch.accelerator.is_available()
-            device = on_gpu and torch.accelerator.current_accelerator() or torch.device("cpu")
+            device = runner.chosen_device(self.device)
             shown: tuple[Table, ...] = tuple(TABLES) if self.table is None else (self.table,)
             page = self.folder / ("tables.md" if self.table is None else f"table-{self.table}.md")
             runner.check_fit(plan, data, device)
             frechet, floor = None, math.nan
             if shown != (2,):
                 frechet = FrechetDistance(data, config, device, self.features, self.inception_weights)
-                some = torch.randperm(len(data.train_images), generator=torch.Generator().manual_seed(0))
-                floor = frechet.of(data.train_images[some[: self.images]].split(500))
+                floor = frechet.floor(data.train_images, self.images)
             results = [runner.kept_result(trial, frechet, self.images) for trial in plan]
             for number, trial in enumerate(plan):
                 print(f"{number + 1} of {len(plan)}: {trial.title}", flush=True)

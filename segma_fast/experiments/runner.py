@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import torch
 
@@ -68,6 +69,12 @@ def finish(
         clock = progress(config.run_dir)
     run = load_run(config.run_dir, device)
     return Result(trial, score(run, data, frechet, images, likelihood_samples), clock.epochs, clock.seconds)
+
+
+def chosen_device(choice: Literal["auto", "cpu"]) -> torch.device:
+    """The GPU, where ``"auto"`` is asked for and there is one."""
+    on_gpu = choice == "auto" and torch.accelerator.is_available()
+    return on_gpu and torch.accelerator.current_accelerator() or torch.device("cpu")
 
 
 def check_fit(trials: Sequence[Trial], data: ImageData, device: torch.device) -> None:
