@@ -12,6 +12,7 @@ import pytest
 import torch
 from replay import REPLAY, report
 
+from segma_fast.batches import Batch
 from segma_fast.bench.memory import CLEAR_REFS, peak_beyond
 from segma_fast.bench.records import Record
 from segma_fast.mixture import GaussianMixture, initial_means
@@ -33,7 +34,7 @@ def measure(batch: int, micro_batch: int | None) -> dict[str, float]:
     def step(rows: int) -> None:
         order = torch.randperm(batch)[:rows]
         labelled = order[-min(256, rows // 2) :]
-        loss, _ = model(images, order[: rows - len(labelled)], labelled, labels[: len(labelled)], micro_batch)
+        loss, _ = model(Batch(images, order[: rows - len(labelled)], labelled, labels[: len(labelled)], micro_batch))
         loss.backward()
 
     step(64)

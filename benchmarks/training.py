@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segma_fast.batches import Batch
 from segma_fast.bench.records import Record
 from segma_fast.bench.timing import take_turns
 from segma_fast.config import EXPERIMENTS
@@ -49,7 +50,7 @@ class Step:
         return order[: -len(self.labels)], order[-len(self.labels) :]
 
     def __call__(self) -> None:
-        loss, _ = self.model(self.images, *self.rows(), self.labels)
+        loss, _ = self.model(Batch(self.images, *self.rows(), self.labels))
         self._descend(loss)
 
     def bare(self) -> None:

@@ -3,9 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """What a model is given of one step."""
+
+    images: Tensor
+    """(N, C, H, W), uint8 or floating point in [0, 1]: all images that there are"""
+    unlabelled: Tensor
+    """the rows of ``images`` in the batch, (n,), int64"""
+    labelled: Tensor
+    """those that have a label, (l,), int64; l = 0 without labels"""
+    labels: Tensor
+    """their classes, (l,), int64"""
+    micro_batch: int | None = None
+    """rows that go through the networks at once, for models that can; None for all"""
+
+    @property
+    def rows(self) -> Tensor:
+        """All rows of ``images`` in the batch, (n + l,), unlabelled ones first."""
+        return torch.cat([self.unlabelled, self.labelled])
 
 
 @dataclass

@@ -13,7 +13,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from segma_fast.batches import Rows
+from segma_fast.batches import Batch, Rows
 from segma_fast.checkpoints import Clock, begin, check_folder, save_checkpoint
 from segma_fast.config import TrainConfig
 from segma_fast.data import ImageData, load_data
@@ -98,10 +98,10 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
             unlabelled_rows = pool[step].to(images.device, non_blocking=True)
             labelled_rows = labelled[step].to(images.device, non_blocking=True)
             rate = config.learning_rate * config.decay ** (step // pool.steps // config.decay_every)
+            batch = Batch(images, unlabelled_rows, labelled_rows, labels[labelled_rows], config.micro_batch)
             line: dict[str, Tensor] = {}
             for game, (own, optimizer) in enumerate(zip(games, optimizers, strict=True)):
-                batch = (images, unlabelled_rows, labelled_rows, labels[labelled_rows], config.micro_batch, game)
-                loss, terms = step_loss(*batch)
+                loss, terms = step_loss(batch, game)
                 optimizer.zero_grad(set_to_none=True)
                 accelerator.backward(loss)
                 if config.clip_norm is not None:

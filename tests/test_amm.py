@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 
+from segma_fast.batches import Batch
 from segma_fast.config import starting_config
 from segma_fast.metrics import mapped_error
 from segma_fast.models import ImageModel, NetworkConfig
@@ -26,9 +27,9 @@ def model(name: str = "samm", shape: tuple[int, int, int] = (1, 8, 8), **setting
     return build_model(config, shape, 4, counts)
 
 
-def batch(shape: tuple[int, int, int]) -> tuple[torch.Tensor, ...]:
+def batch(shape: tuple[int, int, int]) -> Batch:
     images = torch.randint(256, (7, *shape), dtype=torch.uint8)
-    return images, torch.arange(4), torch.arange(4, 7), torch.tensor([3, 0, 1])
+    return Batch(images, torch.arange(4), torch.arange(4, 7), torch.tensor([3, 0, 1]))
 
 
 @pytest.mark.parametrize("factorisation", ["class-first", "code-first"])
@@ -39,7 +40,7 @@ def test_shapes_and_games(architecture: str, shape: tuple[int, int, int], factor
     assert sorted(id(p) for own in games for p in own) == sorted(map(id, samm.parameters()))
     for game, names in enumerate(({"penalty", "real", "fake"}, {"generator"})):
         samm.zero_grad()
-        loss, terms = samm(*batch(shape), None, game)
+        loss, terms = samm(batch(shape), game)
         loss.backward()
         assert loss.isfinite() and set(terms) == names
         assert not any(value.requires_grad or value.ndim for value in terms.values())
@@ -59,7 +60,7 @@ def test_losses_are_the_equations() -> None:
     images, rows, *_ = batch((1, 8, 8))
     none = rows[:0]
     torch.manual_seed(3)
-    losses = [amm(images, rows, none, none, None, game)[0] for game in (0, 0, 1)]
+    losses = [amm(Batch(images, rows, none, none), game)[0] for game in (0, 0, 1)]
     torch.manual_seed(3)
     for i, loss in enumerate(losses):
         real = amm.discriminator(images[rows] / 255, *amm.encoder(images[rows] / 255)).sigmoid()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from segma_fast.batches import Batch
 from segma_fast.mixture import GaussianMixture, initial_means
 from segma_fast.models import AutoEncoder, NetworkConfig, Objective, SeGMA
 
@@ -21,11 +22,11 @@ def model(precision: str | None = None) -> SeGMA:
     return SeGMA(networks, prior, Objective(precision=precision)).cuda()
 
 
-def batches(count: int) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
+def batches(count: int) -> list[Batch]:
     images = torch.randint(256, (2000, 1, 28, 28), dtype=torch.uint8).cuda()
     rows = [torch.randperm(1900)[:100] for _ in range(count)]
     labelled = torch.arange(1900, 2000)
-    return images, [tuple(t.cuda() for t in (some, labelled, labelled % 10)) for some in rows]  # type: ignore[misc]
+    return [Batch(images, some.cuda(), labelled.cuda(), (labelled % 10).cuda()) for some in rows]
 
 
 def descend(loss: Tensor, optimizer: torch.optim.Optimizer, network: SeGMA) -> None:
@@ -37,25 +38,25 @@ def descend(loss: Tensor, optimizer: torch.optim.Optimizer, network: SeGMA) -> N
 
 
 def test_step_never_waits_for_the_device() -> None:
-    network, (images, steps) = model(), batches(4)
+    network, steps = model(), batches(4)
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
-    descend(network(images, *steps[0])[0], optimizer, network)
+    descend(network(steps[0])[0], optimizer, network)
     try:
         torch.cuda.set_sync_debug_mode("error")
         for step in steps[1:]:
-            descend(network(images, *step)[0], optimizer, network)
+            descend(network(step)[0], optimizer, network)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
 
 def test_compiled_step_trains_to_the_same_weights() -> None:
-    network, (images, steps) = model("highest"), batches(12)
+    network, steps = model("highest"), batches(12)
     twin = copy.deepcopy(network)
-    torch._dynamo.mark_static_address(images)
+    torch._dynamo.mark_static_address(steps[0].images)
     compiled = torch.compile(twin, mode="reduce-overhead")
     for own, forward in ((network, network), (twin, compiled)):
         optimizer = torch.optim.Adam(own.parameters(), fused=True)
         for step in steps:
-            descend(forward(images, *step)[0], optimizer, own)
+            descend(forward(step)[0], optimizer, own)
     for a, b in zip(network.parameters(), twin.parameters(), strict=True):
         assert (a - b).norm() <= 1e-3 * a.norm() + 1e-6

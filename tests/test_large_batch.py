@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from segma_fast import fast_cw_distance, large_batch
+from segma_fast.batches import Batch
 from segma_fast.mixture import GaussianMixture, initial_means
 from segma_fast.models import AutoEncoder, NetworkConfig, Objective, SeGMA
 
@@ -189,7 +190,7 @@ def test_objective_in_micro_batches(network: str, rows: str) -> None:
     order = torch.randperm(40)
     found = []
     for micro_batch in (None, 4, 17):
-        loss, terms = model(images, order[:19], order[19:30], order[19:30] % 3, micro_batch)
+        loss, terms = model(Batch(images, order[:19], order[19:30], order[19:30] % 3, micro_batch))
         found.append([loss.detach(), *terms.values(), *torch.autograd.grad(loss, list(model.parameters()))])
     for other in found[1:]:
         for ours, whole in zip(other, found[0], strict=True):

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from segma_fast import GaussianMixture, cw_distance_reference, fast_cw_distance, silverman_gamma
+from segma_fast.batches import Batch
 from segma_fast.config import starting_config
 from segma_fast.mixture import initial_means
 from segma_fast.models import AutoEncoder, NetworkConfig, Objective, SeGMA
@@ -23,12 +24,11 @@ def segma(objective: Objective, components: int = 3) -> SeGMA:
     return SeGMA(network, GaussianMixture(initial_means(components, 2, "normal", 2.0), proportions), objective)
 
 
-def batch(unlabelled: int = 7, labelled: int = 5) -> tuple[torch.Tensor, ...]:
-    """Images, the rows of them without and with a label, and the labels."""
+def batch(unlabelled: int = 7, labelled: int = 5) -> Batch:
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(256, (unlabelled + labelled, 1, 4, 4), dtype=torch.uint8, generator=generator)
     rows = torch.arange(unlabelled + labelled)
-    return images, rows[:unlabelled], rows[unlabelled:], torch.randint(3, (labelled,), generator=generator)
+    return Batch(images, rows[:unlabelled], rows[unlabelled:], torch.randint(3, (labelled,), generator=generator))
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 64, 48), (1, 17, 23), (2, 31, 16)])
@@ -81,8 +81,8 @@ def test_image_too_small_for_the_convolutions() -> None:
 @pytest.mark.parametrize("rows", ["all", "unlabelled"])
 def test_objective_is_equation_9(rows: str) -> None:
     model = segma(Objective(alpha=2.0, beta=3.0, rows=rows))
-    images, unlabelled, labelled, labels = batch()
-    loss, terms = model(images, unlabelled, labelled, labels)
+    images, _, labelled, labels, _ = given = batch()
+    loss, terms = model(given)
     images = images / 255
     counted = images if rows == "all" else images[:7]
     codes = model.autoencoder.encode(counted)
@@ -106,8 +106,8 @@ def test_objective_is_equation_9(rows: str) -> None:
 
 
 def test_unlabelled_rows_alone_give_no_cross_entropy() -> None:
-    images, unlabelled, labelled, labels = batch()
-    _, terms = segma(Objective(beta=0.0))(images, unlabelled, labelled[:0], labels[:0])
+    given = batch()
+    _, terms = segma(Objective(beta=0.0))(given._replace(labelled=given.labelled[:0], labels=given.labels[:0]))
     assert "cross_entropy" not in terms
 
 
@@ -129,7 +129,7 @@ def test_form_of_phi_reaches_the_distance(phi: str) -> None:
 
 def test_gamma_rows_and_fixed_gamma_reach_the_distance() -> None:
     values = [
-        segma(Objective(gamma=gamma, gamma_rows=rows))(*batch())[1]["log_distance"].item()
+        segma(Objective(gamma=gamma, gamma_rows=rows))(batch())[1]["log_distance"].item()
         for gamma, rows in [
             (None, "unlabelled"),
             (silverman_gamma(7, 3), "distance"),

@@ -24,6 +24,7 @@ from segma_fast.models.autoencoder import NetworkConfig
 from segma_fast.models.base import ImageModel, ModelConfig, as_pixels, register
 
 if TYPE_CHECKING:
+    from segma_fast.batches import Batch
     from segma_fast.config import TrainConfig
 
 
@@ -128,19 +129,11 @@ class AMM(ImageModel):
         generators = (self.encoder, self.decoder, self.prior)
         return [list(self.discriminator.parameters()), [p for network in generators for p in network.parameters()]]
 
-    def forward(
-        self,
-        images: Tensor,
-        unlabelled: Tensor,
-        labelled: Tensor,
-        labels: Tensor,
-        micro_batch: int | None = None,
-        game: int = 0,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one game; arguments as in :meth:`ImageModel.forward`, the noise is of torch's own generator.
 
         Args:
-            images, unlabelled, labelled, labels, micro_batch: see there.
+            batch: the images, and the rows of them in this step.
             game: 0, the discriminator against equations (13) and (14) with the penalty (18); 1, the generators, each
                 of which wants the opposite answer (algorithms 1 and 2). Rows without and with labels make two means.
 
@@ -148,21 +141,21 @@ class AMM(ImageModel):
             The loss, 0-d, and of game 0 ``penalty`` and D, a mean probability, of inferred (``real``) and synthesised
             (``fake``) triples, of game 1 ``generator``, its loss.
         """
-        x = as_pixels(images[torch.cat([unlabelled, labelled])])
-        parts = [len(part) for part in (unlabelled, labelled) if len(part)]
+        x, labelled = as_pixels(batch.images[batch.rows]), len(batch.labelled)
+        parts = [rows for rows in (len(batch.unlabelled), labelled) if rows]
         with torch.set_grad_enabled(torch.is_grad_enabled() and game == 1):
-            given = F.one_hot(labels, self.components).float() if len(labels) else None
+            given = F.one_hot(batch.labels, self.components).float() if labelled else None
             inferred = (x, *self.encoder(x, given))
             synthesised = self.synthesise(len(x))
         self.discriminator.requires_grad_(game == 0)
-        real, fake = (self.discriminator(*triples, len(labelled)) for triples in (inferred, synthesised))
+        real, fake = (self.discriminator(*triples, labelled) for triples in (inferred, synthesised))
         self.discriminator.requires_grad_(True)
         sign = 1 if game == 0 else -1
         rows = F.softplus(-sign * real) + F.softplus(sign * fake)
         loss = torch.stack([part.mean() for part in rows.split(parts)]).mean()
         if game == 1:
             return loss, {"generator": loss.detach()}
-        penalty = gradient_penalty(self.discriminator, inferred, synthesised, len(labelled))
+        penalty = gradient_penalty(self.discriminator, inferred, synthesised, labelled)
         terms = {"penalty": penalty.detach(), "real": real.sigmoid().mean(), "fake": fake.sigmoid().mean()}
         return loss + self.config.gradient_penalty * penalty, {name: term.detach() for name, term in terms.items()}
 

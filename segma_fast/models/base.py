@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from segma_fast.batches import Batch
     from segma_fast.config import TrainConfig
     from segma_fast.data import ImageData
 
@@ -85,23 +86,11 @@ class ImageModel(nn.Module, ABC):
         """
 
     @abstractmethod
-    def forward(
-        self,
-        images: Tensor,
-        unlabelled: Tensor,
-        labelled: Tensor,
-        labels: Tensor,
-        micro_batch: int | None = None,
-        game: int = 0,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch.
 
         Args:
-            images: (N, C, H, W), uint8: all images that there are.
-            unlabelled: the rows of ``images`` in the batch, (n,), int64.
-            labelled: those that have a label, (l,), int64; l = 0 without labels.
-            labels: their classes, (l,), int64.
-            micro_batch: rows that go through the networks at once, for models that can; default all.
+            batch: the images, and the rows of them in this step.
             game: whose loss, a number in the order of :meth:`games`.
 
         Returns:

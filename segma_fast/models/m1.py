@@ -18,6 +18,7 @@ from segma_fast.models.base import ImageModel, as_pixels, register
 from segma_fast.models.conditional import Conditional, PixelConfig, Pixels, log_standard_normal
 
 if TYPE_CHECKING:
+    from segma_fast.batches import Batch
     from segma_fast.config import TrainConfig
 
 MEMORY = 0.9  # of the running sums over labelled codes, a step: they follow the codes as these change
@@ -91,21 +92,13 @@ class M1(ImageModel):
         pixels = Pixels(image_shape, config.network, config.objective.pixels)
         return cls(pixels, M1Layer(pixels.size, config.network), classes)
 
-    def forward(
-        self,
-        images: Tensor,
-        unlabelled: Tensor,
-        labelled: Tensor,
-        labels: Tensor,
-        micro_batch: int | None = None,
-        game: int = 0,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus the bound, mean over all rows; the labelled codes go into the running means."""
-        observed = self.pixels.observed(as_pixels(images[torch.cat([unlabelled, labelled])]))
+        observed = self.pixels.observed(as_pixels(batch.images[batch.rows]))
         codes, weight = self.layer(self.pixels, observed)
         bound = (weight + log_standard_normal(codes)).mean()
         if self.training:
-            self._remember(codes[len(unlabelled) :].detach(), labels)
+            self._remember(codes[len(batch.unlabelled) :].detach(), batch.labels)
         return -bound, {"bound": bound.detach()}
 
     @torch.no_grad()

@@ -20,6 +20,7 @@ from segma_fast.models.autoencoder import AutoEncoder
 from segma_fast.models.base import ImageModel, ModelConfig, as_pixels, register, squared_error
 
 if TYPE_CHECKING:
+    from segma_fast.batches import Batch
     from segma_fast.config import TrainConfig
 
 
@@ -107,27 +108,16 @@ class SeGMA(ImageModel):
         means = initial_means(components, config.network.latent_dim, config.means_init, config.means_scale)
         return cls(AutoEncoder(image_shape, config.network), GaussianMixture(means, label_counts), objective)
 
-    def forward(
-        self,
-        images: Tensor,
-        unlabelled: Tensor,
-        labelled: Tensor,
-        labels: Tensor,
-        micro_batch: int | None = None,
-        game: int = 0,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, equation (9).
 
         Where several processes train together, each is given the whole batch and takes its share of the rows; the
         mean of their losses, and of the gradients, is that of the batch.
 
         Args:
-            images: (N, C, H, W), uint8: the batch, or all images that there are.
-            unlabelled: the rows of ``images`` in the batch, (n,), int64.
-            labelled: those that have a label, (l,), int64; l = 0 leaves out the cross-entropy.
-            labels: the classes of these (l,), int64, which are numbers of components.
-            micro_batch: rows that go through the networks at once; default all. The gradient is the same, the memory
-                that of a micro-batch and the codes (:mod:`segma_fast.large_batch`).
+            batch: the images, and the rows of them in this step; without labelled ones there is no cross-entropy.
+                With micro-batches the gradient is the same, the memory that of one of them and the codes
+                (:mod:`segma_fast.large_batch`).
             game: 0, the only one.
 
         Returns:
@@ -136,27 +126,33 @@ class SeGMA(ImageModel):
         """
         objective, group = self.objective, world()
         process, processes = place(group)
-        own_unlabelled, own_labelled, own_labels = (
-            rows[share(len(rows), process, processes)] for rows in (unlabelled, labelled, labels)
-        )
-        rows = torch.cat([own_unlabelled, own_labelled])
+
+        def own(rows: Tensor) -> Tensor:
+            return rows[share(len(rows), process, processes)]
+
+        images, labels = batch.images, own(batch.labels)
+        unlabelled, labelled = own(batch.unlabelled), own(batch.labelled)
+        rows = torch.cat([unlabelled, labelled])
         everything = objective.rows == "all"
-        own_count = len(rows) if everything else len(own_unlabelled)
-        if micro_batch is None:
+        own_count = len(rows) if everything else len(unlabelled)
+        if batch.micro_batch is None:
             codes, errors = self._errors(images, rows, own_count)
         else:
             counted = torch.arange(len(rows)) < own_count
             codes, errors = large_batch.encode(
-                lambda some, flags: self._errors(images, some, int(flags.sum())), rows, counted, micro_batch=micro_batch
+                lambda some, flags: self._errors(images, some, int(flags.sum())),
+                rows,
+                counted,
+                micro_batch=batch.micro_batch,
             )
-        count = len(unlabelled) + (len(labelled) if everything else 0)  # of all processes
+        count = len(batch.unlabelled) + (len(batch.labelled) if everything else 0)  # of all processes
         reconstruction = errors.sum() * (processes / count)
-        log_distance = self.distance(codes[:own_count], len(unlabelled), log=True, process_group=group)
+        log_distance = self.distance(codes[:own_count], len(batch.unlabelled), log=True, process_group=group)
         loss = reconstruction + objective.alpha * log_distance
         terms = {"reconstruction": reconstruction.detach(), "log_distance": log_distance.detach()}
-        if objective.beta > 0 and len(labels):
-            log_posterior = self.prior.log_posterior(codes[len(own_unlabelled) :])
-            cross_entropy = F.nll_loss(log_posterior, own_labels, reduction="sum") * (processes / len(labels))
+        if objective.beta > 0 and len(batch.labels):
+            log_posterior = self.prior.log_posterior(codes[len(unlabelled) :])
+            cross_entropy = F.nll_loss(log_posterior, labels, reduction="sum") * (processes / len(batch.labels))
             loss = loss + objective.beta * cross_entropy
             terms["cross_entropy"] = cross_entropy.detach()
         return loss, terms

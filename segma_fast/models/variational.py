@@ -26,6 +26,7 @@ from segma_fast.models.base import ImageModel, as_pixels
 from segma_fast.models.conditional import PixelConfig, Pixels
 
 if TYPE_CHECKING:
+    from segma_fast.batches import Batch
     from segma_fast.config import TrainConfig
 
 
@@ -102,18 +103,10 @@ class VariationalModel(ImageModel):
         x = self.pixels.features(observed)
         return x, x.new_zeros(len(x)), x.new_zeros(())
 
-    def forward(
-        self,
-        images: Tensor,
-        unlabelled: Tensor,
-        labelled: Tensor,
-        labels: Tensor,
-        micro_batch: int | None = None,
-        game: int = 0,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus both bounds, mean over rows, and the cross-entropy; see :meth:`ImageModel.forward`."""
-        observed = self.pixels.observed(as_pixels(images[torch.cat([unlabelled, labelled])]))
-        count = len(unlabelled)
+        observed = self.pixels.observed(as_pixels(batch.images[batch.rows]))
+        count, labels = len(batch.unlabelled), batch.labels
         x, _, loss = self.below(observed)
         state, log_posterior = self.infer(x[:count])
         weights = self.log_weights(observed[:count], x[:count], state, self.one_hot[None])
