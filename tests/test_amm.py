@@ -126,7 +126,7 @@ def test_wrong_sizes_and_settings_are_named() -> None:
     with pytest.raises(ValueError, match="network='conv' with images of 8x8"):
         build_model(conv, (1, 8, 8), 10)
     assert build_model(conv, (1, 28, 28), 10).decoder.maps
-    with pytest.raises(ValueError, match="3 components for 4 classes"):
+    with pytest.raises(ValueError, match="components=3 for 4 classes.*model amm"):
         build_model(dataclasses.replace(starting_config(model="samm"), components=3), (1, 8, 8), 4)
     for wrong in ({"factorisation": "both"}, {"gradient_penalty": -1.0}, {"discriminator": "none"}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be .*{next(iter(wrong.values()))}"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -148,8 +149,6 @@ def test_model_is_built_for_the_data() -> None:
     model = build_model(config, (1, 8, 8), 10, counts)
     torch.testing.assert_close(model.prior.proportions, counts / 50)
     assert model.prior.components == 10
-    import dataclasses
-
     wrong = dataclasses.replace(config, components=4)
-    with pytest.raises(ValueError, match=r"4 components for 10 classes.*beta"):
+    with pytest.raises(ValueError, match=r"components=4 for 10 classes.*beta"):
         build_model(wrong, (1, 8, 8), 10)

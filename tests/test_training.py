@@ -258,7 +258,7 @@ def test_resuming_with_another_configuration_names_the_difference(tmp_path: Path
         ({"labels": 5}, "5.*10|10.*5"),
         ({"batch_size": 5000}, "batch_size=5000, but only 1338"),
         ({"labels": 0}, "labels=0.*beta"),
-        ({"components": 3}, "3 components for 10 classes"),
+        ({"components": 3}, "components=3 for 10 classes"),
     ],
 )
 def test_settings_that_do_not_fit(tmp_path: Path, changes: dict[str, object], message: str) -> None:

@@ -192,6 +192,15 @@ def register(name: str) -> Callable[[Kind], Kind]:
     return add
 
 
+def check_one_a_class(config: TrainConfig, classes: int, otherwise: str = "") -> None:
+    """Raise ``ValueError`` for a number of components other than that of the classes; ``otherwise`` ends the advice."""
+    if config.components not in (None, classes):
+        raise ValueError(
+            f"components={config.components} for {classes} classes: with labels the model {config.model!r} has one "
+            f"a class; leave components out{otherwise}"
+        )
+
+
 def as_pixels(images: Tensor) -> Tensor:
     """uint8 images as float32 in [0, 1]; floating-point images as they are."""
     return images if images.is_floating_point() else images.float() / 255

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.base import ImageModel, as_pixels, register
+from segma_fast.models.base import ImageModel, as_pixels, check_one_a_class, register
 from segma_fast.models.conditional import Conditional, PixelConfig, Pixels, log_standard_normal
 
 if TYPE_CHECKING:
@@ -86,8 +86,7 @@ class M1(ImageModel):
         cls, config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
     ) -> M1:
         """See :meth:`ImageModel.build`."""
-        if config.components not in (None, classes):
-            raise ValueError(f"components={config.components} for {classes} classes: M1 has one a class; leave it out")
+        check_one_a_class(config, classes)
         assert isinstance(config.objective, PixelConfig)
         pixels = Pixels(image_shape, config.network, config.objective.pixels)
         return cls(pixels, M1Layer(pixels.size, config.network), classes)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from segma_fast.models.amm import AMM, AMMConfig
-from segma_fast.models.base import register
+from segma_fast.models.base import check_one_a_class, register
 
 if TYPE_CHECKING:
     from segma_fast.config import TrainConfig
@@ -61,11 +61,7 @@ class SAMM(AMM):
         Raises:
             ValueError: if there is not one component a class.
         """
-        if config.components not in (None, classes):
-            raise ValueError(
-                f"{config.components} components for {classes} classes: samm needs one a class; leave components out, "
-                "or take the model amm"
-            )
+        check_one_a_class(config, classes, ", or take the model amm")
         counts = torch.ones(classes) if label_counts is None else label_counts.float()
         objective = config.objective
         assert isinstance(objective, SAMMConfig)

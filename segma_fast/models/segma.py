@@ -17,7 +17,7 @@ from segma_fast.formulas import silverman_gamma
 from segma_fast.functional import fast_cw_distance
 from segma_fast.mixture import GaussianMixture, initial_means
 from segma_fast.models.autoencoder import AutoEncoder
-from segma_fast.models.base import ImageModel, ModelConfig, as_pixels, register, squared_error
+from segma_fast.models.base import ImageModel, ModelConfig, as_pixels, check_one_a_class, register, squared_error
 
 if TYPE_CHECKING:
     from segma_fast.batches import Batch
@@ -100,11 +100,8 @@ class SeGMA(ImageModel):
         objective = config.objective
         assert isinstance(objective, Objective)
         components = classes if config.components is None else config.components
-        if objective.beta > 0 and components != classes:
-            raise ValueError(
-                f"{components} components for {classes} classes: with beta > 0 each class needs its own component; "
-                "leave components out, or set beta to 0 for an unsupervised model"
-            )
+        if objective.beta > 0:
+            check_one_a_class(config, classes, ", or set beta to 0 for an unsupervised model")
         means = initial_means(components, config.network.latent_dim, config.means_init, config.means_scale)
         return cls(AutoEncoder(image_shape, config.network), GaussianMixture(means, label_counts), objective)
 

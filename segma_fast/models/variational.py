@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.base import ImageModel, as_pixels
+from segma_fast.models.base import ImageModel, as_pixels, check_one_a_class
 from segma_fast.models.conditional import PixelConfig, Pixels
 
 if TYPE_CHECKING:
@@ -73,11 +73,8 @@ class VariationalModel(ImageModel):
         Raises:
             ValueError: if there are labels and not one component a class.
         """
-        if config.takes_labels and config.components not in (None, classes):
-            raise ValueError(
-                f"components={config.components} for {classes} classes: with labels the model {config.model!r} has one "
-                "a class; leave components out"
-            )
+        if config.takes_labels:
+            check_one_a_class(config, classes)
         assert isinstance(config.objective, VariationalConfig)
         pixels = Pixels(image_shape, config.network, config.objective.pixels)
         model = cls(pixels, config.components or classes, config.objective, config.network)
