@@ -12,6 +12,7 @@ import tyro
 
 from segma_fast.data import ImageData, load_data
 from segma_fast.experiments import figures, runner, tables
+from segma_fast.experiments.course import render_course
 from segma_fast.experiments.frechet import Features, FrechetDistance
 from segma_fast.experiments.paper import TABLES, TITLES, Experiment, Preset, Table, trials
 from segma_fast.files import only_one, write_text
@@ -96,6 +97,8 @@ class Reproduction:
                 parts = [self._conditions(data, frechet, device, len(plan), len(done), budget)]
                 is_inception = frechet is not None and frechet.is_inception
                 parts += [tables.render(self.experiment, which, done, floor, is_inception) for which in shown]
+                if 2 in shown and (course := render_course(done)):
+                    parts.append(course)
                 write_text(page, "\n\n".join(parts) + "\n")
             print("\n\n".join(["", *parts]))
             first = next((r for r in done if r.trial.model == "segma" and r.scores), None)

@@ -1,0 +1,61 @@
+"""How the test error fell: what the epochs bring, from the records of the trainings."""
+
+from __future__ import annotations
+
+import csv
+import math
+from bisect import bisect_left
+from collections.abc import Iterable
+from pathlib import Path
+
+from segma_fast.experiments.paper import MODELS, SHOWN
+from segma_fast.experiments.tables import Result, row, spread
+from segma_fast.run import METRICS
+
+EPOCHS = (5, 10, 20, 40, 60, 80, 100, 150, 200, 300, 500)
+LATE = 1.2  # the error after so many epochs may be one that was measured this much later
+
+
+def render_course(results: Iterable[Result]) -> str:
+    """The test errors, in percent, of the models of Table II after 5, 10, 20, ... epochs, in Markdown.
+
+    Args:
+        results: of all trials so far; each run folder has a metrics.csv.
+
+    Returns:
+        A line for each model and choice of labels: mean and standard deviation over the seeds that came so far, with
+        their number where they are fewer than the line's; an empty string without any.
+    """
+    groups: dict[tuple[str, str], list[dict[int, float]]] = {}
+    for result in results:
+        if result.trial.model in SHOWN[2]:
+            found = errors_at(result.trial.config.run_dir / METRICS)
+            groups.setdefault((MODELS[result.trial.model], result.trial.labels), []).append(found)
+    shown = [epoch for epoch in EPOCHS if any(epoch in own for group in groups.values() for own in group)]
+    if not shown:
+        return ""
+    head = ["model", "labels", *(f"{epoch} epochs" for epoch in shown)]
+    lines = ["Test error on the way, %", "", row(head), row(["---"] * len(head))]
+    for (model, labels), group in groups.items():
+        cells = []
+        for epoch in shown:
+            values = [own[epoch] for own in group if epoch in own]
+            fewer = f" ({len(values)} of {len(group)})" if 0 < len(values) < len(group) else ""
+            cells.append(spread(values) + fewer if values else "–")
+        lines.append(row([model, labels, *cells]))
+    return "\n".join(lines)
+
+
+def errors_at(metrics: Path) -> dict[int, float]:
+    """The test error in percent after each of ``EPOCHS`` that a training reached, from its metrics.csv."""
+    if not metrics.exists():
+        return {}
+    with metrics.open(newline="") as file:
+        lines = [line for line in csv.DictReader(file) if line["test_error"]]
+    measured = [float(line["epoch"]) for line in lines]
+    found = {}
+    for epoch in EPOCHS:
+        place = bisect_left(measured, epoch * (1 - 1e-6))
+        if place < len(lines) and measured[place] <= LATE * epoch:
+            found[epoch] = 100 * float(lines[place]["test_error"])
+    return {epoch: error for epoch, error in found.items() if math.isfinite(error)}
