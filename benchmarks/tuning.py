@@ -82,7 +82,7 @@ def rendered(errors: dict[str, list[float]], epochs: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--dataset", default="ylecun/mnist", help="Hub name or folder of MNIST")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs/tuning"))
     options = parser.parse_args()
