@@ -22,7 +22,6 @@ from segma_fast.experiments.paper import Trial
 from segma_fast.experiments.tables import Result, duration
 from segma_fast.files import only_one, write_text
 from segma_fast.models import MODELS, ImageModel, Objective
-from segma_fast.models.m1m2 import M1M2Config
 from segma_fast.run import load_run
 from segma_fast.version import __version__
 
@@ -102,9 +101,8 @@ class Comparison:
             if self.dataset is not None:
                 config = replace(config, data=replace(config.data, dataset=self.dataset))
             if self.hidden:
-                config = replace(config, network=replace(config.network, hidden=self.hidden, decoder_hidden=None))
-                if isinstance(config.objective, M1M2Config):
-                    config = replace(config, objective=replace(config.objective, first_hidden=self.hidden))
+                network = replace(config.network, hidden=self.hidden, decoder_hidden=None)
+                config = replace(config, network=network, objective=config.objective.with_hidden(self.hidden))
             found.append(Trial(name, self.seed, config))
         return found
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import math
 from bisect import bisect_left
 from collections.abc import Iterable
 from pathlib import Path
 
-from segma_fast.experiments.paper import MODELS, SHOWN
-from segma_fast.experiments.tables import Result, row, spread
+from segma_fast.experiments.paper import MODELS
+from segma_fast.experiments.tables import Result, grouped, row, spread
 from segma_fast.run import METRICS
 
 EPOCHS = (5, 10, 20, 40, 60, 80, 100, 150, 200, 300, 500)
@@ -26,11 +25,10 @@ def render_course(results: Iterable[Result]) -> str:
         A line for each model and choice of labels: mean and standard deviation over the seeds that came so far, with
         their number where they are fewer than the line's; an empty string without any.
     """
-    groups: dict[tuple[str, str], list[dict[int, float]]] = {}
-    for result in results:
-        if result.trial.model in SHOWN[2]:
-            found = errors_at(result.trial.config.run_dir / METRICS)
-            groups.setdefault((MODELS[result.trial.model], result.trial.labels), []).append(found)
+    groups = {
+        (MODELS[model], labels): [errors_at(result.trial.config.run_dir / METRICS) for result in own]
+        for (model, labels), own in grouped(results, 2).items()
+    }
     shown = [epoch for epoch in EPOCHS if any(epoch in own for group in groups.values() for own in group)]
     if not shown:
         return ""
@@ -58,4 +56,4 @@ def errors_at(metrics: Path) -> dict[int, float]:
         place = bisect_left(measured, epoch * (1 - 1e-6))
         if place < len(lines) and measured[place] <= LATE * epoch:
             found[epoch] = 100 * float(lines[place]["test_error"])
-    return {epoch: error for epoch, error in found.items() if math.isfinite(error)}
+    return found

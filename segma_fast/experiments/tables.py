@@ -53,10 +53,7 @@ def render(
     paper = "paper" if inception or table == 2 else "paper (other features)"
     head = ["model", "labels", "here, mean ± sd", "seeds", "epochs", "time", paper]
     lines = [TABLES[table], "", row(head), row(["---"] * len(head))]
-    groups: dict[tuple[str, str], list[Result]] = {}
-    for result in results:
-        if result.trial.model in SHOWN[table]:
-            groups.setdefault((result.trial.model, result.trial.labels), []).append(result)
+    groups = grouped(results, table)
     notes = []
     for (model, labels), own in sorted(groups.items(), key=lambda group: SHOWN[table].index(group[0][0])):
         done = [result for result in own if math.isfinite(result.figure(table))]
@@ -81,6 +78,15 @@ def render(
     if table != 2 and math.isfinite(floor):
         lines.append(row(["real training images", "–", f"{floor:.2f}", "–", "–", "–", "–"]))
     return "\n".join([*lines, *([""] if notes else []), *notes])
+
+
+def grouped(results: Iterable[Result], table: Table) -> dict[tuple[str, str], list[Result]]:
+    """The results of a table by model and choice of labels: the seeds of each of its rows."""
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        if result.trial.model in SHOWN[table]:
+            groups.setdefault((result.trial.model, result.trial.labels), []).append(result)
+    return groups
 
 
 def between(words: list[str]) -> str:

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,10 @@ class ModelConfig:
     def label_use(self) -> Literal["required", "optional", "none"]:
         """Whether training takes labelled rows: always, where there are some, or never."""
         return "required"
+
+    def with_hidden(self, widths: tuple[int, ...]) -> Self:
+        """The settings beside a network whose dense layers have these widths; for models that have further ones."""
+        return self
 
     def check(self, config: TrainConfig, device: torch.device) -> None:
         """Check a run's configuration before anything is loaded; ``ValueError`` for what the model does not take."""

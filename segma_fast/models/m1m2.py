@@ -7,7 +7,7 @@ be alone, and M2 sees it change for a while, where the authors train M1 to its e
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -31,8 +31,11 @@ class M1M2Config(VariationalConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.first_dim or 1, *self.first_hidden, 1) < 1 or self.first_dim == 0:
+        if min([1 if self.first_dim is None else self.first_dim, *self.first_hidden]) < 1:
             raise ValueError(f"first_dim and first_hidden must be >= 1, got {self.first_dim}, {self.first_hidden}")
+
+    def with_hidden(self, widths: tuple[int, ...]) -> Self:
+        return replace(self, first_hidden=widths)
 
 
 @register("m1m2")
