@@ -11,7 +11,11 @@ BENCH_READY := $(VENV)/.bench-installed
 STARTED := $(shell date +%F-%H%M)
 BENCH_JSON ?= benchmarks/results/cpu-$(STARTED).json
 SCALING_JSON ?= benchmarks/results/scaling-cpu-$(STARTED).json
-GPU_SECONDS ?= 465
+GPU_SECONDS ?= 300
+GPU_PYTHON ?= python3.12
+GPU_TORCH ?= torch==2.11.0
+GPU_TRITON ?= triton==3.6.0
+STAGES ?=
 SANITIZED := build/sanitized
 TEST_WORKERS ?= 2
 
@@ -19,7 +23,7 @@ TEST_WORKERS ?= 2
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-oldest compile-all sanitize lint format bench bench-readme bench-check bench-large-batch exact-phi gpu figures wheel clean
+.PHONY: help install train test test-oldest compile-all sanitize lint format bench bench-readme bench-check bench-large-batch exact-phi gpu gpu-smoke gpu-times gpu-tests gpu-tune gpu-bench gpu-train gpu-pack figures wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,25 +102,18 @@ exact-phi: $(READY) ## measure what the exact form of φ changes, about 20 minut
 	$(BIN)/python benchmarks/exact_phi.py
 
 # With the Python that is given and what it has, because torch for a GPU is large and of many kinds. What is to be kept goes
-# into OUT. Each step has a share of GPU_SECONDS, and the benchmark runs whatever the tests said.
-gpu: RESULTS = $(if $(OUT),$(OUT),benchmarks/results)
-gpu: export PYTHONPATH := $(CURDIR)
-gpu: export TORCH_CUDA_ARCH_LIST ?= $(shell $(PYTHON) -c 'import torch; m, n = torch.cuda.get_device_capability(); \
-	print(f"{m}.{n}" + "a" * ((m, n) == (9, 0)))' 2>/dev/null)
-gpu: ## on a machine with a GPU, without an environment: build in place, test, time; leaves OUT; 8 minutes at most
-	@mkdir -p "$(RESULTS)"
-	@begin=$$(date +%s); failed=; left() { echo $$(( $(GPU_SECONDS) - $$(date +%s) + begin )); }; \
-	step() { echo "== $$*"; test "$$1" -gt 0 && timeout -k 10 -s INT "$$@" || failed="$$failed; not done: $$*"; }; \
-	xdist() { $(PYTHON) -c 'import xdist' 2>/dev/null && echo "$$*"; }; \
-	step 120 $(PYTHON) setup.py --quiet build_ext --inplace; \
-	step 180 $(PYTHON) -m pytest tests/test_gpu.py tests/test_gpu_tools.py tests/test_gpu_training.py tests/test_cuda.py -rs --durations=5 \
-		$$(xdist -n 3 --dist loadfile); \
-	share=$$(( $$(left) - 100 )); test $$share -le 220 || share=220; \
-	step $$share $(PYTHON) benchmarks/gpu.py --out "$(RESULTS)" --seconds $$(( share - 40 )); \
-	step $$(left) $(PYTHON) -m pytest tests/test_accuracy.py tests/test_operator.py tests/test_exact_phi.py \
-		-k "triton or cuda or chunked" -rs \
-		$$(xdist -n 12); \
-	cat "$$(ls "$(RESULTS)"/gpu-*.md | tail -1)"; echo "$$(left) s of $(GPU_SECONDS) were left$$failed"; test -z "$$failed"
+# into OUT, by default a folder of benchmarks/results.
+GPU_OUT = $(if $(OUT),$(OUT),benchmarks/results/gpu-$(STARTED))
+gpu: ## on a machine with a GPU, without an environment: build, smoke, times, tests in GPU_SECONDS; STAGES names others
+	$(PYTHON) benchmarks/gpu_stages.py $(STAGES) --out $(GPU_OUT) --seconds $(GPU_SECONDS)
+
+gpu-smoke gpu-times gpu-tests gpu-tune gpu-bench gpu-train: gpu-%: ## one stage of make gpu
+	$(PYTHON) benchmarks/gpu_stages.py build $* --out $(GPU_OUT) --seconds $(GPU_SECONDS)
+
+gpu-pack: ## where nvcc is, no GPU needed: what make gpu need not make there, in .gpu, for GPU_PYTHON, GPU_TORCH, GPU_TRITON
+	test -x .venv-gpu/bin/python || $(GPU_PYTHON) -m venv .venv-gpu
+	.venv-gpu/bin/python -m pip install --quiet '$(GPU_TORCH)' '$(GPU_TRITON)' numpy 'setuptools>=77,<82' 'pybind11>=2.13' ninja wheel
+	.venv-gpu/bin/python benchmarks/gpu_pack.py .gpu
 
 $(BENCH_READY): $(READY)
 	$(BIN)/python -m pip install --quiet $$($(BIN)/python -c 'import tomllib; \

@@ -38,10 +38,10 @@ class Blocks:
 # a gradient with weights in two halves (not beyond 128), for one with weights in fp16, and for the value alone.
 PRODUCTS: dict[int, dict[int, tuple[Blocks | None, Blocks, Blocks]]] = {
     9: {
-        16: (Blocks(128, 64, 8, 3), Blocks(128, 128, 8, 3), Blocks(128, 128, 8, 3)),
-        32: (Blocks(128, 64, 8, 3), Blocks(128, 128, 8, 3), Blocks(128, 128, 8, 3)),
-        64: (Blocks(128, 64, 8, 3), Blocks(128, 128, 8, 3), Blocks(128, 128, 8, 3)),
-        128: (Blocks(128, 64, 8, 2), Blocks(128, 64, 8, 2), Blocks(128, 128, 8, 2)),
+        16: (Blocks(64, 64, 4, 2), Blocks(64, 128, 4, 2), Blocks(64, 128, 4, 3)),
+        32: (Blocks(64, 64, 4, 2), Blocks(64, 128, 4, 2), Blocks(64, 128, 4, 3)),
+        64: (Blocks(64, 64, 4, 2), Blocks(64, 128, 4, 2), Blocks(64, 128, 4, 2)),
+        128: (Blocks(64, 64, 4, 2), Blocks(64, 64, 4, 2), Blocks(64, 64, 4, 2)),
         256: (None, Blocks(64, 32, 8, 3), Blocks(64, 64, 4, 2)),
     },
     10: {
@@ -62,7 +62,12 @@ PRODUCTS: dict[int, dict[int, tuple[Blocks | None, Blocks, Blocks]]] = {
 PRODUCTS[8] = {**PRODUCTS[0], 128: (Blocks(32, 32, 4, 2), Blocks(128, 32, 8, 2), Blocks(128, 32, 8, 2))}
 # Where the polynomial of the exact form needs registers: for a gradient with weights in two halves, and in fp16.
 SMALLER: dict[int, dict[int, tuple[Blocks | None, Blocks | None]]] = {
-    9: {128: (Blocks(128, 32, 8, 2), None)},
+    9: {
+        16: (Blocks(64, 32, 4, 3), None),
+        32: (Blocks(64, 32, 4, 3), Blocks(64, 64, 4, 2)),
+        64: (Blocks(64, 32, 4, 3), Blocks(64, 64, 4, 2)),
+        128: (Blocks(64, 32, 4, 3), None),
+    },
     10: {
         16: (Blocks(128, 32, 8, 3), Blocks(128, 32, 8, 3)),
         32: (Blocks(128, 32, 8, 3), Blocks(128, 32, 8, 3)),

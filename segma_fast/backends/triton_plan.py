@@ -69,6 +69,7 @@ def make_plan(
         width, block, blocks = dim, sizes.block, Blocks(sizes.rows, 16, 4, 1)
     elif products:
         block = min(64, 4096 // width)
+        blocks = blocks or (Blocks(128, 128, 8, 1) if interpreted else None)
         blocks = blocks or choose_blocks(
             "products", width, low, low_weights, gradient, phi == "exact", capability(device)
         )
@@ -103,7 +104,7 @@ def capability(device: torch.device) -> tuple[int, int]:
 
 @lru_cache(maxsize=64)
 def multiprocessors(device: torch.device) -> int:
-    """How many programs run at the same time, about."""
+    """On a GPU; about as many programs of eight warps run at the same time."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).multi_processor_count)
     return 4 if device.type == "cpu" else 64
@@ -153,6 +154,7 @@ def divide(plan: Plan, codes: int, total: int, start: int, stop: int, device: to
     if sources < padded:
         return Division(middle, programs, padded, sources, 1, sources)
     bytes_per_split = (stop - start) * plan.dim * plan.real.itemsize if plan.options["GRADIENT"] else 1
-    splits = choose_splits(programs, padded // unit, SPLIT_FORCES // bytes_per_split, multiprocessors(device))
+    at_once = multiprocessors(device) * (max(1, 8 // plan.blocks.warps) if device.type != "cpu" else 1)
+    splits = choose_splits(programs, padded // unit, SPLIT_FORCES // bytes_per_split, at_once)
     share = -(-padded // unit // splits) * unit
     return Division(middle, programs, padded, padded, -(-padded // share), share)

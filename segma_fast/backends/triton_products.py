@@ -78,7 +78,7 @@ def by_products(
     if degree(FORM) > 0:
         h_rows = tl.load(singles + 3 * padded + top + rows, mask=rows < count, other=1.0)
     small = 1.0 / scale
-    alpha = row_scale(lifted_rows, far)
+    alpha = row_scale(lifted_rows, far) * small  # in units of the rounded weights, as all sums of a span
     for begin in tl.range(first, last, SPAN, disable_licm=True):
         end = tl.minimum(begin + SPAN, last)
         acc = tl.zeros([ROWS, WIDTH], tl.float32)
@@ -111,7 +111,7 @@ def by_products(
                 pull = pull * pull_factor
             u += tl.sum(weighted, 1).to(tl.float64)
             if GRADIENT:
-                sigma = tl.load(singles + 2 * padded + sources) * small
+                sigma = tl.load(singles + 2 * padded + sources)
                 rest = pull - alpha[:, None] * sigma[None, :]
                 rounded = rest.to(tl.float16)
                 acc = tl.dot(rounded, high, acc)
@@ -125,13 +125,13 @@ def by_products(
                 p += tl.sum(held, 1)
                 if degree(FORM) > 0:
                     q_span += tl.sum(widen - alpha[:, None] * sigma[None, :], 1)
-                else:
-                    q_span += tl.sum(rest, 1)
         # What follows is computed anew, from rows behind a zero that the compiler does not know, and the forces go
         # through memory, a few columns at once: whatever else is held in registers while the loop runs.
         again = rows + tl.load(head + WIDTH + 2).to(tl.int32)
         inside = again < count
         more = (begin > first) | keep
+        if degree(FORM) == 0:  # the weights for the widths are those of the points
+            q_span = p
         q = scale.to(tl.float64) * q_span.to(tl.float64)
         if GRADIENT:
             place = forces + tile(again, columns, DIM)
