@@ -10,13 +10,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-SECTIONS = ("SpeedOfLight", "ComputeWorkloadAnalysis", "Occupancy", "WarpStateStats")
+SECTIONS = ("SpeedOfLight", "ComputeWorkloadAnalysis", "Occupancy", "WarpStateStats", "LaunchStats")
 KEPT = (
     "Duration",
     "Compute (SM) Throughput",
     "Memory Throughput",
     "L2 Cache Throughput",
     "SM Busy",
+    "Issue Slots Busy",
+    "Registers Per Thread",
     "Executed Ipc Active",
     "Achieved Occupancy",
     "Warp Cycles Per Issued Instruction",

@@ -1,8 +1,8 @@
 """``python benchmarks/gpu_stages.py [STAGE ...] --seconds 300 --out FOLDER``: a GPU's minutes, what matters most first.
 
 Stages: ``build`` (takes what ``gpu_pack.py`` packed where it loads, else builds), ``smoke`` (every kind of kernel
-against float64), ``times`` (the sizes of the goals), ``tests``, ``tune`` (shapes of Triton's blocks), ``bench`` (all
-peers) and ``train``. A stage that what is left of the seconds does not suffice for is left out. Cases and tests run in
+against float64), ``times`` (the sizes of the goals), ``tests``, ``tune`` (shapes of Triton's blocks), ``counters`` (of
+the hardware), ``bench`` (all peers) and ``train``. A stage that what is left of the seconds does not suffice for is left out. Cases and tests run in
 processes of their own: an illegal access or a hang costs one of them. One line a case is printed; the folder gets
 ``log.txt`` with all that the failed ones said, ``stages.json`` with the figures, and what ``gpu.py`` leaves.
 """
@@ -49,6 +49,7 @@ LIMITS = {
     "smoke": Limits(25, 90),
     "times": Limits(30, 80),
     "tests": Limits(40, 150),
+    "counters": Limits(30, 60),
     "tune": Limits(30, 70),
     "bench": Limits(60, 170),
     "train": Limits(30, 90),
@@ -259,6 +260,18 @@ def bench(run: Run, seconds: float) -> None:
     run.say(f"bench: {status}")
 
 
+def counters(run: Run, seconds: float) -> None:
+    """What the hardware counts in our kernels at 65536 codes of 64 coordinates: high, medium, highest."""
+    code = f"import json, gpu_counters as g; print(json.dumps(g.counters({list(BACKENDS)}, seconds={seconds - 5})))"
+    status, text = run.command([sys.executable, "-c", code], seconds, "counters")
+    if status != 0:
+        run.faults.append(f"counters: {status}")
+        return run.say(f"counters: {status}, {text[-300:]}")
+    found = run.figures["counters"] = json.loads(text.splitlines()[-1])
+    for line in [found] if isinstance(found, str) else found:
+        run.say(line if isinstance(line, str) else "  ".join(line))
+
+
 def train(run: Run, seconds: float) -> None:
     """A training step on a GPU: what waits for the device, and what is compiled."""
     command = [sys.executable, "-m", "pytest", "tests/test_gpu_training.py", "-q", "-rfE", "--tb=short"]
@@ -270,6 +283,7 @@ STAGES = {
     "smoke": cases("smoke"),
     "times": cases("times"),
     "tests": tests,
+    "counters": counters,
     "tune": cases("tune"),
     "bench": bench,
     "train": train,
