@@ -13,7 +13,7 @@ constexpr int TURN_BARRIER = 5;  // and the next: of the teams
 
 struct HopperRoom {
   FinishRoom finish;
-  SpanRoom spans[2];
+  SpanRoom span;
   Judgement judged;
   uint64_t full[MOST_STAGES], empty[MOST_STAGES];
 };
@@ -81,12 +81,13 @@ template <int WIDTH, bool LOW, bool GRADIENT, bool EXACT>
 SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& layout, char* memory, HopperRoom& room) {
   const RowBlock rows = RowBlock::of<float>(work, 2 * TEAM_ROWS);
   const Sources sources = Sources::of(work);
-  constexpr int WIDE = WIDTH < 64 ? WIDTH : 64, COLUMNS = HOPPER_COLUMNS;
+  constexpr int WIDE = WIDTH < 64 ? WIDTH : 64, COLUMNS = HOPPER_COLUMNS, DEGREE = degree_of(EXACT, WIDTH);
   const int team = gpu::thread() / TEAM, lane = gpu::thread() % 32;
   const int first_row = gpu::thread() / 32 * 16 + lane / 4;
   char* x_rows = memory + team * layout.rows_bytes();
   round_rows(work, rows, team, x_rows);
   gpu::show_memory_to_engines();
+  if (GRADIENT) room.span.find_far_field(work, room.finish);
   gpu::barrier(team + 1, TEAM);
   RowSums sums;
   sums.begin(work, rows, first_row, room.judged.scale);
@@ -111,8 +112,8 @@ SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& lay
       }
       uint32_t weights[COLUMNS / 8][2];
       const Columns columns{reinterpret_cast<const float*>(memory + layout.numbers_at(stage)), COLUMNS};
-      weigh_tile<COLUMNS, GRADIENT, degree_of(EXACT, WIDTH)>(scores, weights, sums, columns,
-                                                             rows.top + first_row - column, work.single.coefficients);
+      weigh_tile<COLUMNS, GRADIENT, DEGREE>(scores, weights, sums, columns, rows.top + first_row - column,
+                                            work.single.coefficients);
       if constexpr (GRADIENT) {
         gpu::begin_products();
         ask_for_forces<WIDTH, WIDE>(forces, weights, tile, column > begin);
@@ -122,8 +123,7 @@ SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& lay
     }
     if (GRADIENT) gpu::wait_for_products();
     for (auto& slab : forces) gpu::use_products(slab);
-    finish_span<WIDTH, LOW, GRADIENT>(work, team, room.judged, sums, &forces[0][0], x_rows, room.spans[team], begin,
-                                      end);
+    finish_span<WIDTH, LOW, GRADIENT>(work, room.judged, sums, &forces[0][0], x_rows, room.span, begin, end);
   }
 }
 
