@@ -63,7 +63,7 @@ struct RowSums {
   // small: one over the size of the rounded weights, in which all sums are; less: -a_a times that
   float lifted[2], less[2], width[2], small;  // width: 2 h/c, of use for the exact form
   LongSum u[2];
-  float p[2], q[2];  // of a span: of what fp16 left of the weights, and for the widths (where Q = 1 beyond p)
+  float q[2], p[2];  // of a span: for the widths (the weights themselves where Q = 1), and of what fp16 left of weights
 
   SEGMA_DEVICE void begin(const Work& work, const RowBlock& rows, int first_row, float scale) {
     const float far = work.singles.far(), usual = far_scale(far, far);
@@ -83,9 +83,8 @@ struct alignas(8) Two {
 };
 
 // Scores of a tile, in turn weights (pairs of one row in fp16); `own` is the column of the lane's first row, which may
-// lie anywhere. HEAVY: some sources may be means, of which one can weigh as much as all codes; what rounding takes from
-// such a weight counts in the sum for the widths.
-template <int COLUMNS, bool GRADIENT, int DEGREE, bool HEAVY>
+// lie anywhere.
+template <int COLUMNS, bool GRADIENT, int DEGREE>
 SEGMA_DEVICE void weigh_tile(float* scores, uint32_t (&weights)[COLUMNS / 8][2], RowSums& sums, const Columns& columns,
                              Index own, const float* coefficients) {
   const int first = gpu::thread() % 4 * 2;
@@ -127,14 +126,9 @@ SEGMA_DEVICE void weigh_tile(float* scores, uint32_t (&weights)[COLUMNS / 8][2],
       }
       if (GRADIENT) {
         weights[j][i] = gpu::pack_halves(rest[0], rest[1]);
-        const float both = gpu::from_half(static_cast<uint16_t>(weights[j][i])) +
-                           gpu::from_half(static_cast<uint16_t>(weights[j][i] >> 16));
-        sums.p[i] += both;
-        if constexpr (DEGREE > 0) {
-          sums.q[i] += rest[0] + rest[1] - 2 * bend;
-        } else if (HEAVY) {
-          sums.q[i] += (rest[0] + rest[1]) - both;
-        }
+        sums.q[i] += rest[0] + rest[1] - 2 * bend;
+        sums.p[i] += gpu::from_half(static_cast<uint16_t>(weights[j][i])) +
+                     gpu::from_half(static_cast<uint16_t>(weights[j][i] >> 16));
       }
     }
   }

@@ -4,8 +4,6 @@
 // units: while the scores of one are made, the other is at its reciprocal square roots.
 #pragma once
 
-#include <type_traits>
-
 #include "cuda_products.h"
 
 namespace segma::cuda {
@@ -84,8 +82,6 @@ SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& lay
   const RowBlock rows = RowBlock::of<float>(work, 2 * TEAM_ROWS);
   const Sources sources = Sources::of(work);
   constexpr int WIDE = WIDTH < 64 ? WIDTH : 64, COLUMNS = HOPPER_COLUMNS, DEGREE = degree_of(EXACT, WIDTH);
-  // tiles of codes alone on a path of their own; at 128 dimensions, where products take longer, registers are short
-  constexpr bool CODES = GRADIENT && !EXACT && WIDTH < 128;
   const int team = gpu::thread() / TEAM, lane = gpu::thread() % 32;
   const int first_row = gpu::thread() / 32 * 16 + lane / 4;
   char* x_rows = memory + team * layout.rows_bytes();
@@ -116,25 +112,18 @@ SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& lay
       }
       uint32_t weights[COLUMNS / 8][2];
       const Columns columns{reinterpret_cast<const float*>(memory + layout.numbers_at(stage)), COLUMNS};
-      const auto weigh = [&](auto heavy) {  // and ask at once, so that products begin before all weights are there
-        weigh_tile<COLUMNS, GRADIENT, DEGREE, decltype(heavy)::value>(
-            scores, weights, sums, columns, rows.top + first_row - column, work.single.coefficients);
-        if constexpr (GRADIENT) {
-          gpu::begin_products();
-          ask_for_forces<WIDTH, WIDE>(forces, weights, tile, column > begin);
-          gpu::commit_products();
-        }
-      };
-      if (CODES && column + COLUMNS <= work.cloud.m) {
-        weigh(std::bool_constant<!CODES>());
-      } else {
-        weigh(std::true_type());
+      weigh_tile<COLUMNS, GRADIENT, DEGREE>(scores, weights, sums, columns, rows.top + first_row - column,
+                                            work.single.coefficients);
+      if constexpr (GRADIENT) {
+        gpu::begin_products();
+        ask_for_forces<WIDTH, WIDE>(forces, weights, tile, column > begin);
+        gpu::commit_products();
       }
       if (++stage == work.stages) stage = 0, parity ^= 1;
     }
     if (GRADIENT) gpu::wait_for_products();
     for (auto& slab : forces) gpu::use_products(slab);
-    finish_span<WIDTH, LOW, GRADIENT, EXACT>(work, room.judged, sums, &forces[0][0], x_rows, room.span, begin, end);
+    finish_span<WIDTH, LOW, GRADIENT>(work, room.judged, sums, &forces[0][0], x_rows, room.span, begin, end);
   }
 }
 

@@ -101,7 +101,7 @@ struct ForcePlace {
 
 // The end of the last span: the far field and -p_a x_a for the forces, in the units of the rounded weights; u and q go
 // to memory. `x_rows` are the team's rows as the products see them, slab by slab.
-template <int WIDTH, bool LOW, bool GRADIENT, bool EXACT>
+template <int WIDTH, bool LOW, bool GRADIENT>
 SEGMA_DEVICE void finish_rows(const RowSums& sums, const Found<float>& found, int row, int count, float scale,
                               float* forces, const char* x_rows, const SpanRoom& room) {
   const int lane = gpu::thread() % 32;
@@ -112,7 +112,7 @@ SEGMA_DEVICE void finish_rows(const RowSums& sums, const Found<float>& found, in
     if constexpr (GRADIENT) {
       const float alpha = -sums.less[i], mass = static_cast<float>(room.mass);
       const float p = static_cast<float>(room.sums[row + 8 * i]);
-      q = scale * (room.sums[FINISHERS + row + 8 * i] + (EXACT ? 0.0 : room.sums[row + 8 * i]) + alpha * room.mass);
+      q = scale * (room.sums[FINISHERS + row + 8 * i] + alpha * room.mass);
       // The forces lack the low halves of the sources. Where one pair outweighs all usual ones, its row lacks it too,
       // so that equal points do not pull at each other.
       const bool lacks = LOW && fabsf(p) > OUTWEIGHS * alpha * room.size;
@@ -134,16 +134,9 @@ SEGMA_DEVICE void finish_rows(const RowSums& sums, const Found<float>& found, in
   }
 }
 
-// Adds a sum over the four lanes of a row to its total, or begins that, and sets it to 0.
-SEGMA_DEVICE void add_over_lanes(double& total, float& sum, bool more) {
-  const double all = sum_of_lanes<double>(sum, 4);
-  if (gpu::thread() % 4 == 0) total = more ? total + all : all;
-  sum = 0;
-}
-
 // The end of a span: the forces, a lane's fragment (two rows, WIDTH / 4 columns) of the product of weights and points,
 // go to the memory of the rows, with all else that the rows need after the last span.
-template <int WIDTH, bool LOW, bool GRADIENT, bool EXACT>
+template <int WIDTH, bool LOW, bool GRADIENT>
 SEGMA_DEVICE void finish_span(const Work& work, const Judgement& judged, RowSums& sums, float* forces,
                               const char* x_rows, SpanRoom& room, Index begin, Index end) {
   const float scale = judged.scale;
@@ -153,14 +146,18 @@ SEGMA_DEVICE void finish_span(const Work& work, const Judgement& judged, RowSums
   const int row = gpu::thread() / 32 * 16 + gpu::thread() % 32 / 4;
   if constexpr (GRADIENT) {
     for (int i = 0; i < 2; ++i) {
+      const double p = sum_of_lanes<double>(sums.p[i], 4), q = sum_of_lanes<double>(sums.q[i], 4);
       double* totals = room.sums + row + 8 * i;
-      add_over_lanes(totals[0], sums.p[i], begin > sources.first);
-      add_over_lanes(totals[FINISHERS], sums.q[i], begin > sources.first);
+      if (gpu::thread() % 4 == 0) {
+        totals[0] = begin > sources.first ? totals[0] + p : p;
+        totals[FINISHERS] = begin > sources.first ? totals[FINISHERS] + q : q;
+      }
+      sums.p[i] = sums.q[i] = 0;
     }
     gpu::warp_barrier();
   }
   if (end == sources.last) {
-    finish_rows<WIDTH, LOW, GRADIENT, EXACT>(sums, found, row, rows.count, scale, forces, x_rows, room);
+    finish_rows<WIDTH, LOW, GRADIENT>(sums, found, row, rows.count, scale, forces, x_rows, room);
   }
   if constexpr (GRADIENT) {
     const ForcePlace place = ForcePlace::of(found, row, rows.count);
