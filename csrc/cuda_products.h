@@ -4,6 +4,8 @@
 // are on their way while one is worked on.
 #pragma once
 
+#include <type_traits>
+
 #include "cuda_dense.h"
 #include "cuda_span.h"
 
@@ -122,13 +124,14 @@ SEGMA_DEVICE void by_products(const Work& work, ProductsRoom& room, char* memory
   const Sources sources = Sources::of(work);
   const int threads = work.teams * TEAM;
   constexpr int COLUMNS = products_columns(WIDTH, EXACT), DEGREE = degree_of(EXACT, WIDTH);
+  constexpr bool LIGHT = GRADIENT && !EXACT && WIDTH < 256;  // tiles of codes alone on a path of their own
   const ProductsLayout layout{WIDTH, COLUMNS, LOW ? 2 : 1, work.teams, work.stages, arrays_of(EXACT)};
   const int team = gpu::thread() / TEAM, lane = gpu::thread() % 32;
   const int first_row = gpu::thread() / 32 * 16 + lane / 4;
   char* x_rows = memory + team * layout.rows_bytes();
   round_rows(work, rows, team, x_rows);
   RowSums sums;
-  sums.begin(work, rows, first_row, room.judged.scale);
+  sums.begin(work, rows, first_row, room.judged);
 
   Index next = sources.first;
   for (int stage = 0; stage < work.stages - 1; ++stage, next += COLUMNS) {
@@ -156,12 +159,19 @@ SEGMA_DEVICE void by_products(const Work& work, ProductsRoom& room, char* memory
       uint32_t weights[COLUMNS / 8][2];
       find_scores<WIDTH, COLUMNS, LOW>(scores, gpu::shared_address(x_rows), tile);
       const Columns columns{reinterpret_cast<const float*>(memory + layout.numbers_at(stage)), COLUMNS};
-      weigh_tile<COLUMNS, GRADIENT, DEGREE>(&scores[0][0], weights, sums, columns, rows.top + first_row - column,
-                                            work.single.coefficients);
+      const auto weigh = [&](auto heavy) {
+        weigh_tile<COLUMNS, GRADIENT, DEGREE, decltype(heavy)::value>(
+            &scores[0][0], weights, sums, columns, rows.top + first_row - column, work.single.coefficients);
+      };
+      if (LIGHT && column + COLUMNS <= work.cloud.m) {
+        weigh(std::bool_constant<!LIGHT>());
+      } else {
+        weigh(std::true_type());
+      }
       if constexpr (GRADIENT) add_forces<WIDTH, COLUMNS>(forces, weights, tile);
       stage = stage + 1 < work.stages ? stage + 1 : 0;
     }
-    finish_span<WIDTH, LOW, GRADIENT>(work, room.judged, sums, &forces[0][0], x_rows, room.span, begin, end);
+    finish_span<WIDTH, LOW, GRADIENT, EXACT>(work, room.judged, sums, &forces[0][0], x_rows, room.span, begin, end);
   }
   gpu::wait_for_copies<0>();
 }

@@ -102,17 +102,17 @@ struct ForcePlace {
 // The end of the last span: the far field and -p_a x_a for the forces, in the units of the rounded weights; u and q go
 // to memory. `x_rows` are the team's rows as the products see them, slab by slab.
 template <int WIDTH, bool LOW, bool GRADIENT>
-SEGMA_DEVICE void finish_rows(const RowSums& sums, const Found<float>& found, int row, int count, float scale,
-                              float* forces, const char* x_rows, const SpanRoom& room) {
+SEGMA_DEVICE void finish_rows(const RowSums& sums, const Found<float>& found, int row, int count,
+                              const Judgement& judged, float* forces, const char* x_rows, const SpanRoom& room) {
   const int lane = gpu::thread() % 32;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const double u = scale * sum_of_lanes(sums.u[i].value(), 4);
+    const double u = judged.root_scale() * sum_of_lanes(sums.u[i].value(), 4);
     double q = 0;
     if constexpr (GRADIENT) {
       const float alpha = -sums.less[i], mass = static_cast<float>(room.mass);
       const float p = static_cast<float>(room.sums[row + 8 * i]);
-      q = scale * (room.sums[FINISHERS + row + 8 * i] + alpha * room.mass);
+      q = judged.scale() * (room.sums[FINISHERS + row + 8 * i] + alpha * room.mass);
       // The forces lack the low halves of the sources. Where one pair outweighs all usual ones, its row lacks it too,
       // so that equal points do not pull at each other.
       const bool lacks = LOW && fabsf(p) > OUTWEIGHS * alpha * room.size;
@@ -136,17 +136,17 @@ SEGMA_DEVICE void finish_rows(const RowSums& sums, const Found<float>& found, in
 
 // The end of a span: the forces, a lane's fragment (two rows, WIDTH / 4 columns) of the product of weights and points,
 // go to the memory of the rows, with all else that the rows need after the last span.
-template <int WIDTH, bool LOW, bool GRADIENT>
+template <int WIDTH, bool LOW, bool GRADIENT, bool EXACT>
 SEGMA_DEVICE void finish_span(const Work& work, const Judgement& judged, RowSums& sums, float* forces,
                               const char* x_rows, SpanRoom& room, Index begin, Index end) {
-  const float scale = judged.scale;
   const RowBlock rows = RowBlock::of<float>(work, work.teams * TEAM_ROWS);
   const Found<float> found = Found<float>::of(work, rows);
   const Sources sources = Sources::of(work);
   const int row = gpu::thread() / 32 * 16 + gpu::thread() % 32 / 4;
   if constexpr (GRADIENT) {
     for (int i = 0; i < 2; ++i) {
-      const double p = sum_of_lanes<double>(sums.p[i], 4), q = sum_of_lanes<double>(sums.q[i], 4);
+      const double p = sum_of_lanes<double>(sums.p[i], 4);
+      const double q = sum_of_lanes<double>(sums.q[i], 4) + (EXACT ? 0.0 : p);
       double* totals = room.sums + row + 8 * i;
       if (gpu::thread() % 4 == 0) {
         totals[0] = begin > sources.first ? totals[0] + p : p;
@@ -157,15 +157,15 @@ SEGMA_DEVICE void finish_span(const Work& work, const Judgement& judged, RowSums
     gpu::warp_barrier();
   }
   if (end == sources.last) {
-    finish_rows<WIDTH, LOW, GRADIENT>(sums, found, row, rows.count, scale, forces, x_rows, room);
+    finish_rows<WIDTH, LOW, GRADIENT>(sums, found, row, rows.count, judged, forces, x_rows, room);
   }
   if constexpr (GRADIENT) {
     const ForcePlace place = ForcePlace::of(found, row, rows.count);
     const bool more = found.keep || begin > sources.first;
     if (found.dim % 2 == 0) {
-      place.add<WIDTH, true>(forces, scale, more);
+      place.add<WIDTH, true>(forces, judged.scale(), more);
     } else {
-      place.add<WIDTH, false>(forces, scale, more);
+      place.add<WIDTH, false>(forces, judged.scale(), more);
     }
   }
 }
