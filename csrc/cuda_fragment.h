@@ -9,6 +9,9 @@
 
 namespace segma::cuda {
 
+// Matrix units cut sums to floats, toward 0 and once for every 16 coordinates: of a score that grows steadily they take
+// about this much each time (measured on an H200; from half to twice as much, as the numbers are).
+constexpr float CUT = 0.25f * FLT_EPSILON;
 constexpr float HEAVIEST = 49152.0f;  // of the weights that are rounded to fp16
 constexpr float CLOSE = 1e3f;         // heaviest pair over all usual ones; one of close points errs by 2^-12 of it
 constexpr float OUTWEIGHS = 2;        // one pair of a row over all that is usual for it
@@ -17,9 +20,13 @@ constexpr float SPREAD = 5e7f;        // of their sizes: at 49152 / 5e7 = 1e-3 f
 // Whether products can hold the cloud, and the size of the weights rounded to fp16, a power of 2. It stays in shared
 // memory, so that no register keeps it while pairs are evaluated.
 struct Judgement {
-  float warps[3 * 12];
-  float scale;
+  float warps[3 * 16];
+  int exponent;  // of the size, in powers of 8
   bool fits;
+
+  // 8^exponent, the size of the rounded weights. In pairs r is divided by 2^exponent, and so r^3 by the size at once.
+  SEGMA_DEVICE float scale() const { return power_of_two(3 * exponent); }
+  SEGMA_DEVICE float root_scale() const { return power_of_two(exponent); }
 };
 
 // By all threads of a block.
@@ -46,7 +53,7 @@ SEGMA_DEVICE void judge(const Work& work, Judgement& judged, int threads) {
     }
     const float usual = size / static_cast<float>(work.cloud.total);
     const int exponent = static_cast<int>(gpu::bits_as<uint32_t>(fmaxf(most / HEAVIEST, usual)) >> 23) + 1;
-    judged.scale = power_of_two((exponent < 254 ? exponent : 254) - 127);
+    judged.exponent = ((exponent < 252 ? exponent : 252) + 1) / 3 - 42;  // rounded up
     judged.fits = misfits < 2.0f && most <= usual * SPREAD && most <= size * CLOSE;
   }
   gpu::barrier(0, threads);
@@ -60,19 +67,22 @@ struct Columns {
 
 // The two rows of a lane.
 struct RowSums {
-  // small: one over the size of the rounded weights, in which all sums are; less: -a_a times that
-  float lifted[2], less[2], width[2], small;  // width: 2 h/c, of use for the exact form
+  // stretch: of t, so that r^3 is in units of the rounded weights, as all sums but u are; less: -a_a in these units;
+  // width: 2 h/c, stretched too, of use for the exact form
+  float lifted[2], less[2], width[2], stretch, twice;  // twice: -2 stretch, and what matrix units cut from scores
   LongSum u[2];
-  float q[2], p[2];  // of a span: for the widths (the weights themselves where Q = 1), and of what fp16 left of weights
+  float p[2], q[2];  // of a span: of what fp16 left of the weights, and for the widths (where Q = 1 beyond p)
 
-  SEGMA_DEVICE void begin(const Work& work, const RowBlock& rows, int first_row, float scale) {
+  SEGMA_DEVICE void begin(const Work& work, const RowBlock& rows, int first_row, const Judgement& judged) {
     const float far = work.singles.far(), usual = far_scale(far, far);
-    small = 1.0f / scale;
+    stretch = power_of_two(2 * judged.exponent);
+    twice = -2.0f * stretch * (1.0f + CUT * static_cast<float>((work.cloud.dim + 15) / 16));
     for (int i = 0; i < 2; ++i) {
       const int row = first_row + 8 * i;
-      lifted[i] = row < rows.count ? work.singles.lifted()[rows.top + row] : 1.0f;
-      width[i] = row < rows.count ? work.singles.widths()[rows.top + row] : 1.0f;
-      less[i] = -small * (far_scale(lifted[i], far) / usual);
+      const float lift = row < rows.count ? work.singles.lifted()[rows.top + row] : 1.0f;
+      lifted[i] = stretch * lift;
+      width[i] = row < rows.count ? stretch * work.singles.widths()[rows.top + row] : 1.0f;
+      less[i] = -far_scale(lift, far) / (usual * judged.scale());
       q[i] = p[i] = 0;
     }
   }
@@ -83,15 +93,16 @@ struct alignas(8) Two {
 };
 
 // Scores of a tile, in turn weights (pairs of one row in fp16); `own` is the column of the lane's first row, which may
-// lie anywhere.
-template <int COLUMNS, bool GRADIENT, int DEGREE>
+// lie anywhere. HEAVY: some sources may be means, of which one can weigh as much as all codes; what rounding takes from
+// such a weight counts in the sum for the widths.
+template <int COLUMNS, bool GRADIENT, int DEGREE, bool HEAVY>
 SEGMA_DEVICE void weigh_tile(float* scores, uint32_t (&weights)[COLUMNS / 8][2], RowSums& sums, const Columns& columns,
                              Index own, const float* coefficients) {
   const int first = gpu::thread() % 4 * 2;
   if (own > -16 && own < COLUMNS) {  // a point and itself: so far apart that r is 0
 #pragma unroll
     for (int k = 0; k < COLUMNS / 2; ++k) {
-      if (first + k / 4 * 8 + k % 2 == own + k / 2 % 2 * 8) scores[k] = -FLT_MAX;
+      if (first + k / 4 * 8 + k % 2 == own + k / 2 % 2 * 8) scores[k] = -HUGE_VALF;
     }
   }
   float u[2] = {};
@@ -99,17 +110,18 @@ SEGMA_DEVICE void weigh_tile(float* scores, uint32_t (&weights)[COLUMNS / 8][2],
   for (int j = 0; j < COLUMNS / 8; ++j) {
     const float* numbers = columns.numbers + 8 * j + first;
     const Two lifted = *reinterpret_cast<const Two*>(numbers);
-    Two weight = *reinterpret_cast<const Two*>(numbers + columns.count);
+    const Two weight = *reinterpret_cast<const Two*>(numbers + columns.count);
     const Two sigma = *reinterpret_cast<const Two*>(numbers + 2 * columns.count);
     Two width{};
     if constexpr (DEGREE > 0) width = *reinterpret_cast<const Two*>(numbers + 3 * columns.count);
-    for (int e = 0; e < 2; ++e) weight.x[e] *= sums.small;
+    if constexpr (DEGREE > 0) width.x[0] *= sums.stretch, width.x[1] *= sums.stretch;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       float rest[2], bend = 0;
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
-        const float r = gpu::inverse_root(fmaf(-2.0f, scores[4 * j + 2 * i + e], sums.lifted[i] + lifted.x[e]));
+        const float r = gpu::inverse_root(
+            fmaf(sums.twice, scores[4 * j + 2 * i + e], fmaf(sums.stretch, lifted.x[e], sums.lifted[i])));
         const float weighted = r * weight.x[e], square = r * r;
         if constexpr (DEGREE > 0) {  // one width after the other: their sum would be rounded alike for many pairs
           const float x = fmaf(sums.width[i], square, fmaf(width.x[e], square, -1.0f));
@@ -126,101 +138,19 @@ SEGMA_DEVICE void weigh_tile(float* scores, uint32_t (&weights)[COLUMNS / 8][2],
       }
       if (GRADIENT) {
         weights[j][i] = gpu::pack_halves(rest[0], rest[1]);
-        sums.q[i] += rest[0] + rest[1] - 2 * bend;
-        sums.p[i] += gpu::from_half(static_cast<uint16_t>(weights[j][i])) +
-                     gpu::from_half(static_cast<uint16_t>(weights[j][i] >> 16));
+        const float both = gpu::from_half(static_cast<uint16_t>(weights[j][i])) +
+                           gpu::from_half(static_cast<uint16_t>(weights[j][i] >> 16));
+        sums.p[i] += both;
+        if constexpr (DEGREE > 0) {
+          sums.q[i] += rest[0] + rest[1] - 2 * bend;
+        } else if (HEAVY) {
+          sums.q[i] += (rest[0] + rest[1]) - both;
+        }
       }
     }
   }
   sums.u[0].add(u[0]);
   sums.u[1].add(u[1]);
-}
-
-// Room of a team for the end of a span: the far field of its sources, and the sums of w s and of their sizes by warps.
-struct SpanRoom {
-  float pull[256];
-  double mass[4], size[4];
-
-  SEGMA_DEVICE static double sum(const double (&warps)[4]) { return (warps[0] + warps[1]) + (warps[2] + warps[3]); }
-};
-
-// Fills the room, by a team.
-SEGMA_DEVICE void far_field(const Work& work, Index first, Index last, SpanRoom& room, int team) {
-  const int from = first / PREPARED, to = (last + PREPARED - 1) / PREPARED;
-  const int mine = gpu::thread() % TEAM, width = work.slabs.width;
-  for (int d = mine; d < width; d += TEAM) {
-    double sum = 0;
-    for (int i = from; i < to; ++i) sum += work.singles.field()[i * int64_t(width) + d];
-    room.pull[d] = static_cast<float>(sum);
-  }
-  double mass = 0, size = 0;
-  for (int i = from + mine; i < to; i += TEAM) {
-    mass += work.singles.numbers(3)[i];
-    size += work.singles.numbers(1)[i];
-  }
-  mass = sum_of_lanes(mass, 32);
-  size = sum_of_lanes(size, 32);
-  if (mine % 32 == 0) room.mass[mine / 32] = mass, room.size[mine / 32] = size;
-  gpu::barrier(team + 1, TEAM);
-}
-
-// The end of a span: what a lane found goes to the memory of its rows. `forces` is its fragment (two rows, width / 4
-// columns) of the product of weights and points; `x_rows` the team's rows as the products see them, slab by slab.
-template <int WIDTH, bool LOW, bool GRADIENT>
-SEGMA_DEVICE void finish_span(const Work& work, int team, const Judgement& judged, RowSums& sums, const float* forces,
-                              const char* x_rows, SpanRoom& room, Index first, Index last) {
-  const float scale = judged.scale;
-  const RowBlock rows = RowBlock::of<float>(work, work.teams * TEAM_ROWS);
-  const Found<float> found = Found<float>::of(work, rows);
-  const bool more = found.keep || first > Sources::of(work).first;
-  const int lane = gpu::thread() % 32, row_in_team = gpu::thread() % TEAM / 32 * 16 + lane / 4;
-  const int row = team * TEAM_ROWS + row_in_team;
-  double mass = 0;
-  if (GRADIENT) {  // the forces first and a few at once, so that few registers are needed besides them
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int columns = row + 8 * i < rows.count ? found.dim - lane % 4 * 2 : 0;
-      float* force_row = found.forces + int64_t(row + 8 * i) * found.dim + lane % 4 * 2;
-#pragma unroll
-      for (int j = 0; j < WIDTH / 8; ++j) {
-        for (int e = 0; e < 2; ++e) {
-          if (8 * j + e >= columns) continue;
-          const float force = scale * forces[4 * j + 2 * i + e];
-          force_row[8 * j + e] = more ? force_row[8 * j + e] + force : force;
-        }
-        if (j % 4 == 3) gpu::warp_barrier();
-      }
-    }
-    far_field(work, first, last, room, team);
-    mass = SpanRoom::sum(room.mass);
-  }
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const double u = scale * sum_of_lanes(sums.u[i].value(), 4);
-    const float alpha = -scale * sums.less[i], p = scale * static_cast<float>(sum_of_lanes<double>(sums.p[i], 4));
-    const double q = scale * sum_of_lanes<double>(sums.q[i], 4) + alpha * mass;
-    // The forces lack the low halves of the sources. Where one pair outweighs all usual ones, its row lacks it too, so
-    // that equal points do not pull at each other.
-    const bool lacks = LOW && GRADIENT && fabsf(p) > OUTWEIGHS * alpha * SpanRoom::sum(room.size);
-    if (row + 8 * i < rows.count && lane % 4 == 0) found.add(row + 8 * i, u, q, more);
-    const int columns = GRADIENT && row + 8 * i < rows.count ? found.dim - lane % 4 * 2 : 0;
-    float* force_row = found.forces + int64_t(row + 8 * i) * found.dim + lane % 4 * 2;
-#pragma unroll 1
-    for (int e = 0; e < 2; ++e) {
-#pragma unroll 1
-      for (int column = e; column < columns; column += 8) {
-        const int d = column + lane % 4 * 2;
-        const char* place = x_rows + Slabs{WIDTH, TEAM_ROWS}.place(row_in_team + 8 * i, d);
-        const uint16_t* high = reinterpret_cast<const uint16_t*>(place);
-        const float x_high = gpu::from_half(high[0]);
-        const float x = x_high + (LOW ? gpu::from_half(high[WIDTH * TEAM_ROWS]) : 0.0f);
-        force_row[column] += alpha * (room.pull[d] - static_cast<float>(mass) * x) - p * (lacks ? x_high : x);
-      }
-    }
-    sums.u[i] = LongSum{};
-    sums.q[i] = sums.p[i] = 0;
-  }
-  if (GRADIENT) gpu::barrier(team + 1, TEAM);  // the room is free again
 }
 
 // A team's rows as `prepare` rounds them, into shared memory.

@@ -1,29 +1,39 @@
 // Pairs by matrix products of fp16 coordinates on Hopper: wgmma, fed by the copy engine.
 //
-// Three warpgroups: two teams of 64 rows each, and one that only asks for copies. The teams take turns at the matrix
-// units: while the scores of one are made, the other is at its reciprocal square roots.
+// Three warpgroups: two teams of 64 rows each, and one that only asks for copies. While the matrix units make the
+// scores of one team, the other is at its reciprocal square roots. (Neither a third team, nor turns at the matrix
+// units, nor scores that are asked for a tile ahead made it faster on an H200: accumulators pass through the registers
+// that everything else needs too.)
 #pragma once
+
+#include <type_traits>
 
 #include "cuda_products.h"
 
 namespace segma::cuda {
 
-constexpr int HOPPER_THREADS = 3 * TEAM, HOPPER_COLUMNS = 128, MOST_STAGES = 4;
-constexpr int TURN_BARRIER = 5;  // and the next: of the teams
+constexpr int HOPPER_TEAMS = 2, HOPPER_THREADS = (HOPPER_TEAMS + 1) * TEAM, HOPPER_COLUMNS = 128, MOST_STAGES = 4;
 
 struct HopperRoom {
   FinishRoom finish;
-  SpanRoom spans[2];
+  SpanRoom span;
   Judgement judged;
   uint64_t full[MOST_STAGES], empty[MOST_STAGES];
 };
 
-// An operand in shared memory: rows of a slab, 2 * WIDE bytes each, whose pieces are exchanged as in `Slabs`.
+// An operand in shared memory: rows of a slab, 2 * WIDE bytes each, whose pieces are exchanged as in `Slabs`. The
+// address is the same for all threads of a warp, so that descriptions cost no vector registers.
 template <int WIDE>
-SEGMA_DEVICE uint64_t describe_operand(uint32_t address) {
-  constexpr uint64_t mode = WIDE == 64 ? 1 : WIDE == 32 ? 2 : 3, eight_rows = 8 * 2 * WIDE;
-  return uint64_t(address >> 4 & 0x3fff) | uint64_t(1) << 16 | (eight_rows >> 4) << 32 | mode << 62;
-}
+class Operand {
+ public:
+  SEGMA_DEVICE explicit Operand(const char* memory) : low_(gpu::uniform(gpu::shared_address(memory) >> 4 | 1 << 16)) {}
+  SEGMA_DEVICE uint64_t at(int bytes) const { return uint64_t(HIGH) << 32 | (low_ + (bytes >> 4)); }
+
+ private:
+  static constexpr uint32_t MODE = WIDE == 64 ? 1 : WIDE == 32 ? 2 : 3, EIGHT_ROWS = 8 * 2 * WIDE;
+  static constexpr uint32_t HIGH = EIGHT_ROWS >> 4 | MODE << 30;
+  uint32_t low_;
+};
 
 // One thread asks for all tiles of the sources, each as soon as its place is free.
 SEGMA_DEVICE void fetch_all(const Work& work, const ProductsLayout& layout, char* memory, HopperRoom& room) {
@@ -46,84 +56,89 @@ SEGMA_DEVICE void fetch_all(const Work& work, const ProductsLayout& layout, char
 }
 
 // Asks for the scores of a team's rows and the columns of a tile, the small products first.
-template <int WIDTH, bool LOW>
-SEGMA_DEVICE void ask_for_scores(float (&scores)[HOPPER_COLUMNS / 2], uint32_t rows, uint32_t tile) {
-  constexpr int WIDE = WIDTH < 64 ? WIDTH : 64;
+template <int WIDTH, bool LOW, int WIDE>
+SEGMA_DEVICE void ask_for_scores(float (&scores)[HOPPER_COLUMNS / 2], Operand<WIDE> rows, Operand<WIDE> tile) {
   constexpr int ROW_HALF = 2 * WIDTH * TEAM_ROWS, HALF = 2 * WIDTH * HOPPER_COLUMNS;
 #pragma unroll
   for (int pass = LOW ? 0 : 2; pass < 3; ++pass) {
 #pragma unroll
     for (int k = 0; k < WIDTH; k += 16) {
       const int slab = k / WIDE, inside = k % WIDE * 2;
-      const uint32_t a = rows + (pass == 0 ? ROW_HALF : 0) + slab * 2 * WIDE * TEAM_ROWS + inside;
-      const uint32_t b = tile + (pass == 1 ? HALF : 0) + slab * 2 * WIDE * HOPPER_COLUMNS + inside;
-      gpu::multiply_memory<HOPPER_COLUMNS>(scores, describe_operand<WIDE>(a), describe_operand<WIDE>(b),
-                                           k > 0 || pass > (LOW ? 0 : 2));
+      const int a = (pass == 0 ? ROW_HALF : 0) + slab * 2 * WIDE * TEAM_ROWS + inside;
+      const int b = (pass == 1 ? HALF : 0) + slab * 2 * WIDE * HOPPER_COLUMNS + inside;
+      gpu::multiply_memory<HOPPER_COLUMNS>(scores, rows.at(a), tile.at(b), k > 0 || pass > (LOW ? 0 : 2));
     }
   }
 }
 
 template <int WIDTH, int WIDE>
-SEGMA_DEVICE void ask_for_forces(float (&forces)[WIDTH / WIDE][WIDE / 2], const uint32_t (&weights)[16][2],
-                                 uint32_t tile, bool add) {
+SEGMA_DEVICE void ask_for_forces(float (&forces)[WIDTH / WIDE][WIDE / 2],
+                                 const uint32_t (&weights)[HOPPER_COLUMNS / 8][2], Operand<WIDE> tile, bool add) {
 #pragma unroll
   for (int b = 0; b < HOPPER_COLUMNS; b += 16) {
     const uint32_t rows[4] = {weights[b / 8][0], weights[b / 8][1], weights[b / 8 + 1][0], weights[b / 8 + 1][1]};
 #pragma unroll
     for (int slab = 0; slab < WIDTH / WIDE; ++slab) {
-      const uint32_t x = tile + slab * 2 * WIDE * HOPPER_COLUMNS + b * 2 * WIDE;
-      gpu::multiply_registers<WIDE>(forces[slab], rows, describe_operand<WIDE>(x), add || b > 0);
+      const int place = slab * 2 * WIDE * HOPPER_COLUMNS + b * 2 * WIDE;
+      gpu::multiply_registers<WIDE>(forces[slab], rows, tile.at(place), add || b > 0);
     }
   }
 }
 
 template <int WIDTH, bool LOW, bool GRADIENT, bool EXACT>
 SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& layout, char* memory, HopperRoom& room) {
-  const RowBlock rows = RowBlock::of<float>(work, 2 * TEAM_ROWS);
+  const RowBlock rows = RowBlock::of<float>(work, HOPPER_TEAMS * TEAM_ROWS);
   const Sources sources = Sources::of(work);
-  constexpr int WIDE = WIDTH < 64 ? WIDTH : 64, COLUMNS = HOPPER_COLUMNS;
+  constexpr int WIDE = WIDTH < 64 ? WIDTH : 64, COLUMNS = HOPPER_COLUMNS, DEGREE = degree_of(EXACT, WIDTH);
+  // tiles of codes alone on a path of their own; at 128 dimensions, where products take longer, registers are short
+  constexpr bool LIGHT = GRADIENT && !EXACT && WIDTH < 128;
   const int team = gpu::thread() / TEAM, lane = gpu::thread() % 32;
   const int first_row = gpu::thread() / 32 * 16 + lane / 4;
   char* x_rows = memory + team * layout.rows_bytes();
   round_rows(work, rows, team, x_rows);
   gpu::show_memory_to_engines();
+  if (GRADIENT) room.span.find_far_field(work, room.finish);
   gpu::barrier(team + 1, TEAM);
+  const Operand<WIDE> row_operand(x_rows);
   RowSums sums;
-  sums.begin(work, rows, first_row, room.judged.scale);
+  sums.begin(work, rows, first_row, room.judged);
   int stage = 0, parity = 0;
-  if (team == 1) gpu::arrive(TURN_BARRIER, 2 * TEAM);
   for (Index begin = sources.first; begin < sources.last; begin += SPAN) {
     const Index end = begin + SPAN < sources.last ? begin + SPAN : sources.last;
     float forces[WIDTH / WIDE][WIDE / 2];
     for (Index column = begin; column < end; column += COLUMNS) {
       gpu::wait_at(gpu::shared_address(&room.full[stage]), parity);
-      const uint32_t tile = gpu::shared_address(memory + layout.tile_at(stage));
+      const Operand<WIDE> tile(memory + layout.tile_at(stage));
       float scores[COLUMNS / 2];
-      gpu::barrier(TURN_BARRIER + team, 2 * TEAM);
       gpu::begin_products();
-      ask_for_scores<WIDTH, LOW>(scores, gpu::shared_address(x_rows), tile);
+      ask_for_scores<WIDTH, LOW>(scores, row_operand, tile);
       gpu::commit_products();
       gpu::wait_for_products();  // and for the forces of the tile before, whose place is now free
       gpu::use_products(scores);
-      if (team == 0 || column + COLUMNS < sources.last) gpu::arrive(TURN_BARRIER + 1 - team, 2 * TEAM);
       if (column > sources.first && lane == 0) {
         gpu::arrive_at(gpu::shared_address(&room.empty[stage == 0 ? work.stages - 1 : stage - 1]));
       }
       uint32_t weights[COLUMNS / 8][2];
       const Columns columns{reinterpret_cast<const float*>(memory + layout.numbers_at(stage)), COLUMNS};
-      weigh_tile<COLUMNS, GRADIENT, degree_of(EXACT, WIDTH)>(scores, weights, sums, columns,
-                                                             rows.top + first_row - column, work.single.coefficients);
-      if constexpr (GRADIENT) {
-        gpu::begin_products();
-        ask_for_forces<WIDTH, WIDE>(forces, weights, tile, column > begin);
-        gpu::commit_products();
+      const auto weigh = [&](auto heavy) {  // and ask at once, so that products begin before all weights are there
+        weigh_tile<COLUMNS, GRADIENT, DEGREE, decltype(heavy)::value>(
+            scores, weights, sums, columns, rows.top + first_row - column, work.single.coefficients);
+        if constexpr (GRADIENT) {
+          gpu::begin_products();
+          ask_for_forces<WIDTH, WIDE>(forces, weights, tile, column > begin);
+          gpu::commit_products();
+        }
+      };
+      if (LIGHT && column + COLUMNS <= work.cloud.m) {
+        weigh(std::bool_constant<!LIGHT>());
+      } else {
+        weigh(std::true_type());
       }
       if (++stage == work.stages) stage = 0, parity ^= 1;
     }
     if (GRADIENT) gpu::wait_for_products();
     for (auto& slab : forces) gpu::use_products(slab);
-    finish_span<WIDTH, LOW, GRADIENT>(work, team, room.judged, sums, &forces[0][0], x_rows, room.spans[team], begin,
-                                      end);
+    finish_span<WIDTH, LOW, GRADIENT, EXACT>(work, room.judged, sums, &forces[0][0], x_rows, room.span, begin, end);
   }
 }
 
@@ -133,24 +148,24 @@ SEGMA_DEVICE void hopper_block(const Work& work) {
   HopperRoom& room = *reinterpret_cast<HopperRoom*>(memory);
   memory += sizeof(HopperRoom);
   memory += (ALIGNMENT - gpu::shared_address(memory)) % ALIGNMENT;
-  const ProductsLayout layout{WIDTH, HOPPER_COLUMNS, LOW ? 2 : 1, 2, work.stages, arrays_of(EXACT)};
+  const ProductsLayout layout{WIDTH, HOPPER_COLUMNS, LOW ? 2 : 1, HOPPER_TEAMS, work.stages, arrays_of(EXACT)};
   if (gpu::thread() == 0) {
     for (int i = 0; i < work.stages; ++i) {
       gpu::make_barrier(gpu::shared_address(&room.full[i]), 1);
-      gpu::make_barrier(gpu::shared_address(&room.empty[i]), 2 * TEAM / 32);
+      gpu::make_barrier(gpu::shared_address(&room.empty[i]), HOPPER_TEAMS * TEAM / 32);
     }
     gpu::barriers_are_made();
   }
   judge(work, room.judged, HOPPER_THREADS);  // with barriers of the block
-  if (gpu::thread() >= 2 * TEAM) {
+  if (gpu::thread() >= HOPPER_TEAMS * TEAM) {
     gpu::give_registers<24>();
-    if (room.judged.fits && gpu::thread() == 2 * TEAM) fetch_all(work, layout, memory, room);
+    if (room.judged.fits && gpu::thread() == HOPPER_TEAMS * TEAM) fetch_all(work, layout, memory, room);
   } else {
     gpu::take_registers<240>();
     if (room.judged.fits) {
       by_hopper_products<WIDTH, LOW, GRADIENT, EXACT>(work, layout, memory, room);
     } else {
-      by_coordinates<float, true, 1, GRADIENT, EXACT>(work, 2 * TEAM_ROWS, memory);
+      by_coordinates<float, true, 1, GRADIENT, EXACT>(work, HOPPER_TEAMS * TEAM_ROWS, memory);
     }
     finish_found<float, GRADIENT>(work, room.judged.fits, room.finish);
   }

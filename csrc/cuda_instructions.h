@@ -53,6 +53,11 @@ SEGMA_INSTRUCTION T shuffle_xor(T value, int mask) {
   return __shfl_xor_sync(0xffffffffu, value, mask);
 }
 
+// What is the same in all lanes of a warp, so that the compiler knows.
+SEGMA_INSTRUCTION uint32_t uniform(uint32_t value) {
+  return __shfl_sync(0xffffffffu, value, 0);
+}
+
 // One thread of a block, between two barriers of it: what the block wrote before can be seen by the block that counts
 // next.
 SEGMA_INSTRUCTION int count_up(int* counter) {

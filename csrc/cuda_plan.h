@@ -68,7 +68,7 @@ inline Plan plan_products(const Machine& machine, int width, bool low, bool grad
   plan.limit = std::max(RESOLVED_BY_HALVES / 8, RESOLVED_BY_HALVES * 16 / static_cast<float>(width));
   plan.prepared = plan.halves = true;
   plan.low = low;
-  for (plan.teams = 2; plan.teams >= (hopper ? 2 : 1); --plan.teams) {
+  for (plan.teams = 2; plan.teams >= (hopper ? HOPPER_TEAMS : 1); --plan.teams) {
     for (plan.stages = hopper ? MOST_STAGES : 3; plan.stages >= 2; --plan.stages) {
       const ProductsLayout layout{width, columns, low ? 2 : 1, plan.teams, plan.stages, arrays_of(exact)};
       plan.shared = room + std::max(layout.bytes(), ALIGNMENT + static_cast<int>(dense_bytes(plan.teams, false)));

@@ -4,9 +4,10 @@
 // are on their way while one is worked on.
 #pragma once
 
+#include <type_traits>
+
 #include "cuda_dense.h"
-#include "cuda_finish.h"
-#include "cuda_fragment.h"
+#include "cuda_span.h"
 
 namespace segma::cuda {
 
@@ -110,25 +111,34 @@ SEGMA_BOTH constexpr int degree_of(bool exact, int width) {
   return exact ? single_degree(width / 2 + 1) : 0;
 }
 
+// The rest of the kernel's shared memory comes before the operands.
+struct ProductsRoom {
+  FinishRoom finish;
+  SpanRoom span;
+  Judgement judged;
+};
+
 template <int WIDTH, bool LOW, bool GRADIENT, bool EXACT>
-SEGMA_DEVICE void by_products(const Work& work, const Judgement& judged, char* memory, SpanRoom& room) {
+SEGMA_DEVICE void by_products(const Work& work, ProductsRoom& room, char* memory) {
   const RowBlock rows = RowBlock::of<float>(work, work.teams * TEAM_ROWS);
   const Sources sources = Sources::of(work);
   const int threads = work.teams * TEAM;
-  constexpr int COLUMNS = products_columns(WIDTH, EXACT);
+  constexpr int COLUMNS = products_columns(WIDTH, EXACT), DEGREE = degree_of(EXACT, WIDTH);
+  constexpr bool LIGHT = GRADIENT && !EXACT && WIDTH < 256;  // tiles of codes alone on a path of their own
   const ProductsLayout layout{WIDTH, COLUMNS, LOW ? 2 : 1, work.teams, work.stages, arrays_of(EXACT)};
   const int team = gpu::thread() / TEAM, lane = gpu::thread() % 32;
   const int first_row = gpu::thread() / 32 * 16 + lane / 4;
   char* x_rows = memory + team * layout.rows_bytes();
   round_rows(work, rows, team, x_rows);
   RowSums sums;
-  sums.begin(work, rows, first_row, judged.scale);
+  sums.begin(work, rows, first_row, room.judged);
 
   Index next = sources.first;
   for (int stage = 0; stage < work.stages - 1; ++stage, next += COLUMNS) {
     if (next < sources.last) fetch(work, layout, memory, next, stage, threads);
     gpu::commit_copies();
   }
+  if (GRADIENT) room.span.find_far_field(work, room.finish);
   int stage = 0;
   for (Index begin = sources.first; begin < sources.last; begin += SPAN) {
     const Index end = begin + SPAN < sources.last ? begin + SPAN : sources.last;
@@ -149,22 +159,22 @@ SEGMA_DEVICE void by_products(const Work& work, const Judgement& judged, char* m
       uint32_t weights[COLUMNS / 8][2];
       find_scores<WIDTH, COLUMNS, LOW>(scores, gpu::shared_address(x_rows), tile);
       const Columns columns{reinterpret_cast<const float*>(memory + layout.numbers_at(stage)), COLUMNS};
-      weigh_tile<COLUMNS, GRADIENT, degree_of(EXACT, WIDTH)>(&scores[0][0], weights, sums, columns,
-                                                             rows.top + first_row - column, work.single.coefficients);
+      const auto weigh = [&](auto heavy) {
+        weigh_tile<COLUMNS, GRADIENT, DEGREE, decltype(heavy)::value>(
+            &scores[0][0], weights, sums, columns, rows.top + first_row - column, work.single.coefficients);
+      };
+      if (LIGHT && column + COLUMNS <= work.cloud.m) {
+        weigh(std::bool_constant<!LIGHT>());
+      } else {
+        weigh(std::true_type());
+      }
       if constexpr (GRADIENT) add_forces<WIDTH, COLUMNS>(forces, weights, tile);
       stage = stage + 1 < work.stages ? stage + 1 : 0;
     }
-    finish_span<WIDTH, LOW, GRADIENT>(work, team, judged, sums, &forces[0][0], x_rows, room, begin, end);
+    finish_span<WIDTH, LOW, GRADIENT, EXACT>(work, room.judged, sums, &forces[0][0], x_rows, room.span, begin, end);
   }
   gpu::wait_for_copies<0>();
 }
-
-// The rest of the kernel's shared memory comes before the operands.
-struct ProductsRoom {
-  FinishRoom finish;
-  SpanRoom spans[2];
-  Judgement judged;
-};
 
 template <int WIDTH, bool LOW, bool GRADIENT, bool EXACT>
 __global__ void __launch_bounds__(256, 1) products(const __grid_constant__ Work work) {
@@ -174,7 +184,7 @@ __global__ void __launch_bounds__(256, 1) products(const __grid_constant__ Work 
   memory += (ALIGNMENT - gpu::shared_address(memory)) % ALIGNMENT;
   judge(work, room.judged, work.teams * TEAM);
   if (room.judged.fits) {
-    by_products<WIDTH, LOW, GRADIENT, EXACT>(work, room.judged, memory, room.spans[gpu::thread() / TEAM]);
+    by_products<WIDTH, LOW, GRADIENT, EXACT>(work, room, memory);
   } else {
     by_coordinates<float, true, 1, GRADIENT, EXACT>(work, work.teams * TEAM_ROWS, memory);
   }

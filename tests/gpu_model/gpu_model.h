@@ -133,6 +133,10 @@ inline void warp_barrier() {
   meet_warp(&what, none, [](int**) {});
 }
 
+inline uint32_t uniform(uint32_t value) {
+  return value;
+}
+
 template <class T>
 T shuffle_xor(T value, int mask) {
   static const char what = 0;
