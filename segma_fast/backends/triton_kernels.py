@@ -38,7 +38,7 @@ def pairs(
     MANY: tl.constexpr, BLOCK: tl.constexpr, SPAN: tl.constexpr, SLICE: tl.constexpr, PRODUCTS: tl.constexpr,
     PANELS: tl.constexpr, DIFFERENCES: tl.constexpr, LOW: tl.constexpr, LOW_WEIGHTS: tl.constexpr,
     GRADIENT: tl.constexpr, SPLIT: tl.constexpr, WHOLE: tl.constexpr, FIRST: tl.constexpr, LAST: tl.constexpr,
-    REAL: tl.constexpr, FORM: tl.constexpr, OWN: tl.constexpr,
+    REAL: tl.constexpr, FORM: tl.constexpr, OWN: tl.constexpr, TWICE: tl.constexpr,
 ):  # fmt: skip
     """Rows ``start:stop`` against the sources ``offset:offset + length``, ``share`` a program.
 
@@ -80,8 +80,8 @@ def pairs(
     if fits:
         if PRODUCTS and not PANELS:
             by_products(
-                points, out, u_mine, q_mine, halves, singles, top, count, padded, offset, length, first, last, scale,
-                keep, DIM, WIDTH, ROWS, COLUMNS, BLOCK, SPAN, SLICE, LOW, LOW_WEIGHTS, GRADIENT, FORM,
+                points, out, u_mine, q_mine, halves, singles, m, top, count, padded, offset, length, first, last, scale,
+                keep, DIM, WIDTH, ROWS, COLUMNS, BLOCK, SPAN, SLICE, LOW, LOW_WEIGHTS, GRADIENT, FORM, TWICE,
             )  # fmt: skip
     elif DIFFERENCES:
         by_differences(

@@ -86,12 +86,17 @@ def make_plan(
         "FEW": 128 if interpreted else 16, "MANY": 512 if interpreted else 128, "PRODUCTS": products,
         "PANELS": panels, "DIFFERENCES": differences, "LOW": low, "LOW_WEIGHTS": low_weights, "GRADIENT": gradient,
         "REAL": tl.float32 if single else tl.float64, "num_warps": blocks.warps, "num_stages": blocks.stages,
-        "FORM": form, "OWN": chosen.own(arithmetic),
+        "FORM": form, "OWN": chosen.own(arithmetic), "TWICE": 2.0 if interpreted else uncut(dim),
     }  # fmt: skip
     coarse, real = dtype.itemsize == 2, torch.float64 if dtype == torch.float64 else torch.float32
     most, least = RESOLVED[precision]
     limit = chosen.resolved(max(least, most * 16 / width), dim) if dim > 1 else 0.0
     return Plan(dim, width, block, real, products, panels, differences, low, coarse, limit, blocks, form, options)
+
+
+def uncut(dim: int) -> float:
+    """Twice a score, and what matrix units cut from it on average: see ``CUT`` in ``csrc/cuda_fragment.h``."""
+    return 2.0 * (1.0 + 2.0**-25 * -(-dim // 16))
 
 
 @lru_cache(maxsize=64)

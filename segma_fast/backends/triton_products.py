@@ -63,10 +63,10 @@ def _far_field(
 
 @triton.jit
 def by_products(
-    points, forces, u_sums, q_sums, halves, singles, top, count, padded, offset, length, first, last, scale, keep,
-    DIM: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
+    points, forces, u_sums, q_sums, halves, singles, codes, top, count, padded, offset, length, first, last, scale,
+    keep, DIM: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
     SPAN: tl.constexpr, SLICE: tl.constexpr, LOW: tl.constexpr, LOW_WEIGHTS: tl.constexpr, GRADIENT: tl.constexpr,
-    FORM: tl.constexpr,
+    FORM: tl.constexpr, TWICE: tl.constexpr,
 ):  # fmt: skip
     """By matrix products of fp16 coordinates; ``halves`` holds ``length`` sources from ``offset`` on."""
     columns = tl.arange(0, WIDTH)
@@ -97,7 +97,7 @@ def by_products(
             scores = tl.dot(high_rows, tl.trans(high), scores)
             lifted = tl.load(singles + sources)
             weight = tl.load(singles + padded + sources) * small
-            r = tl.rsqrt((lifted_rows[:, None] + lifted[None, :]) - 2.0 * scores)
+            r = tl.rsqrt((lifted_rows[:, None] + lifted[None, :]) - TWICE * scores)
             if (column < top + ROWS) & (top < column + COLUMNS):
                 r = tl.where((top + rows)[:, None] == sources[None, :], 0.0, r)
             weighted = r * weight[None, :]
@@ -125,13 +125,15 @@ def by_products(
                 p += tl.sum(held, 1)
                 if degree(FORM) > 0:
                     q_span += tl.sum(widen - alpha[:, None] * sigma[None, :], 1)
+                elif column + COLUMNS > codes:  # a mean can weigh as much as all codes: what rounding took counts
+                    q_span += tl.sum(rest - held, 1)
         # What follows is computed anew, from rows behind a zero that the compiler does not know, and the forces go
         # through memory, a few columns at once: whatever else is held in registers while the loop runs.
         again = rows + tl.load(head + WIDTH + 2).to(tl.int32)
         inside = again < count
         more = (begin > first) | keep
-        if degree(FORM) == 0:  # the weights for the widths are those of the points
-            q_span = p
+        if degree(FORM) == 0:  # but for that, the weights for the widths are those for the points
+            q_span += p
         q = scale.to(tl.float64) * q_span.to(tl.float64)
         if GRADIENT:
             place = forces + tile(again, columns, DIM)
