@@ -2,9 +2,10 @@
 
 Stages: ``build`` (takes what ``gpu_pack.py`` packed where it loads, else builds), ``smoke`` (every kind of kernel
 against float64), ``times`` (the sizes of the goals), ``tests``, ``tune`` (shapes of Triton's blocks), ``counters`` (of
-the hardware), ``bench`` (all peers) and ``train``. A stage that what is left of the seconds does not suffice for is left out. Cases and tests run in
-processes of their own: an illegal access or a hang costs one of them. One line a case is printed; the folder gets
-``log.txt`` with all that the failed ones said, ``stages.json`` with the figures, and what ``gpu.py`` leaves.
+the hardware), ``bench`` (all peers), ``train``. A stage that what is left of the seconds does not suffice for is left
+out. Cases and tests run in processes of their own: an illegal access or a hang costs one of them. One line a case is
+printed; the folder gets ``log.txt`` with all that the failed ones said, ``stages.json`` with the figures, and what
+``gpu.py`` leaves.
 """
 
 from __future__ import annotations

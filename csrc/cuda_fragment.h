@@ -94,10 +94,11 @@ struct alignas(8) Two {
 
 // Scores of a tile, in turn weights (pairs of one row in fp16); `own` is the column of the lane's first row, which may
 // lie anywhere. HEAVY: some sources may be means, of which one can weigh as much as all codes; what rounding takes from
-// such a weight counts in the sum for the widths.
-template <int COLUMNS, bool GRADIENT, int DEGREE, bool HEAVY>
-SEGMA_DEVICE void weigh_tile(float* scores, uint32_t (&weights)[COLUMNS / 8][2], RowSums& sums, const Columns& columns,
-                             Index own, const float* coefficients) {
+// such a weight counts in the sum for the widths. FINE: weights are sums of two halves, and the low ones go to
+// `low_weights`.
+template <int COLUMNS, bool GRADIENT, int DEGREE, bool HEAVY, bool FINE = false>
+SEGMA_DEVICE void weigh_tile(float* scores, uint32_t (&weights)[COLUMNS / 8][2], uint32_t (*low_weights)[2],
+                             RowSums& sums, const Columns& columns, Index own, const float* coefficients) {
   const int first = gpu::thread() % 4 * 2;
   if (own > -16 && own < COLUMNS) {  // a point and itself: so far apart that r is 0
 #pragma unroll
@@ -138,8 +139,13 @@ SEGMA_DEVICE void weigh_tile(float* scores, uint32_t (&weights)[COLUMNS / 8][2],
       }
       if (GRADIENT) {
         weights[j][i] = gpu::pack_halves(rest[0], rest[1]);
-        const float both = gpu::from_half(static_cast<uint16_t>(weights[j][i])) +
-                           gpu::from_half(static_cast<uint16_t>(weights[j][i] >> 16));
+        float held[2];
+        for (int e = 0; e < 2; ++e) held[e] = gpu::from_half(static_cast<uint16_t>(weights[j][i] >> 16 * e));
+        if constexpr (FINE) {
+          const uint32_t low = low_weights[j][i] = gpu::pack_halves(rest[0] - held[0], rest[1] - held[1]);
+          for (int e = 0; e < 2; ++e) held[e] += gpu::from_half(static_cast<uint16_t>(low >> 16 * e));
+        }
+        const float both = held[0] + held[1];
         sums.p[i] += both;
         if constexpr (DEGREE > 0) {
           sums.q[i] += rest[0] + rest[1] - 2 * bend;

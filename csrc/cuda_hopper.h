@@ -71,27 +71,29 @@ SEGMA_DEVICE void ask_for_scores(float (&scores)[HOPPER_COLUMNS / 2], Operand<WI
   }
 }
 
+// Asks for the forces of weights and one half of the points of a tile, which begins `half` bytes after it.
 template <int WIDTH, int WIDE>
 SEGMA_DEVICE void ask_for_forces(float (&forces)[WIDTH / WIDE][WIDE / 2],
-                                 const uint32_t (&weights)[HOPPER_COLUMNS / 8][2], Operand<WIDE> tile, bool add) {
+                                 const uint32_t (&weights)[HOPPER_COLUMNS / 8][2], Operand<WIDE> tile, int half,
+                                 bool add) {
 #pragma unroll
   for (int b = 0; b < HOPPER_COLUMNS; b += 16) {
     const uint32_t rows[4] = {weights[b / 8][0], weights[b / 8][1], weights[b / 8 + 1][0], weights[b / 8 + 1][1]};
 #pragma unroll
     for (int slab = 0; slab < WIDTH / WIDE; ++slab) {
-      const int place = slab * 2 * WIDE * HOPPER_COLUMNS + b * 2 * WIDE;
+      const int place = half + slab * 2 * WIDE * HOPPER_COLUMNS + b * 2 * WIDE;
       gpu::multiply_registers<WIDE>(forces[slab], rows, tile.at(place), add || b > 0);
     }
   }
 }
 
-template <int WIDTH, bool LOW, bool GRADIENT, bool EXACT>
+template <int WIDTH, bool LOW, bool FINE, bool GRADIENT, bool EXACT>
 SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& layout, char* memory, HopperRoom& room) {
   const RowBlock rows = RowBlock::of<float>(work, HOPPER_TEAMS * TEAM_ROWS);
   const Sources sources = Sources::of(work);
   constexpr int WIDE = WIDTH < 64 ? WIDTH : 64, COLUMNS = HOPPER_COLUMNS, DEGREE = degree_of(EXACT, WIDTH);
   // tiles of codes alone on a path of their own; at 128 dimensions, where products take longer, registers are short
-  constexpr bool LIGHT = GRADIENT && !EXACT && WIDTH < 128;
+  constexpr bool LIGHT = GRADIENT && !EXACT && !FINE && WIDTH < 128;
   const int team = gpu::thread() / TEAM, lane = gpu::thread() % 32;
   const int first_row = gpu::thread() / 32 * 16 + lane / 4;
   char* x_rows = memory + team * layout.rows_bytes();
@@ -118,31 +120,36 @@ SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& lay
       if (column > sources.first && lane == 0) {
         gpu::arrive_at(gpu::shared_address(&room.empty[stage == 0 ? work.stages - 1 : stage - 1]));
       }
-      uint32_t weights[COLUMNS / 8][2];
+      uint32_t weights[COLUMNS / 8][2], low_weights[FINE ? COLUMNS / 8 : 1][2];
       const Columns columns{reinterpret_cast<const float*>(memory + layout.numbers_at(stage)), COLUMNS};
       const auto weigh = [&](auto heavy) {  // and ask at once, so that products begin before all weights are there
-        weigh_tile<COLUMNS, GRADIENT, DEGREE, decltype(heavy)::value>(
-            scores, weights, sums, columns, rows.top + first_row - column, work.single.coefficients);
+        weigh_tile<COLUMNS, GRADIENT, DEGREE, decltype(heavy)::value, FINE>(
+            scores, weights, low_weights, sums, columns, rows.top + first_row - column, work.single.coefficients);
         if constexpr (GRADIENT) {
           gpu::begin_products();
-          ask_for_forces<WIDTH, WIDE>(forces, weights, tile, column > begin);
+          ask_for_forces<WIDTH, WIDE>(forces, weights, tile, 0, column > begin);
+          if constexpr (FINE) {
+            ask_for_forces<WIDTH, WIDE>(forces, low_weights, tile, 0, true);
+            if (LOW) ask_for_forces<WIDTH, WIDE>(forces, weights, tile, 2 * WIDTH * COLUMNS, true);
+          }
           gpu::commit_products();
         }
       };
       if (LIGHT && column + COLUMNS <= work.cloud.m) {
         weigh(std::bool_constant<!LIGHT>());
       } else {
-        weigh(std::true_type());
+        weigh(std::bool_constant<!FINE>());
       }
       if (++stage == work.stages) stage = 0, parity ^= 1;
     }
     if (GRADIENT) gpu::wait_for_products();
     for (auto& slab : forces) gpu::use_products(slab);
-    finish_span<WIDTH, LOW, GRADIENT, EXACT>(work, room.judged, sums, &forces[0][0], x_rows, room.span, begin, end);
+    finish_span<WIDTH, LOW, FINE, GRADIENT, EXACT>(work, room.judged, sums, &forces[0][0], x_rows, room.span, begin,
+                                                   end);
   }
 }
 
-template <int WIDTH, bool LOW, bool GRADIENT, bool EXACT>
+template <int WIDTH, bool LOW, bool FINE, bool GRADIENT, bool EXACT>
 SEGMA_DEVICE void hopper_block(const Work& work) {
   char* memory = gpu::shared_memory();
   HopperRoom& room = *reinterpret_cast<HopperRoom*>(memory);
@@ -163,7 +170,7 @@ SEGMA_DEVICE void hopper_block(const Work& work) {
   } else {
     gpu::take_registers<240>();
     if (room.judged.fits) {
-      by_hopper_products<WIDTH, LOW, GRADIENT, EXACT>(work, layout, memory, room);
+      by_hopper_products<WIDTH, LOW, FINE, GRADIENT, EXACT>(work, layout, memory, room);
     } else {
       by_coordinates<float, true, 1, GRADIENT, EXACT>(work, HOPPER_TEAMS * TEAM_ROWS, memory);
     }
@@ -171,10 +178,10 @@ SEGMA_DEVICE void hopper_block(const Work& work) {
   }
 }
 
-template <int WIDTH, bool LOW, bool GRADIENT, bool EXACT>
+template <int WIDTH, bool LOW, bool FINE, bool GRADIENT, bool EXACT>
 __global__ void __launch_bounds__(HOPPER_THREADS, 1) hopper(const __grid_constant__ Work work) {
 #if !defined(__CUDACC__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  hopper_block<WIDTH, LOW, GRADIENT, EXACT>(work);
+  hopper_block<WIDTH, LOW, FINE, GRADIENT, EXACT>(work);
 #endif
 }
 

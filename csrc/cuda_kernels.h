@@ -7,10 +7,11 @@
 namespace segma::cuda {
 
 using Kernel = void (*)(Work);
+constexpr int FINE_WIDEST = 64;  // of Hopper's kernels with weights in two halves, which need registers
 
 Kernel prepare_kernel();
 Kernel products_kernel(int width, bool low, bool gradient, bool exact);
-Kernel hopper_kernel(int width, bool low, bool gradient, bool exact);
+Kernel hopper_kernel(int width, bool low, bool fine, bool gradient, bool exact);
 Kernel dense_kernel(bool twice, bool prepared, int dim, bool gradient, bool exact);
 Kernel few_kernel(int dim, bool twice, bool gradient, bool exact);
 

@@ -16,8 +16,8 @@ constexpr int64_t HALVES = SEGMA_HALVES;  // bytes of rounded sources in memory 
 constexpr int64_t SPLIT_FORCES = 16'000'000;  // bytes of forces that splits of the sources may leave to be added
 constexpr int MOST_SPLITS = 32;
 constexpr int MOST_PREPARED = 8192;  // dimensions whose centre fits into the shared memory of any GPU
-constexpr float RESOLVED_BY_HALVES = 8192,
-                RESOLVED_BY_FLOATS = 300;  // greatest c|x|^2/h of products, with the paper's c
+// greatest c|x|^2/h of products, with the paper's c: of halves, of halves for `highest`, and of floats
+constexpr float RESOLVED_BY_HALVES = 8192, RESOLVED_FINELY = 1024, RESOLVED_BY_FLOATS = 300;
 
 struct Plan {
   Kernel kernel = nullptr;
@@ -58,14 +58,16 @@ inline Plan plan_dense(int dim, bool twice, bool gradient, bool exact) {
 }
 
 // The most teams and stages that fit; no kernel where nothing does.
-inline Plan plan_products(const Machine& machine, int width, bool low, bool gradient, bool exact, bool hopper) {
+inline Plan plan_products(const Machine& machine, int width, bool low, bool fine, bool gradient, bool exact,
+                          bool hopper) {
   Plan plan;
   const int columns = hopper ? HOPPER_COLUMNS : products_columns(width, exact);
   const int room = static_cast<int>(hopper ? sizeof(HopperRoom) : sizeof(ProductsRoom));
   plan.unit = std::max(columns, PREPARED);
   plan.slabs = {width, columns};
   // matrix units cut what they add: the error of a score grows with the number of its products
-  plan.limit = std::max(RESOLVED_BY_HALVES / 8, RESOLVED_BY_HALVES * 16 / static_cast<float>(width));
+  plan.limit =
+      fine ? RESOLVED_FINELY : std::max(RESOLVED_BY_HALVES / 8, RESOLVED_BY_HALVES * 16 / static_cast<float>(width));
   plan.prepared = plan.halves = true;
   plan.low = low;
   for (plan.teams = 2; plan.teams >= (hopper ? HOPPER_TEAMS : 1); --plan.teams) {
@@ -75,7 +77,8 @@ inline Plan plan_products(const Machine& machine, int width, bool low, bool grad
       if (plan.shared > machine.shared) continue;
       plan.rows = plan.teams * TEAM_ROWS;
       plan.threads = hopper ? HOPPER_THREADS : plan.teams * TEAM;
-      plan.kernel = hopper ? hopper_kernel(width, low, gradient, exact) : products_kernel(width, low, gradient, exact);
+      plan.kernel =
+          hopper ? hopper_kernel(width, low, fine, gradient, exact) : products_kernel(width, low, gradient, exact);
       return plan;
     }
   }
@@ -87,14 +90,14 @@ inline Plan make_plan(const Machine& machine, int64_t dim, Kind kind, const std:
   Plan plan;
   if (dim == 1 || (dim <= FEW_DIMENSIONS && kind != Kind::float64)) {
     plan = plan_few(static_cast<int>(dim), kind == Kind::float64, gradient, exact);
-  } else if (kind != Kind::float64 && precision != "highest" && dim <= 256) {
+  } else if (kind != Kind::float64 && dim <= 256) {
     int width = 16;
     while (width < dim) width *= 2;
-    const bool low = kind == Kind::float32 && precision != "medium";
-    if (machine.major == 9 && machine.minor == 0 && machine.hopper && width <= 128) {
-      plan = plan_products(machine, width, low, gradient, exact, true);
+    const bool low = kind == Kind::float32 && precision != "medium", fine = precision == "highest";
+    if (machine.major == 9 && machine.minor == 0 && machine.hopper && width <= (fine ? FINE_WIDEST : 128)) {
+      plan = plan_products(machine, width, low, fine, gradient, exact, true);
     }
-    if (plan.kernel == nullptr) plan = plan_products(machine, width, low, gradient, exact, false);
+    if (plan.kernel == nullptr && !fine) plan = plan_products(machine, width, low, fine, gradient, exact, false);
   }
   if (plan.kernel == nullptr) plan = plan_dense(static_cast<int>(dim), kind == Kind::float64, gradient, exact);
   plan.coarse = plan.halves && (kind == Kind::half || kind == Kind::bfloat16);

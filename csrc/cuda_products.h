@@ -161,7 +161,7 @@ SEGMA_DEVICE void by_products(const Work& work, ProductsRoom& room, char* memory
       const Columns columns{reinterpret_cast<const float*>(memory + layout.numbers_at(stage)), COLUMNS};
       const auto weigh = [&](auto heavy) {
         weigh_tile<COLUMNS, GRADIENT, DEGREE, decltype(heavy)::value>(
-            &scores[0][0], weights, sums, columns, rows.top + first_row - column, work.single.coefficients);
+            &scores[0][0], weights, nullptr, sums, columns, rows.top + first_row - column, work.single.coefficients);
       };
       if (LIGHT && column + COLUMNS <= work.cloud.m) {
         weigh(std::bool_constant<!LIGHT>());
@@ -171,7 +171,8 @@ SEGMA_DEVICE void by_products(const Work& work, ProductsRoom& room, char* memory
       if constexpr (GRADIENT) add_forces<WIDTH, COLUMNS>(forces, weights, tile);
       stage = stage + 1 < work.stages ? stage + 1 : 0;
     }
-    finish_span<WIDTH, LOW, GRADIENT, EXACT>(work, room.judged, sums, &forces[0][0], x_rows, room.span, begin, end);
+    finish_span<WIDTH, LOW, false, GRADIENT, EXACT>(work, room.judged, sums, &forces[0][0], x_rows, room.span, begin,
+                                                    end);
   }
   gpu::wait_for_copies<0>();
 }

@@ -101,7 +101,7 @@ struct ForcePlace {
 
 // The end of the last span: the far field and -p_a x_a for the forces, in the units of the rounded weights; u and q go
 // to memory. `x_rows` are the team's rows as the products see them, slab by slab.
-template <int WIDTH, bool LOW, bool GRADIENT>
+template <int WIDTH, bool LOW, bool FINE, bool GRADIENT>
 SEGMA_DEVICE void finish_rows(const RowSums& sums, const Found<float>& found, int row, int count,
                               const Judgement& judged, float* forces, const char* x_rows, const SpanRoom& room) {
   const int lane = gpu::thread() % 32;
@@ -113,9 +113,9 @@ SEGMA_DEVICE void finish_rows(const RowSums& sums, const Found<float>& found, in
       const float alpha = -sums.less[i], mass = static_cast<float>(room.mass);
       const float p = static_cast<float>(room.sums[row + 8 * i]);
       q = judged.scale() * (room.sums[FINISHERS + row + 8 * i] + alpha * room.mass);
-      // The forces lack the low halves of the sources. Where one pair outweighs all usual ones, its row lacks it too,
-      // so that equal points do not pull at each other.
-      const bool lacks = LOW && fabsf(p) > OUTWEIGHS * alpha * room.size;
+      // But for FINE the forces lack the low halves of the sources. Where one pair outweighs all usual ones, its row
+      // lacks it too, so that equal points do not pull at each other.
+      const bool lacks = LOW && !FINE && fabsf(p) > OUTWEIGHS * alpha * room.size;
       const LanePieces<WIDTH, TEAM_ROWS> pieces(0, row % TEAM_ROWS);
 #pragma unroll
       for (int j = 0; j < WIDTH / 8; ++j) {
@@ -136,7 +136,7 @@ SEGMA_DEVICE void finish_rows(const RowSums& sums, const Found<float>& found, in
 
 // The end of a span: the forces, a lane's fragment (two rows, WIDTH / 4 columns) of the product of weights and points,
 // go to the memory of the rows, with all else that the rows need after the last span.
-template <int WIDTH, bool LOW, bool GRADIENT, bool EXACT>
+template <int WIDTH, bool LOW, bool FINE, bool GRADIENT, bool EXACT>
 SEGMA_DEVICE void finish_span(const Work& work, const Judgement& judged, RowSums& sums, float* forces,
                               const char* x_rows, SpanRoom& room, Index begin, Index end) {
   const RowBlock rows = RowBlock::of<float>(work, work.teams * TEAM_ROWS);
@@ -157,7 +157,7 @@ SEGMA_DEVICE void finish_span(const Work& work, const Judgement& judged, RowSums
     gpu::warp_barrier();
   }
   if (end == sources.last) {
-    finish_rows<WIDTH, LOW, GRADIENT>(sums, found, row, rows.count, judged, forces, x_rows, room);
+    finish_rows<WIDTH, LOW, FINE, GRADIENT>(sums, found, row, rows.count, judged, forces, x_rows, room);
   }
   if constexpr (GRADIENT) {
     const ForcePlace place = ForcePlace::of(found, row, rows.count);
