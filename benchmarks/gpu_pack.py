@@ -36,8 +36,10 @@ def module(folder: Path) -> None:
         shutil.copytree(ROOT, copy, ignore=kept)
         variables = os.environ | {"SEGMA_FAST_REQUIRE_NATIVE": "1"}
         variables.setdefault("TORCH_CUDA_ARCH_LIST", "9.0a")
-        command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
-        subprocess.run(command, cwd=copy, env=variables, check=True)
+        if os.path.isdir("/usr/local/cuda"):
+            variables.setdefault("CUDA_HOME", "/usr/local/cuda")
+        command = [sys.executable, "setup.py", "build_ext", "--inplace"]
+        subprocess.run(command, cwd=copy, env=variables, check=True, stdout=subprocess.DEVNULL)
         for old in folder.glob("_C*.so"):
             old.unlink()
         for built in (copy / "segma_fast").glob("_C*.so"):

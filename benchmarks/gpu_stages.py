@@ -226,16 +226,18 @@ def memory_check(run: Run, case: dict[str, Any], name: str, seconds: float) -> N
 
 
 def tests(run: Run, seconds: float) -> None:
-    """The tests that need a GPU, each backend apart."""
-    until = time() + seconds
-    for position, backend in enumerate(BACKENDS):
+    """The tests that need a GPU, each backend in a run of its own, side by side, without memory checkers."""
+
+    def one(backend: str) -> None:
         command = [sys.executable, "-m", "pytest", "-p", "gpu_lost", "tests/test_gpu.py", "tests/test_cuda.py"]
-        command += ["tests/test_gpu_tools.py", "-k", backend, "-q", "-rfE", "--tb=short", "--durations=5"]
-        command += ["-n", str(min(6, run.workers)), "--dist", "load", "--max-worker-restart", "20"]
+        command += ["tests/test_gpu_tools.py", "-k", f"{backend} and not checkers", "-q", "-rfE", "--tb=short"]
+        command += ["-n", str(max(1, run.workers // len(BACKENDS))), "--dist", "load", "--max-worker-restart", "20"]
         command += ["--timeout", "60", "--timeout-method", "thread"]
-        share = (until - time()) / (len(BACKENDS) - position)
-        status, text = run.command(command, share, f"tests-{backend}", OUT=str(run.work))
+        status, text = run.command(command, seconds, f"tests-{backend}", OUT=str(run.work))
         pytest_said(run, f"tests of {backend}", status, text)
+
+    with ThreadPoolExecutor(len(BACKENDS)) as pool:
+        list(pool.map(one, BACKENDS))
     if (lost := run.work / "lost.log").exists():
         run.keep(lost.read_text(encoding="utf-8", errors="replace"))
 
