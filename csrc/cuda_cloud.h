@@ -17,6 +17,8 @@ constexpr int TEAM = 128;  // threads that share 64 rows, a warpgroup
 constexpr int TEAM_ROWS = 64;
 constexpr int SPAN = 4096;       // sources of which sums stay in float32
 constexpr int PREPARED = 64;     // points that one block prepares
+constexpr int PREPARERS = 512;   // threads of that block
+constexpr int AT_ONCE = 8;       // numbers that a thread loads before it stores one, where it waits for memory
 constexpr int ALIGNMENT = 1024;  // of operands in shared memory
 constexpr double LEAST = 1e-25;  // width of a pair, in squared units, whose r^3 float32 holds
 

@@ -3,7 +3,7 @@
 namespace segma::cuda {
 namespace {
 
-__global__ void __launch_bounds__(TEAM, 4) prepare(const __grid_constant__ Work work) {
+__global__ void __launch_bounds__(PREPARERS, 1) prepare(const __grid_constant__ Work work) {
   prepare_points(work);
 }
 

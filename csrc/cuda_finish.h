@@ -71,14 +71,22 @@ SEGMA_DEVICE void finish(const Work& work, int rows_of_block, double unit, Finis
   if (GRADIENT) {
     Stored* results = static_cast<Stored*>(rows.results);
     const Stored* forces = static_cast<const Stored*>(work.forces) + int64_t(rows.local) * dim;
-    for (int64_t i = thread; i < int64_t(rows.count) * dim; i += threads) {
-      double force = 0;
-      if (work.splits > 1) {
-        for (int split = 0; split < work.splits; ++split) force += gpu::load_fresh(&forces[split * all * dim + i]);
-      } else {
-        force = results[i];
+    const int64_t numbers = int64_t(rows.count) * dim;
+    for (int64_t begin = thread; begin < numbers; begin += AT_ONCE * threads) {  // many are loaded at once
+      double sums[AT_ONCE] = {};
+      for (int split = 0; split < work.splits; ++split) {
+        const Stored* found = work.splits > 1 ? forces + split * all * dim : results;
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k) {
+          const int64_t i = begin + k * threads;
+          if (i < numbers) sums[k] += gpu::load_fresh(&found[i]);
+        }
       }
-      results[i] = static_cast<Stored>(force * room.pull[i / dim]);
+#pragma unroll
+      for (int k = 0; k < AT_ONCE; ++k) {
+        const int64_t i = begin + k * threads;
+        if (i < numbers) results[i] = static_cast<Stored>(sums[k] * room.pull[i / dim]);
+      }
     }
   }
   if (thread == 0) work.parts[block] = sum;

@@ -159,21 +159,27 @@ SEGMA_DEVICE void weigh_tile(float* scores, uint32_t (&weights)[COLUMNS / 8][2],
   sums.u[1].add(u[1]);
 }
 
-// A team's rows as `prepare` rounds them, into shared memory.
+// A team's rows as `prepare` rounds them, into shared memory; many are loaded before one is stored.
+template <int WIDTH>
 SEGMA_DEVICE void round_rows(const Work& work, const RowBlock& rows, int team, char* x_rows) {
-  const Slabs tile{work.slabs.width, TEAM_ROWS};
-  const int width = tile.width;
+  const Slabs tile{WIDTH, TEAM_ROWS};
   const float inverse = 1.0f / work.singles.unit();
   uint16_t* halves = reinterpret_cast<uint16_t*>(x_rows);
-  for (int i = gpu::thread() % TEAM; i < TEAM_ROWS * width; i += TEAM) {
-    const int row = i / width, d = i % width, in_block = team * TEAM_ROWS + row;
-    float x = 0;
-    if (in_block < rows.count && d < work.cloud.dim) {
-      x = (work.cloud.at<float>(rows.top + in_block, d) - work.singles.centre()[d]) * inverse;
+  for (int begin = gpu::thread() % TEAM; begin < TEAM_ROWS * WIDTH; begin += AT_ONCE * TEAM) {
+    float x[AT_ONCE];
+#pragma unroll
+    for (int k = 0; k < AT_ONCE; ++k) {
+      const int row = team * TEAM_ROWS + (begin + k * TEAM) / WIDTH, d = (begin + k * TEAM) % WIDTH;
+      const bool inside = row < rows.count && d < work.cloud.dim;
+      x[k] = inside ? (work.cloud.at<float>(rows.top + row, d) - work.singles.centre()[d]) * inverse : 0.0f;
     }
-    const uint16_t high = gpu::to_half(x);
-    halves[tile.place(row, d) / 2] = high;
-    if (work.low) halves[(tile.tile_bytes() + tile.place(row, d)) / 2] = gpu::to_half(x - gpu::from_half(high));
+#pragma unroll
+    for (int k = 0; k < AT_ONCE; ++k) {
+      const int place = tile.place((begin + k * TEAM) / WIDTH, (begin + k * TEAM) % WIDTH);
+      const uint16_t high = gpu::to_half(x[k]);
+      halves[place / 2] = high;
+      if (work.low) halves[(tile.tile_bytes() + place) / 2] = gpu::to_half(x[k] - gpu::from_half(high));
+    }
   }
 }
 

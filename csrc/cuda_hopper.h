@@ -94,10 +94,11 @@ SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& lay
   constexpr int WIDE = WIDTH < 64 ? WIDTH : 64, COLUMNS = HOPPER_COLUMNS, DEGREE = degree_of(EXACT, WIDTH);
   // tiles of codes alone on a path of their own; at 128 dimensions, where products take longer, registers are short
   constexpr bool LIGHT = GRADIENT && !EXACT && !FINE && WIDTH < 128;
+  constexpr Index REACH = FINE ? SPAN / 4 : SPAN;  // matrix units cut long sums of forces too
   const int team = gpu::thread() / TEAM, lane = gpu::thread() % 32;
   const int first_row = gpu::thread() / 32 * 16 + lane / 4;
   char* x_rows = memory + team * layout.rows_bytes();
-  round_rows(work, rows, team, x_rows);
+  round_rows<WIDTH>(work, rows, team, x_rows);
   gpu::show_memory_to_engines();
   if (GRADIENT) room.span.find_far_field(work, room.finish);
   gpu::barrier(team + 1, TEAM);
@@ -105,8 +106,8 @@ SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& lay
   RowSums sums;
   sums.begin(work, rows, first_row, room.judged);
   int stage = 0, parity = 0;
-  for (Index begin = sources.first; begin < sources.last; begin += SPAN) {
-    const Index end = begin + SPAN < sources.last ? begin + SPAN : sources.last;
+  for (Index begin = sources.first; begin < sources.last; begin += REACH) {
+    const Index end = begin + REACH < sources.last ? begin + REACH : sources.last;
     float forces[WIDTH / WIDE][WIDE / 2];
     for (Index column = begin; column < end; column += COLUMNS) {
       gpu::wait_at(gpu::shared_address(&room.full[stage]), parity);

@@ -10,6 +10,7 @@
 
 namespace segma::cuda {
 
+constexpr int MIDDLES = 4096;           // numbers for which there is room in shared memory
 constexpr int SAMPLE = 16;              // points from which the unit of length is taken
 constexpr int HEADROOM = 5;             // a point at a usual distance from the centre is about 2^5 units away from it
 constexpr double LARGEST = 3.6e9;       // squared distance from the centre that fp16 coordinates reach, (6e4)^2
@@ -55,13 +56,14 @@ SEGMA_DEVICE void find_centre(const Cloud& cloud, float* centre, float* middles)
   const int groups = chunk <= 64 ? 64 : chunk <= 128 ? 32 : 16;
   for (int begin = 0; begin < cloud.dim; begin += chunk) {
     const int count = cloud.dim - begin < chunk ? cloud.dim - begin : chunk;
-    for (int i = gpu::thread(); i < groups * count; i += TEAM) {
+#pragma unroll 4
+    for (int i = gpu::thread(); i < groups * count; i += PREPARERS) {
       float x[4];
       for (int j = 0; j < 4; ++j) x[j] = cloud.at<float>(sampled(i / count * 4 + j, cloud.total), begin + i % count);
       middles[i] = middle_of(x[0], x[1], x[2], x[3]);
     }
-    gpu::barrier(0, TEAM);
-    for (int d = gpu::thread(); d < count; d += TEAM) {
+    gpu::barrier(0, PREPARERS);
+    for (int d = gpu::thread(); d < count; d += PREPARERS) {
       float least = middles[d], most = least, sum = 0;
       for (int g = 1; g < groups; ++g) {
         least = fminf(least, middles[g * count + d]);
@@ -74,14 +76,14 @@ SEGMA_DEVICE void find_centre(const Cloud& cloud, float* centre, float* middles)
       }
       centre[begin + d] = inner > 0 ? sum / static_cast<float>(inner) : 0.5f * least + 0.5f * most;
     }
-    gpu::barrier(0, TEAM);
+    gpu::barrier(0, PREPARERS);
   }
 }
 
 // h/c + |x - centre|^2 of the median of a sample.
 SEGMA_DEVICE double usual_size(const Work& work, const float* centre, double* sizes) {
   const Cloud& cloud = work.cloud;
-  constexpr int LANES = TEAM / SAMPLE;
+  constexpr int LANES = PREPARERS / SAMPLE;
   const Index row = sampled(gpu::thread() / LANES, cloud.total);
   double norm = 0;
   for (int d = gpu::thread() % LANES; d < cloud.dim; d += LANES) {
@@ -90,7 +92,7 @@ SEGMA_DEVICE double usual_size(const Work& work, const float* centre, double* si
   }
   norm = sum_of_lanes(norm, LANES);
   if (gpu::thread() % LANES == 0) sizes[gpu::thread() / LANES] = cloud.h[row] * work.wide + norm;
-  gpu::barrier(0, TEAM);
+  gpu::barrier(0, PREPARERS);
   return median(sizes);
 }
 
@@ -141,17 +143,17 @@ SEGMA_DEVICE float describe(const Work& work, Index row, double norm, double inv
 
 // Shared memory of `prepare`: centre, middles of groups, then sums of the warps.
 SEGMA_BOTH int prepare_bytes(int dim) {
-  return (dim + 1) / 2 * 8 + 4096 * 4 + SAMPLE * 8 + 4 * static_cast<int>(sizeof(Description));
+  return (dim + 1) / 2 * 8 + MIDDLES * 8 + SAMPLE * 8 + PREPARERS / 32 * static_cast<int>(sizeof(Description));
 }
 
 SEGMA_DEVICE void prepare_points(const Work& work) {
-  constexpr int WARPS = TEAM / 32, MOST = 256 / 32;  // coordinates of a lane, where fp16 is wanted
+  constexpr int WARPS = PREPARERS / 32, MOST = 256 / 32;  // coordinates of a lane, where fp16 is wanted
   const Cloud& cloud = work.cloud;
   const int dim = cloud.dim, width = work.slabs.width, block = gpu::block_x();
   const int warp = gpu::thread() / 32, lane = gpu::thread() % 32;
   float* centre = reinterpret_cast<float*>(gpu::shared_memory());
   float* middles = centre + (dim + 1) / 2 * 2;
-  double* sizes = reinterpret_cast<double*>(middles + 4096);
+  double* sizes = reinterpret_cast<double*>(middles) + MIDDLES;
   Description* said = reinterpret_cast<Description*>(sizes + SAMPLE);
 
   find_centre(cloud, centre, middles);
@@ -164,13 +166,13 @@ SEGMA_DEVICE void prepare_points(const Work& work) {
     while (dim >> (bits + 1)) ++bits;
     // about a usual coordinate: so coarse a centre leaves nearly all differences from it exact in fp16
     const float step = unit * power_of_two(HEADROOM + 2 - bits / 2);
-    for (int d = gpu::thread(); d < dim; d += TEAM) centre[d] = floorf(centre[d] / step + 0.5f) * step;
-    gpu::barrier(0, TEAM);
+    for (int d = gpu::thread(); d < dim; d += PREPARERS) centre[d] = floorf(centre[d] / step + 0.5f) * step;
+    gpu::barrier(0, PREPARERS);
   }
   if (block == 0) {
-    for (int d = gpu::thread(); d < width; d += TEAM) work.singles.centre()[d] = d < dim ? centre[d] : 0.0f;
+    for (int d = gpu::thread(); d < width; d += PREPARERS) work.singles.centre()[d] = d < dim ? centre[d] : 0.0f;
     if (gpu::thread() == 0) work.singles.unit() = unit, work.singles.far() = far;
-    for (int i = gpu::thread(); i < work.counters; i += TEAM) work.tickets[i] = 0;
+    for (int i = gpu::thread(); i < work.counters; i += PREPARERS) work.tickets[i] = 0;
   }
 
   const bool rounds = work.halves != nullptr;
@@ -212,9 +214,9 @@ SEGMA_DEVICE void prepare_points(const Work& work) {
     }
   }
 
-  double* pulls = reinterpret_cast<double*>(middles);  // (4, width)
+  double* pulls = reinterpret_cast<double*>(middles);  // (WARPS, width)
   if (lane == 0) said[warp] = mine;
-  gpu::barrier(0, TEAM);
+  gpu::barrier(0, PREPARERS);
   if (gpu::thread() == 0) {
     Description all;
     for (int i = 0; i < WARPS; ++i) all.add(said[i]);
@@ -228,8 +230,8 @@ SEGMA_DEVICE void prepare_points(const Work& work) {
   for (int j = 0; j < MOST; ++j) {
     if (lane + 32 * j < width) pulls[warp * width + lane + 32 * j] = pull[j];
   }
-  gpu::barrier(0, TEAM);
-  for (int d = gpu::thread(); d < width; d += TEAM) {
+  gpu::barrier(0, PREPARERS);
+  for (int d = gpu::thread(); d < width; d += PREPARERS) {
     double sum = 0;
     for (int i = 0; i < WARPS; ++i) sum += pulls[i * width + d];
     work.singles.field()[block * int64_t(width) + d] = static_cast<float>(sum);

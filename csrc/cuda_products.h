@@ -129,7 +129,7 @@ SEGMA_DEVICE void by_products(const Work& work, ProductsRoom& room, char* memory
   const int team = gpu::thread() / TEAM, lane = gpu::thread() % 32;
   const int first_row = gpu::thread() / 32 * 16 + lane / 4;
   char* x_rows = memory + team * layout.rows_bytes();
-  round_rows(work, rows, team, x_rows);
+  round_rows<WIDTH>(work, rows, team, x_rows);
   RowSums sums;
   sums.begin(work, rows, first_row, room.judged);
 

@@ -74,7 +74,7 @@ void fill(const Points& points, const Plan& plan, const Machine& machine, const 
     work.first = offset == 0;
     work.last = offset + division.sources >= division.padded;
     if (plan.prepared) {
-      launch(prepare_kernel(), division.padded / PREPARED, 1, TEAM, prepare_bytes(work.cloud.dim), stream, work);
+      launch(prepare_kernel(), division.padded / PREPARED, 1, PREPARERS, prepare_bytes(work.cloud.dim), stream, work);
     } else {
       stream.set_to_zero(work.tickets, work.counters * sizeof(int));
     }
