@@ -30,14 +30,14 @@ class Backend:
         description: one line for ``segma-fast info``.
         missing: gives the reason why it cannot be used in this process, or None.
         unsuitable: gives the reason why it cannot serve points of this device, dtype and dimension, or None.
-        on_request: whether ``"auto"`` leaves it out on this device.
+        on_request: whether ``"auto"`` leaves it out for points of this device, dtype and dimension in a precision.
     """
 
     name: str
     description: str
     missing: Callable[[], str | None] = lambda: None
     unsuitable: Callable[[torch.device, torch.dtype, int], str | None] = lambda device, dtype, dim: None
-    on_request: Callable[[torch.device], bool] = lambda device: False
+    on_request: Callable[[torch.device, torch.dtype, int, str], bool] = lambda device, dtype, dim, precision: False
 
 
 def is_set(variable: str) -> bool:
@@ -75,6 +75,20 @@ def _without_compiler() -> str | None:
     return "Triton builds its launcher with a C compiler, and found neither CC nor gcc nor clang"
 
 
+def _left_to_triton(device: torch.device, dtype: torch.dtype, dim: int, precision: str) -> bool:
+    """Where the Triton kernels were measured to be faster than the CUDA ones, or nobody has measured.
+
+    On an H200 the CUDA kernels are ahead up to 256 coordinates, but ``"highest"``, which ``"default"`` may be, has
+    matrix products only up to 64.
+    """
+    if device.type != "cuda":
+        return True
+    if _without_triton() or _without_compiler():
+        return False
+    measured = torch.cuda.get_device_capability(device) == (9, 0) and dtype != torch.float64
+    return not measured or dim > (256 if precision in ("high", "medium") else 64)
+
+
 # Best first: "auto" takes the first that can serve the call.
 BACKENDS: tuple[Backend, ...] = (
     Backend(
@@ -84,18 +98,18 @@ BACKENDS: tuple[Backend, ...] = (
         lambda device, dtype, dim: None if device.type == "cpu" else f"it has no kernel for {device.type} tensors",
     ),
     Backend(
-        "triton",
-        "Triton kernels, value and gradients in one pass over pairs of points, O(mD) memory, GPU",
-        _without_triton,
-        _no_triton_for,
-        lambda device: device.type == "cpu",
-    ),
-    Backend(
         "cuda",
         "compiled CUDA C++, value and gradients in one pass over pairs of points, O(mD) memory, GPU",
         cuda.missing,
         cuda.unsuitable,
-        lambda device: True,  # until it is measured to be ahead of Triton
+        lambda device, dtype, dim, precision: _left_to_triton(device, dtype, dim, precision),
+    ),
+    Backend(
+        "triton",
+        "Triton kernels, value and gradients in one pass over pairs of points, O(mD) memory, GPU",
+        lambda: _without_triton(),
+        _no_triton_for,
+        lambda device, dtype, dim, precision: device.type == "cpu",
     ),
     Backend("chunked", "plain torch, tile by tile, O(mD) memory, any device"),
     Backend("reference", "equation (8) as written, in plain torch with m×m matrices, any device"),
@@ -107,13 +121,16 @@ def describe_backends() -> list[tuple[str, str | None, str]]:
     return [(backend.name, backend.missing(), backend.description) for backend in BACKENDS]
 
 
-def choose_backend(requested: str, device: torch.device, dtype: torch.dtype, dim: int) -> str:
+def choose_backend(
+    requested: str, device: torch.device, dtype: torch.dtype, dim: int, precision: str = "default"
+) -> str:
     """The name of the backend that serves a call.
 
     Args:
         requested: a backend's name, or ``"auto"``: then the environment variable ``SEGMA_FAST_BACKEND`` decides,
             and without it the fastest that can serve the call.
         device, dtype, dim: of the points.
+        precision: as :func:`choose_precision` gives it.
 
     Raises:
         ValueError: if the backend is unknown or cannot serve the call; the message lists all with their reasons.
@@ -125,7 +142,7 @@ def choose_backend(requested: str, device: torch.device, dtype: torch.dtype, dim
     for backend in BACKENDS:
         if requested in ("auto", backend.name):
             reason = backend.missing() or backend.unsuitable(device, dtype, dim)
-            if reason is None and not (requested == "auto" and backend.on_request(device)):
+            if reason is None and not (requested == "auto" and backend.on_request(device, dtype, dim, precision)):
                 return backend.name
             if requested == backend.name:
                 raise ValueError(f"{source}={requested!r} is not available: {reason}. {_overview()}")

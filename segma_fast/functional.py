@@ -256,7 +256,8 @@ def _weights(name: str, weights: Tensor | None, points: Tensor) -> Tensor | None
 def _choose(points: Tensor, phi: str, backend: str, precision: str | None) -> tuple[str, str]:
     """The backend that serves the points, and the precision."""
     check_phi(phi)
-    return choose_backend(backend, points.device, points.dtype, points.shape[1]), choose_precision(precision)
+    chosen = choose_precision(precision)
+    return choose_backend(backend, points.device, points.dtype, points.shape[1], chosen), chosen
 
 
 def _distance(

@@ -40,8 +40,8 @@ def check(
     expected = exact(arguments, start, stop, phi)
     assert relative_error(found[0], expected[0]) <= (2e-3 if precision == "medium" else 2e-4)
     for name, gradient, right in zip(("z", "means", "h", "w"), found[1:], expected[1:], strict=True):
-        if right.numel():  # the width of a single point is held to half as much
-            assert relative_error(gradient, right) <= (2 if name == "h" else 1) * TOLERANCE[precision], name
+        if right.numel():  # the potential at a single point, and its width, are held to half as much
+            assert relative_error(gradient, right) <= (2 if name in "hw" else 1) * TOLERANCE[precision], name
     alone = cuda.energy(*arguments, start, stop, precision, phi)
     assert relative_error(alone, found[0]) <= 1e-4
     return found

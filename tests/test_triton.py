@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -214,6 +215,39 @@ def test_the_cpu_is_served_on_request_only(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("TRITON_INTERPRET")
     with pytest.raises(ValueError, match="TRITON_INTERPRET=1"):
         dispatch.choose_backend("triton", cpu, torch.float32, 10)
+
+
+@pytest.mark.parametrize(
+    "capability, dtype, dim, precision, expected",
+    [
+        ((9, 0), torch.float32, 3, "default", "cuda"),
+        ((9, 0), torch.float32, 64, "default", "cuda"),
+        ((9, 0), torch.float32, 65, "default", "triton"),
+        ((9, 0), torch.bfloat16, 65, "highest", "triton"),
+        ((9, 0), torch.float32, 256, "high", "cuda"),
+        ((9, 0), torch.float32, 257, "medium", "triton"),
+        ((9, 0), torch.float64, 3, "high", "triton"),
+        ((8, 0), torch.float32, 64, "high", "triton"),
+        ((10, 0), torch.float32, 64, "high", "triton"),
+    ],
+)
+def test_what_a_gpu_is_served_by(
+    capability: tuple[int, int], dtype: torch.dtype, dim: int, precision: str, expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The CUDA kernels where they were measured to be faster, asked without a GPU; without Triton, everywhere."""
+    gpu = torch.device("cuda", 0)
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
+    monkeypatch.setattr("segma_fast.backends.cuda.DEVICES", ("cuda",))
+    monkeypatch.setenv("CC", "cc")
+    dispatch._without_compiler.cache_clear()
+    backends = [entry for entry in dispatch.BACKENDS if entry.name != "cuda"]
+    own = next(entry for entry in dispatch.BACKENDS if entry.name == "cuda")
+    monkeypatch.setattr(dispatch, "BACKENDS", (replace(own, missing=lambda: None), *backends))
+    assert dispatch.choose_backend("auto", gpu, dtype, dim, precision) == expected
+    monkeypatch.setattr(dispatch, "_without_triton", lambda: "Triton is not installed")
+    assert dispatch.choose_backend("auto", gpu, dtype, dim, precision) == "cuda"
 
 
 def test_what_a_gpu_needs(monkeypatch: pytest.MonkeyPatch) -> None:
