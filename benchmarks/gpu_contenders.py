@@ -18,7 +18,6 @@ from segma_fast.operators import GRADIENT
 
 PRECISIONS = ("high", "medium", "highest")
 FLOPS = {"high": 8, "medium": 4, "highest": 12}  # products of fp16 that our kernels make, times M² D
-FLOPS_CUDA = FLOPS | {"highest": 4}  # of float32, on the ordinary units
 SMALL = 4096  # rows up to which the launches are much of the time
 TOO_MANY = 262144  # rows from which on plain torch would take more time than the whole run has
 
@@ -37,7 +36,7 @@ def without_wgmma(problem: Problem, precision: str) -> Run:
     return run
 
 
-def in_graph(problem: Problem, precision: str, backend: str = "triton") -> Run:
+def in_graph(problem: Problem, precision: str, backend: str) -> Run:
     """Value and gradients of our operator, captured once and replayed: what the call costs without its host side."""
     z, means, device = problem.z.detach(), problem.means.detach(), problem.z.device
     h, w = cloud(len(z), len(means), device, None, None, 1.0, problem.gamma)
@@ -74,13 +73,13 @@ def usual(case: Case) -> bool:
     return (case.dim, case.components) == (64, 10)
 
 
-def gpu_contenders(device: torch.device, main: str = "triton") -> dict[str, Contender]:
-    """By name; ``main`` is the backend in the place of ours, for machines without a GPU."""
+def gpu_contenders(device: torch.device, main: str) -> dict[str, Contender]:
+    """By name; ``main`` is the backend that the others are compared with."""
     no_gpu = None if device.type == "cuda" else "it needs a GPU"
     found = {}
-    for backend in dict.fromkeys((main, "cuda")):
+    for backend in dict.fromkeys((main, "cuda", "triton")):
         missing = next(entry.missing() for entry in BACKENDS if entry.name == backend)
-        if backend == "cuda":
+        if backend in ("cuda", "triton"):
             missing = missing or no_gpu
         own = partial(ours, backend=backend)
         for precision in PRECISIONS:
@@ -88,11 +87,10 @@ def gpu_contenders(device: torch.device, main: str = "triton") -> dict[str, Cont
             found[f"{backend} {precision}"] = Contender(partial(own, precision=precision), chosen, missing, precision)
         exact = partial(own, precision="high", phi="exact")
         found[f"{backend} high, exact"] = Contender(exact, _for_exact, missing, "high", "exact")
-    graphed, plain_mma = partial(in_graph, precision="high"), partial(without_wgmma, precision="high")
-    cuda_missing = found["cuda high"].missing
-    found["cuda high, graph"] = Contender(partial(graphed, backend="cuda"), _for_graph, cuda_missing, "high")
+        graphed = partial(in_graph, precision="high", backend=backend)
+        found[f"{backend} high, graph"] = Contender(graphed, _for_graph, missing or no_gpu, "high")
+    plain_mma, cuda_missing = partial(without_wgmma, precision="high"), found["cuda high"].missing
     found["cuda high, mma.sync"] = Contender(plain_mma, _for_mma, cuda_missing, "high")
-    found[f"{main} high, graph"] = Contender(graphed, _for_graph, no_gpu, "high")
     others = {name: c for name, c in everyone(device).items() if name.split()[0] not in ("native", "triton", "cuda")}
     others["compiled reference"] = replace(
         others["compiled reference"],

@@ -81,7 +81,8 @@ def make_plan(
     chosen = form_of(dim, phi, arithmetic)
     form = (1.0 / chosen.slope, *chosen.coefficients)
     options = {
-        "DIM": dim, "WIDTH": width, "ROWS": blocks.rows, "COLUMNS": blocks.columns, "BLOCK": block, "SPAN": SPAN // 4 if low_weights else SPAN,
+        "DIM": dim, "WIDTH": width, "ROWS": blocks.rows, "COLUMNS": blocks.columns, "BLOCK": block,
+        "SPAN": SPAN // 4 if low_weights else SPAN,  # matrix units cut long sums of forces too
         "SLICE": min(512 if interpreted else 16, triton.next_power_of_2(max(16, dim))),
         "FEW": 128 if interpreted else 16, "MANY": 512 if interpreted else 128, "PRODUCTS": products,
         "PANELS": panels, "DIFFERENCES": differences, "LOW": low, "LOW_WEIGHTS": low_weights, "GRADIENT": gradient,
