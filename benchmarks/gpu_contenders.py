@@ -79,7 +79,7 @@ def gpu_contenders(device: torch.device, main: str) -> dict[str, Contender]:
     found = {}
     for backend in dict.fromkeys((main, "cuda", "triton")):
         missing = next(entry.missing() for entry in BACKENDS if entry.name == backend)
-        if backend in ("cuda", "triton"):
+        if backend != main:
             missing = missing or no_gpu
         own = partial(ours, backend=backend)
         for precision in PRECISIONS:
