@@ -45,8 +45,13 @@ def is_set(variable: str) -> bool:
     return os.environ.get(variable, "0").lower() in ("1", "true", "on", "yes", "y")
 
 
-@cache
+@torch.compiler.assume_constant_result
 def _without_triton() -> str | None:
+    return _find_triton()
+
+
+@cache
+def _find_triton() -> str | None:
     try:
         found = find_spec("triton") is not None
     except ImportError:
@@ -68,8 +73,13 @@ def _no_triton_for(device: torch.device, dtype: torch.dtype, dim: int) -> str | 
     return _without_compiler()
 
 
-@cache
+@torch.compiler.assume_constant_result
 def _without_compiler() -> str | None:
+    return _find_compiler()
+
+
+@cache
+def _find_compiler() -> str | None:
     if os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"):
         return None
     return "Triton builds its launcher with a C compiler, and found neither CC nor gcc nor clang"
@@ -107,7 +117,7 @@ BACKENDS: tuple[Backend, ...] = (
     Backend(
         "triton",
         "Triton kernels, value and gradients in one pass over pairs of points, O(mD) memory, GPU",
-        lambda: _without_triton(),
+        lambda: _without_triton(),  # found anew, so that torch.compile of torch 2.11 sees no method in it
         _no_triton_for,
         lambda device, dtype, dim, precision: device.type == "cpu",
     ),

@@ -241,7 +241,7 @@ def test_what_a_gpu_is_served_by(
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
     monkeypatch.setattr("segma_fast.backends.cuda.DEVICES", ("cuda",))
     monkeypatch.setenv("CC", "cc")
-    dispatch._without_compiler.cache_clear()
+    dispatch._find_compiler.cache_clear()
     backends = [entry for entry in dispatch.BACKENDS if entry.name != "cuda"]
     own = next(entry for entry in dispatch.BACKENDS if entry.name == "cuda")
     monkeypatch.setattr(dispatch, "BACKENDS", (replace(own, missing=lambda: None), *backends))
@@ -256,15 +256,15 @@ def test_what_a_gpu_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, value in (("version.cuda", "13.0"), ("cuda.get_device_capability", lambda device: (9, 0))):
         monkeypatch.setattr(f"torch.{variable}", value)
     monkeypatch.setenv("CC", "cc")
-    dispatch._without_compiler.cache_clear()
+    dispatch._find_compiler.cache_clear()
     assert dispatch.choose_backend("auto", gpu, torch.float32, 10) == "triton"
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (7, 5))
     assert dispatch.choose_backend("auto", gpu, torch.float32, 10) == "chunked"
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (9, 0))
     monkeypatch.delenv("CC")
     monkeypatch.setattr("shutil.which", lambda name: None)
-    dispatch._without_compiler.cache_clear()
+    dispatch._find_compiler.cache_clear()
     assert dispatch.choose_backend("auto", gpu, torch.float32, 10) == "chunked"
     with pytest.raises(ValueError, match="C compiler"):
         dispatch.choose_backend("triton", gpu, torch.float32, 10)
-    dispatch._without_compiler.cache_clear()
+    dispatch._find_compiler.cache_clear()
