@@ -45,7 +45,7 @@ def is_set(variable: str) -> bool:
     return os.environ.get(variable, "0").lower() in ("1", "true", "on", "yes", "y")
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _without_triton() -> str | None:
     return _find_triton()
 
@@ -70,10 +70,11 @@ def _no_triton_for(device: torch.device, dtype: torch.dtype, dim: int) -> str | 
         return f"it has no kernel for {device.type} tensors"
     if device.type == "cuda" and torch.version.cuda and torch.cuda.get_device_capability(device) < (8, 0):
         return "it needs a GPU of compute capability 8.0 or later"
-    return _without_compiler()
+    found: str | None = _without_compiler()
+    return found
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _without_compiler() -> str | None:
     return _find_compiler()
 
