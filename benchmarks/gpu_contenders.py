@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -69,6 +71,18 @@ def compiled_in_graphs(problem: Problem) -> Run:
     return step
 
 
+def pykeops_fails() -> str | None:
+    """Why pykeops does not run here: on the first GPU that was tried it ended the process."""
+    code = "import peers; from segma_fast.bench.problems import Case, make_problem; "
+    code += "print(peers.pykeops(make_problem(Case(100, 64, 3), 'cuda'))()[0].item())"
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    try:
+        done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        return "pykeops was not done after 60 s with 100 codes"
+    return None if done.returncode == 0 else f"pykeops ended a process of its own with {done.returncode}"
+
+
 def usual(case: Case) -> bool:
     return (case.dim, case.components) == (64, 10)
 
@@ -92,6 +106,8 @@ def gpu_contenders(device: torch.device, main: str) -> dict[str, Contender]:
     plain_mma, cuda_missing = partial(without_wgmma, precision="high"), found["cuda high"].missing
     found["cuda high, mma.sync"] = Contender(plain_mma, _for_mma, cuda_missing, "high")
     others = {name: c for name, c in everyone(device).items() if name.split()[0] not in ("native", "triton", "cuda")}
+    if device.type == "cuda" and others["pykeops"].missing is None:
+        others["pykeops"] = replace(others["pykeops"], missing=pykeops_fails())
     others["compiled reference"] = replace(
         others["compiled reference"],
         prepare=partial(compiled, mode="default"),

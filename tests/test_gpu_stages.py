@@ -1,0 +1,36 @@
+"""The stages of ``make gpu`` on the CPU: what crashes, hangs or is wrong costs one line, and is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from test_benchmarks import helper  # noqa: F401  a fixture
+
+
+def test_what_fails_costs_one_case(helper: Any, tmp_path: Path) -> None:  # noqa: F811
+    """Three cases fail on purpose; those after them are done."""
+    stages = helper("gpu_stages")
+    visit = stages.Visit(tmp_path, 100.0, "cpu", 2, "medium  700x10")
+    visit.longest = 8.0
+    stages.perform(visit, ["smoke"])
+    assert sorted(fault.split()[0] for fault in visit.faults[:3]) == ["CRASH", "HANG", "WRONG"]
+    figures = json.loads((tmp_path / "stages.json").read_text(encoding="utf-8"))
+    assert [entry["state"] for entry in figures["smoke"]].count("ok") == 2
+    assert all(entry["same_bits"] for entry in figures["smoke"] if entry["state"] in ("ok", "WRONG"))
+    log = (tmp_path / "log.txt").read_text(encoding="utf-8")
+    assert "==== CRASH" in log and "d² is off by 5.0e-01" in log
+
+
+def test_a_stage_without_time_is_left_out(helper: Any, tmp_path: Path) -> None:  # noqa: F811
+    stages = helper("gpu_stages")
+    stages.perform(stages.Visit(tmp_path, 20.0, "cpu", 1, ""), ["smoke"])
+    assert "smoke: left out, 20 s are left of 20" in (tmp_path / "log.txt").read_text(encoding="utf-8")
+
+
+def test_every_case_is_named_once(helper: Any) -> None:  # noqa: F811
+    cases = helper("gpu_cases")
+    for stage, make in cases.CASES.items():
+        titles = [cases.title(case) for case in make()]
+        assert len(set(titles)) == len(titles) > 20, stage
