@@ -125,8 +125,9 @@ def by_products(
                 p += tl.sum(held, 1)
                 if degree(FORM) > 0:
                     q_span += tl.sum(widen - alpha[:, None] * sigma[None, :], 1)
-                elif column + COLUMNS > codes:  # a mean can weigh as much as all codes: what rounding took counts
-                    q_span += tl.sum(rest - held, 1)
+                elif not LOW_WEIGHTS:
+                    if column + COLUMNS > codes:  # a mean can weigh as much as all codes: what rounding took counts
+                        q_span += tl.sum(rest - held, 1)
         # What follows is computed anew, from rows behind a zero that the compiler does not know, and the forces go
         # through memory, a few columns at once: whatever else is held in registers while the loop runs.
         again = rows + tl.load(head + WIDTH + 2).to(tl.int32)
