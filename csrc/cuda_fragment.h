@@ -9,9 +9,6 @@
 
 namespace segma::cuda {
 
-// Matrix units cut sums to floats, toward 0 and once for every 16 coordinates: of a score that grows steadily they take
-// about this much each time (measured on an H200; from half to twice as much, as the numbers are).
-constexpr float CUT = 0.25f * FLT_EPSILON;
 constexpr float HEAVIEST = 49152.0f;  // of the weights that are rounded to fp16
 constexpr float CLOSE = 1e3f;         // heaviest pair over all usual ones; one of close points errs by 2^-12 of it
 constexpr float OUTWEIGHS = 2;        // one pair of a row over all that is usual for it
@@ -69,14 +66,13 @@ struct Columns {
 struct RowSums {
   // stretch: of t, so that r^3 is in units of the rounded weights, as all sums but u are; less: -a_a in these units;
   // width: 2 h/c, stretched too, of use for the exact form
-  float lifted[2], less[2], width[2], stretch, twice;  // twice: -2 stretch, and what matrix units cut from scores
+  float lifted[2], less[2], width[2], stretch;
   LongSum u[2];
   float p[2], q[2];  // of a span: of what fp16 left of the weights, and for the widths (where Q = 1 beyond p)
 
   SEGMA_DEVICE void begin(const Work& work, const RowBlock& rows, int first_row, const Judgement& judged) {
     const float far = work.singles.far(), usual = far_scale(far, far);
     stretch = power_of_two(2 * judged.exponent);
-    twice = -2.0f * stretch * (1.0f + CUT * static_cast<float>((work.cloud.dim + 15) / 16));
     for (int i = 0; i < 2; ++i) {
       const int row = first_row + 8 * i;
       const float lift = row < rows.count ? work.singles.lifted()[rows.top + row] : 1.0f;
@@ -122,7 +118,7 @@ SEGMA_DEVICE void weigh_tile(float* scores, uint32_t (&weights)[COLUMNS / 8][2],
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const float r = gpu::inverse_root(
-            fmaf(sums.twice, scores[4 * j + 2 * i + e], fmaf(sums.stretch, lifted.x[e], sums.lifted[i])));
+            fmaf(-2.0f * sums.stretch, scores[4 * j + 2 * i + e], fmaf(sums.stretch, lifted.x[e], sums.lifted[i])));
         const float weighted = r * weight.x[e], square = r * r;
         if constexpr (DEGREE > 0) {  // one width after the other: their sum would be rounded alike for many pairs
           const float x = fmaf(sums.width[i], square, fmaf(width.x[e], square, -1.0f));

@@ -9,7 +9,6 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 
 import torch
@@ -45,18 +44,22 @@ def is_set(variable: str) -> bool:
     return os.environ.get(variable, "0").lower() in ("1", "true", "on", "yes", "y")
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _without_triton() -> str | None:
-    return _find_triton()
-
-
-@cache
 def _find_triton() -> str | None:
     try:
         found = find_spec("triton") is not None
     except ImportError:
         found = False
     return None if found else "Triton is not installed: pip install triton"
+
+
+def _find_compiler() -> str | None:
+    if os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"):
+        return None
+    return "Triton builds its launcher with a C compiler, and found neither CC nor gcc nor clang"
+
+
+# Asked once: torch.compile traces the choice of a backend, and cannot trace these.
+WITHOUT_TRITON, WITHOUT_COMPILER = _find_triton(), _find_compiler()
 
 
 def _no_triton_for(device: torch.device, dtype: torch.dtype, dim: int) -> str | None:
@@ -70,20 +73,7 @@ def _no_triton_for(device: torch.device, dtype: torch.dtype, dim: int) -> str | 
         return f"it has no kernel for {device.type} tensors"
     if device.type == "cuda" and torch.version.cuda and torch.cuda.get_device_capability(device) < (8, 0):
         return "it needs a GPU of compute capability 8.0 or later"
-    found: str | None = _without_compiler()
-    return found
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _without_compiler() -> str | None:
-    return _find_compiler()
-
-
-@cache
-def _find_compiler() -> str | None:
-    if os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"):
-        return None
-    return "Triton builds its launcher with a C compiler, and found neither CC nor gcc nor clang"
+    return WITHOUT_COMPILER
 
 
 def _left_to_triton(device: torch.device, dtype: torch.dtype, dim: int, precision: str) -> bool:
@@ -94,7 +84,7 @@ def _left_to_triton(device: torch.device, dtype: torch.dtype, dim: int, precisio
     """
     if device.type != "cuda":
         return True
-    if _without_triton() or _without_compiler():
+    if WITHOUT_TRITON or WITHOUT_COMPILER:
         return False
     measured = torch.cuda.get_device_capability(device) == (9, 0) and dtype != torch.float64
     return not measured or dim > (256 if precision in ("high", "medium") else 64)
@@ -118,7 +108,7 @@ BACKENDS: tuple[Backend, ...] = (
     Backend(
         "triton",
         "Triton kernels, value and gradients in one pass over pairs of points, O(mD) memory, GPU",
-        lambda: _without_triton(),  # found anew, so that torch.compile of torch 2.11 sees no method in it
+        lambda: WITHOUT_TRITON,
         _no_triton_for,
         lambda device, dtype, dim, precision: device.type == "cpu",
     ),

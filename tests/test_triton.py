@@ -240,13 +240,12 @@ def test_what_a_gpu_is_served_by(
     monkeypatch.setattr("torch.version.cuda", "13.0")
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
     monkeypatch.setattr("segma_fast.backends.cuda.DEVICES", ("cuda",))
-    monkeypatch.setenv("CC", "cc")
-    dispatch._find_compiler.cache_clear()
+    monkeypatch.setattr(dispatch, "WITHOUT_COMPILER", None)
     backends = [entry for entry in dispatch.BACKENDS if entry.name != "cuda"]
     own = next(entry for entry in dispatch.BACKENDS if entry.name == "cuda")
     monkeypatch.setattr(dispatch, "BACKENDS", (replace(own, missing=lambda: None), *backends))
     assert dispatch.choose_backend("auto", gpu, dtype, dim, precision) == expected
-    monkeypatch.setattr(dispatch, "_without_triton", lambda: "Triton is not installed")
+    monkeypatch.setattr(dispatch, "WITHOUT_TRITON", "Triton is not installed")
     assert dispatch.choose_backend("auto", gpu, dtype, dim, precision) == "cuda"
 
 
@@ -255,16 +254,14 @@ def test_what_a_gpu_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = torch.device("cuda", 0)
     for variable, value in (("version.cuda", "13.0"), ("cuda.get_device_capability", lambda device: (9, 0))):
         monkeypatch.setattr(f"torch.{variable}", value)
-    monkeypatch.setenv("CC", "cc")
-    dispatch._find_compiler.cache_clear()
+    monkeypatch.setattr(dispatch, "WITHOUT_COMPILER", None)
     assert dispatch.choose_backend("auto", gpu, torch.float32, 10) == "triton"
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (7, 5))
     assert dispatch.choose_backend("auto", gpu, torch.float32, 10) == "chunked"
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (9, 0))
-    monkeypatch.delenv("CC")
+    monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr("shutil.which", lambda name: None)
-    dispatch._find_compiler.cache_clear()
+    monkeypatch.setattr(dispatch, "WITHOUT_COMPILER", dispatch._find_compiler())
     assert dispatch.choose_backend("auto", gpu, torch.float32, 10) == "chunked"
     with pytest.raises(ValueError, match="C compiler"):
         dispatch.choose_backend("triton", gpu, torch.float32, 10)
-    dispatch._find_compiler.cache_clear()
