@@ -7,7 +7,7 @@ template <bool FINE>
 struct Hopper {
   static constexpr int WIDEST = FINE ? FINE_WIDEST : 128;
   template <int WIDTH, bool LOW, bool GRADIENT, bool EXACT>
-  static constexpr Kernel kernel = &hopper<WIDTH, LOW, FINE && GRADIENT, GRADIENT, EXACT>;
+  static constexpr Kernel kernel = &hopper<WIDTH, LOW || FINE, FINE && GRADIENT, GRADIENT, EXACT>;
 };
 
 }  // namespace

@@ -93,14 +93,16 @@ inline Plan make_plan(const Machine& machine, int64_t dim, Kind kind, const std:
   } else if (kind != Kind::float64 && dim <= 256) {
     int width = 16;
     while (width < dim) width *= 2;
-    const bool low = kind == Kind::float32 && precision != "medium", fine = precision == "highest";
+    // points of 16 bits fit one half only where the centre has few bits, and not always: `highest` takes two for them
+    // too
+    const bool fine = precision == "highest", low = fine || (kind == Kind::float32 && precision != "medium");
     if (machine.major == 9 && machine.minor == 0 && machine.hopper && width <= (fine ? FINE_WIDEST : 128)) {
       plan = plan_products(machine, width, low, fine, gradient, exact, true);
     }
     if (plan.kernel == nullptr && !fine) plan = plan_products(machine, width, low, fine, gradient, exact, false);
   }
   if (plan.kernel == nullptr) plan = plan_dense(static_cast<int>(dim), kind == Kind::float64, gradient, exact);
-  plan.coarse = plan.halves && (kind == Kind::half || kind == Kind::bfloat16);
+  plan.coarse = plan.halves && precision != "highest" && (kind == Kind::half || kind == Kind::bfloat16);
   return plan;
 }
 

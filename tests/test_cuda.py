@@ -73,6 +73,14 @@ def test_narrow_points(machine: str, dtype: torch.dtype) -> None:
     check(inputs(150, 3, 40, dtype), "high")
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("offset", [2.0, 3.0])
+def test_narrow_points_off_the_origin(dtype: torch.dtype, offset: float) -> None:
+    """Less a centre that is not one of their own steps they fit no single number of 16 bits."""
+    z, means, h, w = inputs(200, 3, 64)
+    check(((z + offset).to(dtype), (means + offset).to(dtype), h, w), "highest")
+
+
 @pytest.mark.parametrize("dim, precision", [(1, "high"), (5, "high"), (20, "highest"), (20, "high"), (70, "medium")])
 @pytest.mark.parametrize("start, stop", [(0, 130), (37, 290), (130, 305), (299, 300), (300, 305), (304, 305)])
 def test_some_rows(dim: int, precision: str, start: int, stop: int) -> None:
