@@ -42,7 +42,7 @@ PRODUCTS: dict[int, dict[int, tuple[Blocks | None, Blocks, Blocks]]] = {
         16: (Blocks(64, 64, 4, 2), Blocks(64, 128, 4, 3), Blocks(64, 128, 4, 3)),
         32: (Blocks(64, 64, 4, 2), Blocks(64, 128, 4, 2), Blocks(64, 128, 4, 3)),
         64: (Blocks(64, 64, 4, 2), Blocks(64, 128, 4, 2), Blocks(64, 128, 4, 2)),
-        128: (Blocks(64, 64, 4, 2), Blocks(128, 64, 8, 2), Blocks(64, 64, 4, 2)),
+        128: (Blocks(128, 64, 8, 3), Blocks(128, 64, 8, 2), Blocks(64, 64, 4, 2)),
         256: (None, Blocks(64, 32, 8, 3), Blocks(64, 64, 4, 2)),
     },
     10: {
