@@ -19,7 +19,7 @@ PRECISIONS = ("high", "medium", "highest")
 LARGEST_TRUTH = 300_000  # rows beyond which only the gradients of some codes are compared
 SMALL = 4096  # rows up to which launches are much of the time, and a graph is timed too
 # what a case may set beside its size; "" is what a user gets
-VARIABLES = {"blocks": "SEGMA_FAST_TRITON_BLOCKS", "wgmma": "SEGMA_FAST_CUDA_WGMMA", "fault": "SEGMA_FAST_GPU_FAULT"}
+VARIABLES = {"blocks": "SEGMA_FAST_TRITON_BLOCKS", "wgmma": "SEGMA_FAST_CUDA_WGMMA"}
 SHAPES = {  # of Triton's blocks, by precision, to be tried at 64 coordinates
     "high": ("64,128,4,2", "64,128,4,3", "64,64,4,3", "128,64,8,3", "128,128,8,2", "128,128,8,3"),
     "medium": ("64,128,4,2", "64,128,4,3", "64,128,4,4", "64,64,4,3", "128,64,8,3", "128,128,8,3"),
@@ -109,12 +109,13 @@ def run(case: dict[str, Any], lock: str | None = None) -> dict[str, Any]:
     import torch
 
     from segma_fast.bench.contenders import ours
-    from segma_fast.bench.problems import Case
+    from segma_fast.bench.problems import Case, make_problem
+    from segma_fast.bench.timing import synchronize
 
     device = torch.device(case.get("device", "cuda"))
     torch.set_float32_matmul_precision("highest")
     size = Case(case["rows"], case["dim"], 10, case.get("dtype", "float32"), case.get("gradients", True))
-    problem = near_problem(size, device)
+    problem = make_problem(size, device, 2 / size.dim**0.5)  # where d² is smallest, and accuracy is promised
     call = ours(problem, case["backend"], case["precision"], case.get("phi", "approx"))
     with held(lock if case.get("timed") else None):  # who is timed has the GPU alone
         poison(device)
@@ -129,21 +130,6 @@ def run(case: dict[str, Any], lock: str | None = None) -> dict[str, Any]:
     return found
 
 
-def near_problem(case: Any, device: Any) -> Any:
-    """Codes drawn from a mixture whose components overlap: where d² is smallest, and accuracy is promised."""
-    import torch
-
-    from segma_fast.bench.problems import Problem
-    from segma_fast.formulas import silverman_gamma
-
-    generator = torch.Generator().manual_seed(case.rows + 7 * case.dim)
-    means = torch.randn(case.components, case.dim, generator=generator) * (2 / case.dim**0.5)
-    labels = torch.randint(case.components, (case.rows,), generator=generator)
-    z = means[labels] + torch.randn(case.rows, case.dim, generator=generator)
-    z, means = (t.to(device, getattr(torch, case.dtype)).requires_grad_(case.gradients) for t in (z, means))
-    return Problem(case, z, means, silverman_gamma(case.rows, case.components))
-
-
 def poison(device: Any) -> None:
     """Leave NaN in the memory that the next calls get."""
     import torch
@@ -151,13 +137,6 @@ def poison(device: Any) -> None:
     sizes = [1 << 22] * 8 + [n for n in (64, 1024, 1 << 14, 1 << 17) for _ in range(16)]
     kept = [torch.full((size,), torch.nan, device=device) for size in sizes]
     del kept
-
-
-def synchronize(device: Any) -> None:
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def held(path: str | None) -> Any:
@@ -174,7 +153,7 @@ def errors(problem: Any, case: dict[str, Any], found: list[Any]) -> dict[str, An
     """Relative errors of value and gradients, and whether they are more than is promised."""
     from segma_fast.bench.problems import truth
 
-    if os.environ.get(VARIABLES["fault"]) == "wrong":  # to see that this would be told
+    if case.get("fault") == "wrong":  # to see that this would be told
         found = [1.5 * t for t in found]
     if case["rows"] <= LARGEST_TRUTH:
         expected = truth(problem, case.get("phi", "approx"))
@@ -194,7 +173,7 @@ def errors(problem: Any, case: dict[str, Any], found: list[Any]) -> dict[str, An
 def times(case: dict[str, Any], problem: Any, call: Any, device: Any) -> dict[str, Any]:
     import torch
 
-    from segma_fast.bench.timing import by_events
+    from segma_fast.bench.timing import by_events, synchronize
 
     if device.type != "cuda":
         return {}

@@ -29,7 +29,6 @@ from gpu_pack import CACHE
 from gpu_visit import HERE, PACK, ROOT, Visit
 
 CHECKER = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
-ERRORS = ("value", "grad_z", "grad_means")
 HIDDEN = ("same_bits", "wrong")
 
 

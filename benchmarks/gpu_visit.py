@@ -20,6 +20,8 @@ PACK = ROOT / ".gpu"  # what gpu_pack.py leaves
 
 
 class Visit:
+    """The clock, the folders and the findings of a run of the stages."""
+
     def __init__(self, out: Path, seconds: float, device: str, workers: int, only: str) -> None:
         self.out, self.device, self.workers, self.only = out, device, workers, only
         self.started, self.seconds = time(), seconds

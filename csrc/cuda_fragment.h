@@ -17,7 +17,7 @@ constexpr float SPREAD = 5e7f;        // of their sizes: at 49152 / 5e7 = 1e-3 f
 // Whether products can hold the cloud, and the size of the weights rounded to fp16, a power of 2. It stays in shared
 // memory, so that no register keeps it while pairs are evaluated.
 struct Judgement {
-  float warps[3 * 16];
+  float warps[3 * 12];
   int exponent;  // of the size, in powers of 8
   bool fits;
 

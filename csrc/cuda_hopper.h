@@ -94,6 +94,7 @@ SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& lay
   constexpr int WIDE = WIDTH < 64 ? WIDTH : 64, COLUMNS = HOPPER_COLUMNS, DEGREE = degree_of(EXACT, WIDTH);
   // tiles of codes alone on a path of their own; at 128 dimensions, where products take longer, registers are short
   constexpr bool LIGHT = GRADIENT && !EXACT && !FINE && WIDTH < 128;
+  static_assert(LOW || !FINE, "weights in two halves go with points in two");
   constexpr Index REACH = FINE ? SPAN / 4 : SPAN;  // matrix units cut long sums of forces too
   const int team = gpu::thread() / TEAM, lane = gpu::thread() % 32;
   const int first_row = gpu::thread() / 32 * 16 + lane / 4;
@@ -131,7 +132,7 @@ SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& lay
           ask_for_forces<WIDTH, WIDE>(forces, weights, tile, 0, column > begin);
           if constexpr (FINE) {
             ask_for_forces<WIDTH, WIDE>(forces, low_weights, tile, 0, true);
-            if (LOW) ask_for_forces<WIDTH, WIDE>(forces, weights, tile, 2 * WIDTH * COLUMNS, true);
+            ask_for_forces<WIDTH, WIDE>(forces, weights, tile, 2 * WIDTH * COLUMNS, true);
           }
           gpu::commit_products();
         }

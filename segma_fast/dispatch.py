@@ -103,7 +103,7 @@ BACKENDS: tuple[Backend, ...] = (
         "compiled CUDA C++, value and gradients in one pass over pairs of points, O(mD) memory, GPU",
         cuda.missing,
         cuda.unsuitable,
-        lambda device, dtype, dim, precision: _left_to_triton(device, dtype, dim, precision),
+        _left_to_triton,
     ),
     Backend(
         "triton",

@@ -64,10 +64,10 @@ class Problem:
         return run
 
 
-def make_problem(case: Case, device: torch.device | str = "cpu") -> Problem:
-    """Codes drawn from the mixture, as they are late in a training."""
+def make_problem(case: Case, device: torch.device | str = "cpu", spread: float = 2.0) -> Problem:
+    """Codes drawn from the mixture, as they are late in a training; ``spread`` of its means in each coordinate."""
     generator = torch.Generator().manual_seed(case.rows + case.dim)
-    means = 2 * torch.randn(case.components, case.dim, generator=generator) * (case.components > 1)
+    means = spread * torch.randn(case.components, case.dim, generator=generator) * (case.components > 1)
     chosen = torch.randint(case.components, (case.rows,), generator=generator)
     z = means[chosen] + torch.randn(case.rows, case.dim, generator=generator)
     z, means = (t.to(device, getattr(torch, case.dtype)).requires_grad_(case.gradients) for t in (z, means))
