@@ -15,6 +15,8 @@ from torch import Tensor
 from segma_fast.formulas import accumulation_dtype
 from segma_fast.operators import in_transform
 
+WIDEST = 1e300  # widths are sums of such, which have to stay finite
+
 
 def check_points(name: str, points: object, may_be_empty: bool = False) -> Tensor:
     """``points`` as a real floating-point (n, D) tensor with D ≥ 1 and n ≥ 1, or ≥ 0 where it may be empty."""
@@ -53,22 +55,22 @@ def check_weights(name: str, weights: Tensor, like: Tensor) -> Tensor:
 
 
 def check_variances(variances: float | Tensor, like: Tensor) -> float | Tensor:
-    """Finite variances ≥ 0, a number or a (K,) float64 tensor for the K rows of ``like``."""
+    """Variances of 0 to 1e300, a number or a (K,) float64 tensor for the K rows of ``like``."""
     if not isinstance(variances, Tensor):
-        return _number("variances", variances, lambda value: 0 <= value < math.inf, ">= 0")
+        return _number("variances", variances, lambda value: 0 <= value <= WIDEST, f">= 0 and at most {WIDEST:g}")
     if variances.ndim == 0:
         variances = variances.expand(like.shape[0])
     given = _vector("variances", variances, like)
-    valid = (given >= 0) & (given < math.inf)
+    valid = (given >= 0) & _bounded(given)
     if visible(given) and not valid.all():
-        raise ValueError(f"variances must be finite and >= 0, got {_first_invalid(given, valid)}")
+        raise ValueError(f"variances must be >= 0 and at most {WIDEST:g}, got {_first_invalid(given, valid)}")
     return _or_nan(given, valid).to(accumulation_dtype(like.device))
 
 
 def check_gamma(gamma: float | Tensor, name: str, like: Tensor) -> float | Tensor:
-    """A finite γ > 0, a number or a tensor of one element as a 0-d float64 tensor on the device of ``like``."""
+    """A γ > 0 up to 1e300, a number or a tensor of one element as a 0-d float64 tensor on the device of ``like``."""
     if not isinstance(gamma, Tensor):
-        return _number("gamma", gamma, lambda value: 0 < value < math.inf, "> 0")
+        return _number("gamma", gamma, lambda value: 0 < value <= WIDEST, f"> 0 and at most {WIDEST:g}")
     _check_floating("gamma", gamma)
     if gamma.numel() != 1:
         raise ValueError(f"gamma must be a number or a tensor of one element, got shape {tuple(gamma.shape)}")
@@ -76,9 +78,9 @@ def check_gamma(gamma: float | Tensor, name: str, like: Tensor) -> float | Tenso
     if given.device.type == "cpu" != like.device.type:
         given = given.to(like.device)  # as torch does with 0-d tensors
     _check_device("gamma", given, name, like.device)
-    valid = (given > 0) & (given < math.inf)
+    valid = (given > 0) & _bounded(given)
     if visible(given) and not valid:
-        raise ValueError(f"gamma must be finite and > 0, got {given.item()}")
+        raise ValueError(f"gamma must be > 0 and at most {WIDEST:g}, got {given.item()}")
     return _or_nan(given, valid).to(accumulation_dtype(like.device))
 
 
@@ -88,6 +90,7 @@ def visible(tensor: Tensor) -> bool:
         tensor.device.type == "cpu"
         and not torch.compiler.is_compiling()
         and type(tensor) in (Tensor, torch.nn.Parameter)
+        and torch._C._len_torch_dispatch_stack() == 0  # no mode that makes tensors without values
         and not in_transform(tensor)
     )
 
@@ -117,7 +120,7 @@ def _check_device(name: str, tensor: Tensor, other_name: str, device: torch.devi
 def _number(name: str, value: object, valid: Callable[[float], bool], expected: str) -> float:
     number = _as_float(name, value)
     if not valid(number):
-        raise ValueError(f"{name} must be finite and {expected}, got {value}")
+        raise ValueError(f"{name} must be {expected}, got {value}")
     return number
 
 
@@ -132,6 +135,10 @@ def _as_float(name: str, value: object) -> float:
         raise TypeError(f"{name} must be a number or a torch.Tensor, got {value!r}") from None
     except OverflowError:
         return math.inf
+
+
+def _bounded(tensor: Tensor) -> Tensor:
+    return (tensor < math.inf) & (tensor.to(accumulation_dtype(tensor.device)) <= WIDEST)
 
 
 def _first_invalid(tensor: Tensor, valid: Tensor) -> str:

@@ -17,7 +17,6 @@ from segma_fast.backends import cuda, native
 from segma_fast.formulas import FORMS
 
 ENVIRONMENT_VARIABLE = "SEGMA_FAST_BACKEND"
-PRECISIONS = ("highest", "high", "medium")
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def choose_backend(
         requested: a backend's name, or ``"auto"``: then the environment variable ``SEGMA_FAST_BACKEND`` decides,
             and without it the fastest that can serve the call.
         device, dtype, dim: of the points.
-        precision: as :func:`choose_precision` gives it.
+        precision: as :func:`segma_fast.precision.choose_precision` gives it.
 
     Raises:
         ValueError: if the backend is unknown or cannot serve the call; the message lists all with their reasons.
@@ -150,19 +149,6 @@ def choose_backend(
     if requested == "auto":
         raise ValueError(f"no backend serves {dtype} points of dimension {dim} on {device}. {_overview()}")
     raise ValueError(f"{source}={requested!r} is unknown. {_overview()}")
-
-
-def choose_precision(requested: str | None) -> str:
-    """``requested``, or ``"default"`` for None: the operators then ask ``torch.get_float32_matmul_precision()``.
-
-    Raises:
-        ValueError: if it is not one of ``"highest"``, ``"high"``, ``"medium"``.
-    """
-    if requested is None:
-        return "default"
-    if requested not in PRECISIONS:
-        raise ValueError(f"precision={requested!r} is unknown, expected None or one of {PRECISIONS}")
-    return requested
 
 
 def check_phi(phi: str) -> None:

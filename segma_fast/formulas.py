@@ -117,6 +117,19 @@ def profile(t: Tensor, h: Tensor, dim: int, phi: str = "approx") -> tuple[Tensor
     return INV_SQRT_PI * r * q, form.slope * cube * pull, cube * (pull - 4 * steep)
 
 
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """``|a_i - b_j|²`` for all pairs, (..., m, D) and (..., n, D) -> (..., m, n), without an (m, n, D) temporary.
+
+    In float64 they are sums of squares of differences, as exact as they can be, with the derivatives of
+    ``|a|² + |b|² - 2ab``, to any order, also where points coincide. In float32 that formula, cut off at 0.
+    """
+    expanded = (a * a).sum(-1)[..., :, None] + (b * b).sum(-1)[..., None, :] - 2 * a @ b.mT
+    if expanded.dtype != torch.float64:
+        return expanded.clamp_min(0)
+    exact = torch.cdist(a.detach(), b.detach(), compute_mode="donot_use_mm_for_euclid_dist").square()
+    return expanded + (exact - expanded).detach()
+
+
 def silverman_gamma(rows: int, components: int = 1) -> float:
     """The paper's bandwidth, ``γ = (4 / (3 N))^(2/5)`` with ``N = rows / components`` samples a class.
 
@@ -129,7 +142,9 @@ def silverman_gamma(rows: int, components: int = 1) -> float:
     """
     if rows < 1 or components < 1:
         raise ValueError(f"expected rows >= 1 and components >= 1, got rows={rows}, components={components}")
-    return float((4.0 * components / (3.0 * rows)) ** 0.4)
+    ratio = 4.0 * components / (3.0 * rows)
+    bandwidth: float = ratio**0.4  # of a size that torch traces an expression, which float() would fix
+    return bandwidth
 
 
 def accumulation_dtype(device: torch.device) -> torch.dtype:

@@ -11,12 +11,13 @@ from torch import Tensor
 from segma_fast.autograd import energy
 from segma_fast.backends import reference
 from segma_fast.checks import check_gamma, check_points, check_same_space, check_variances, check_weights
-from segma_fast.dispatch import check_phi, choose_backend, choose_precision
+from segma_fast.dispatch import check_phi, choose_backend
 from segma_fast.distributed import Group, Shards, agree, place, told
 from segma_fast.distributed_energy import codes_of_all, energy_of_all
 from segma_fast.formulas import INV_SQRT_PI, accumulation_dtype, silverman_gamma
 from segma_fast.groups import check_groups, normality_of_groups
-from segma_fast.operators import are_transforms_active, without_autocast
+from segma_fast.operators import are_transforms_active
+from segma_fast.precision import choose_precision, without_autocast
 
 
 def fast_cw_distance(
@@ -65,10 +66,11 @@ def fast_cw_distance(
             The minimum of d² is lower then, so that a weight of ``log d²`` tuned for the one does not fit the other.
         backend: a backend's name (``segma-fast info`` lists them) or ``"auto"``; the environment variable
             ``SEGMA_FAST_BACKEND`` sets what ``"auto"`` means.
-        precision: ``"highest"``, ``"high"`` or ``"medium"``; default ``torch.get_float32_matmul_precision()``, which
-            is ``"highest"`` unless you set it. Only ``triton`` computes at less: ``"high"`` rounds weights and
+        precision: ``"highest"``, ``"high"`` or ``"medium"``; default what torch is set to for products of float32
+            matrices (``torch.set_float32_matmul_precision`` or ``torch.backends...fp32_precision``), ``"highest"``
+            unless you set it. Only ``triton`` and ``cuda`` compute at less: ``"high"`` rounds weights and
             ``"medium"`` also the points to fp16, so that gradients near the optimum are off by 1e-3 and 1e-2 where
-            components overlap (and by more for clusters far apart).
+            components overlap (and by more for clusters far apart). No other backend loses by what torch is set to.
         process_group: the distance of all codes of these processes of ``torch.distributed``, such as
             ``torch.distributed.group.WORLD``; default ``z`` alone. Each process gives its own ``z``, of any number of
             rows, 0 too, and the same of all else; each gets the same value, and gradients such that the mean over
@@ -82,8 +84,8 @@ def fast_cw_distance(
 
     Raises:
         TypeError: for integer or complex tensors and other types.
-        ValueError: for shapes that do not fit, no rows, tensors on different devices, γ ≤ 0, negative or
-            non-finite variances, weights that are negative or do not sum to 1, an unknown form of φ, and an unknown
+        ValueError: for shapes that do not fit, no rows, tensors on different devices, γ ≤ 0, negative variances,
+            either above 1e300, weights that are negative or do not sum to 1, an unknown form of φ, and an unknown
             or unavailable backend; on every process of a group, if they disagree or one has such a value. On a GPU
             and inside ``torch.compile`` invalid values give NaN instead, without a synchronisation.
         RuntimeError: from ``torch.distributed``, if a process of the group dies or is not there in time.
@@ -184,8 +186,9 @@ def cw_normality(
         dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
         with without_autocast(z.device):
             if backend == "reference":
-                width = torch.as_tensor(gamma, dtype=dtype, device=z.device)
-                value = reference.cw_normality_of_groups(z.to(dtype), groups, width, phi=phi)
+                points = z.to(reference.working_dtype(z, z))
+                width = torch.as_tensor(gamma, dtype=points.dtype, device=z.device)
+                value = reference.cw_normality_of_groups(points, groups, width, phi=phi)
             else:
                 value = normality_of_groups(z.to(dtype), groups, gamma, backend=backend, precision=precision, phi=phi)
         return value.to(dtype)
@@ -278,7 +281,9 @@ def _distance(
     wide = accumulation_dtype(z.device) if log else dtype
     if backend == "reference":
         z = z if shards is None else codes_of_all(z, shards)
-        inputs = _as_tensors((z, means, z_weights, weights, variances, gamma), dtype)
+        inputs = reference.as_tensors(
+            (z, means, z_weights, weights, variances, gamma), reference.working_dtype(z, means)
+        )
         with without_autocast(z.device):
             value = reference.cw_distance(*inputs, phi=phi).to(wide)
     else:
@@ -289,18 +294,6 @@ def _distance(
             value = energy_of_all(z, means, weights, variances, gamma, shards=shards, **how)
     if not log:
         return value
-    width = gamma.detach().to(value.dtype) if isinstance(gamma, Tensor) else gamma
-    own = INV_SQRT_PI * (4 * width) ** -0.5  # k(a, a, 0)
+    root = (4 * gamma.detach().to(value.dtype)).sqrt() if isinstance(gamma, Tensor) else torch.sym_sqrt(4 * gamma)
+    own = INV_SQRT_PI / root  # k(a, a, 0)
     return value.clamp_min(torch.finfo(dtype).eps ** 2 * own).log().to(dtype)
-
-
-def _as_tensors(inputs: tuple[Any, ...], dtype: torch.dtype) -> list[Tensor]:
-    """The six inputs of the distance as tensors of one dtype: (m, D), (K, D), (m,), (K,), (K,) and 0-d."""
-    z, means, *others = inputs
-    rows, components = z.shape[0], means.shape[0]
-    uniform = (1.0 / rows, 1.0 / components, None, None)
-    values = [default if value is None else value for value, default in zip(others, uniform, strict=True)]
-    wide = accumulation_dtype(z.device)
-    tensors = [v if isinstance(v, Tensor) else torch.full((), v, device=z.device, dtype=wide) for v in values]
-    shapes = ((rows,), (components,), (components,), ())
-    return [z.to(dtype), means.to(dtype), *(t.to(dtype).expand(s) for t, s in zip(tensors, shapes, strict=True))]

@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from segma_fast.autograd import energy
-from segma_fast.formulas import accumulation_dtype, profile
-from segma_fast.operators import without_autocast
+from segma_fast.formulas import accumulation_dtype, profile, squared_distances
+from segma_fast.precision import without_autocast
 
 BLOCK_ELEMENTS = 1 << 20  # coordinates, or pairs, of some groups that are held at once
 LARGE = 64  # rows of a group from which it has a call of the kernels for itself
@@ -41,6 +41,8 @@ def check_groups(groups: object, z: Tensor) -> Tensor:
         raise ValueError(f"groups must have shape ({len(z)},), got shape {tuple(groups.shape)}")
     if groups.device != z.device:
         raise ValueError(f"groups and z must be on one device, got {groups.device} and {z.device}")
+    if groups.is_meta:
+        raise ValueError("groups must have values that can be read, got a tensor on the device meta")
     if (groups == groups[0]).all():
         raise ValueError(f"groups must have at least two different values, got one for all {len(z)} rows")
     return groups
@@ -106,8 +108,7 @@ def _inside(z: Tensor, gamma: Tensor, groups: list[Tensor], phi: str) -> tuple[T
         for group in of_one_size.split(max(1, BLOCK_ELEMENTS // (size * max(size, dim)))):
             x = z[group].to(wide)
             x = x - x.detach().mean(1, keepdim=True)
-            norms = x.square().sum(2)
-            t = (norms[:, :, None] + norms[:, None] - 2 * x @ x.mT).clamp_min(0).masked_fill(itself, 0)
+            t = squared_distances(x, x).masked_fill(itself, 0)
             k, k_t, k_h = profile(t, 4 * gamma, dim, phi)
             value, grad_gamma = value + k.sum(), grad_gamma + 4 * k_h.sum()
             pull = k_t.masked_fill(itself, 0)

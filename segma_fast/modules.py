@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from segma_fast.checks import check_gamma
-from segma_fast.dispatch import check_phi, choose_precision
+from segma_fast.dispatch import check_phi
 from segma_fast.distributed import Group, place
 from segma_fast.functional import fast_cw_distance
+from segma_fast.precision import choose_precision
 
 
 class CWDistanceLoss(nn.Module):

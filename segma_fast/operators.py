@@ -2,19 +2,20 @@
 
 ``segma_fast::<backend>_energy`` gives the energy of the signed cloud of points ``[z, means]``, and
 ``segma_fast::<backend>_gradient`` the energy with its gradient (``backends/chunked.py`` states them in full).
-They know nothing of autograd: ``segma_fast.autograd`` puts it around them.
+They are differentiable wherever they are called (``segma_fast.derivatives``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from segma_fast.backends import chunked, cuda, native  # noqa: F401  native: its import registers compiled operators
+from segma_fast.derivatives import autograd_kernel, vmap_kernel
+from segma_fast.precision import without_autocast
 
 ARGUMENTS = "(Tensor z, Tensor means, Tensor h, Tensor w, SymInt start, SymInt stop, str precision, str phi='approx')"
 _library = torch.library.Library("segma_fast", "FRAGMENT")
@@ -32,32 +33,17 @@ def are_transforms_active() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
-def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """A context in which matrix products keep the dtype of their inputs, whatever the caller's autocast says."""
-    if torch.is_autocast_enabled(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
-
-
 def _in_full_precision(implementation: Callable[..., Any]) -> Callable[..., Any]:
-    """Plain torch code as an operator: no autocast, and no TF32 or bfloat16 in its products.
+    """Plain torch code as an operator: no autocast, and every ``precision`` is ``"highest"``.
 
-    d² is so small a difference that rounding the scores to TF32 changes it by 40 % and more, so the plain torch
-    backends treat every ``precision`` as ``"highest"``. ``"default"`` is torch's own setting when the operator runs.
+    d² is so small a difference that rounding the scores to TF32 changes it by 40 % and more.
     """
 
     def run(
         z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str = "approx"
     ) -> Any:
-        chosen = torch.get_float32_matmul_precision()
         with without_autocast(z.device):
-            if chosen == "highest":
-                return implementation(z, means, h, w, start, stop, phi)
-            try:
-                torch.set_float32_matmul_precision("highest")
-                return implementation(z, means, h, w, start, stop, phi)
-            finally:
-                torch.set_float32_matmul_precision(chosen)
+            return implementation(z, means, h, w, start, stop, phi)
 
     return run
 
@@ -90,14 +76,17 @@ def _fake_gradient(
 
 
 def declare(backend: str) -> None:
-    """Define both operators of a backend, with what they return; the kernels are registered apart."""
+    """Define both operators of a backend, what they return and their derivatives; the kernels are registered apart."""
     tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
     _library.define(f"{backend}_energy{ARGUMENTS} -> Tensor", tags=tags)
     _library.define(f"{backend}_gradient{ARGUMENTS} -> (Tensor, Tensor, Tensor, Tensor, Tensor)", tags=tags)
-    torch.library.register_fake(f"segma_fast::{backend}_energy", _fake_energy, lib=_library)
-    torch.library.register_fake(f"segma_fast::{backend}_gradient", _fake_gradient, lib=_library)
     ENERGY[backend] = getattr(torch.ops.segma_fast, f"{backend}_energy").default
     GRADIENT[backend] = getattr(torch.ops.segma_fast, f"{backend}_gradient").default
+    for kind, fake, operator in (("energy", _fake_energy, ENERGY), ("gradient", _fake_gradient, GRADIENT)):
+        name = f"{backend}_{kind}"
+        torch.library.register_fake(f"segma_fast::{name}", fake, lib=_library)
+        torch.library.register_vmap(f"segma_fast::{name}", vmap_kernel(operator[backend], fake), lib=_library)
+        _library.impl(name, autograd_kernel(operator[backend], GRADIENT[backend]), "Autograd")
 
 
 declare("chunked")

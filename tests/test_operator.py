@@ -27,7 +27,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch._functorch.aot_autograd import make_boxed_func
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from segma_fast import CWDistanceLoss, autograd, cw_distance_reference, fast_cw_distance, operators
+from segma_fast import CWDistanceLoss, cw_distance_reference, derivatives, fast_cw_distance
 from segma_fast.formulas import FORMS
 
 
@@ -153,8 +153,6 @@ def test_compiled_graphs_hold_no_matrix_of_pairs(optimised: str) -> None:
     assert max(sizes.values()) <= (m + components) * (dim + 2)
 
 
-@pytest.mark.parametrize("dim", [1, 4])
-@pytest.mark.parametrize("rows", [(0, 20), (3, 11)])
 def points_of_operators(m: int, components: int, dim: int) -> tuple[Tensor, ...]:
     """z, means, widths and weights as the operators take them."""
     x = torch.randn(m + components, dim).to(DEVICE)
@@ -199,62 +197,6 @@ def test_fake_tensors_do_not_stay(backend: str) -> None:
         fast_cw_distance(z, means, backend=backend, gamma=0.78)
     value = fast_cw_distance(z, means, backend=backend, gamma=0.78)
     assert type(value) is Tensor and value.item() != expected.item()
-
-
-def test_transforms_of_functions(backend: str) -> None:
-    skip_unless_served(backend, torch.float64, 3)
-    z, means = (t.double() for t in near_optimum(5, 2, 3))
-    batch = torch.stack([z, z + 1, 2 * z])
-
-    def distance(points: Tensor) -> Tensor:
-        return fast_cw_distance(points, means, backend=backend)
-
-    gradient = torch.func.grad(distance)
-    expected = torch.stack([torch.autograd.functional.jacobian(cw_to(means), points) for points in batch])
-    assert torch.allclose(torch.vmap(distance)(batch), torch.stack([distance(points) for points in batch]))
-    assert torch.allclose(torch.stack([gradient(points) for points in batch]), expected)
-    assert torch.allclose(torch.vmap(gradient)(batch), expected)
-    assert torch.allclose(torch.vmap(gradient, 1)(batch.transpose(0, 1)), expected)
-    hessian = torch.func.jacrev(torch.func.jacrev(distance))(z)
-    assert torch.allclose(hessian, torch.autograd.functional.hessian(cw_to(means), z))
-
-
-def cw_to(means: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda points: cw_distance_reference(points, means)
-
-
-def test_gradient_of_a_vmap(backend: str) -> None:
-    skip_unless_served(backend, torch.float64, 3)
-    z, means = (t.double() for t in near_optimum(5, 2, 3))
-    batch = torch.stack([z, z + 1])
-
-    def total(points: Tensor) -> Tensor:
-        return torch.vmap(lambda one: fast_cw_distance(one, means, backend=backend))(points).sum()
-
-    expected = torch.stack([evaluate(cw_to(means), [points])[1][0] for points in batch])
-    assert torch.allclose(evaluate(total, [batch])[1][0], expected)
-    assert torch.allclose(torch.func.grad(total)(batch), expected)
-
-
-def test_gradient_from_an_outer_level(backend: str) -> None:
-    """The inner transform sees no gradient in z, the outer one does."""
-    z, means = near_optimum(5, 2, 3)
-
-    def scaled(points: Tensor) -> Tensor:
-        return torch.func.grad(lambda s: s * fast_cw_distance(points, means, backend=backend))(torch.ones_like(z[0, 0]))
-
-    assert torch.allclose(torch.func.grad(scaled)(z), evaluate(cw_to(means), [z])[1][0], rtol=1e-4)
-
-
-def test_batched_gradients(backend: str) -> None:
-    """The backward pass under vmap, of a graph that is not kept."""
-    z, means = near_optimum(30, 3, 20)
-    z.requires_grad_()
-    factors = torch.tensor([1.0, 2.0], device=DEVICE)
-    value = fast_cw_distance(z, means, backend=backend)
-    (found,) = torch.autograd.grad(value, z, factors, is_grads_batched=True)
-    (expected,) = torch.autograd.grad(fast_cw_distance(z, means, backend=backend), z)
-    assert torch.allclose(found, factors[:, None, None] * expected, rtol=1e-5, atol=1e-9)
 
 
 def test_autocast_changes_nothing(backend: str) -> None:
@@ -354,7 +296,7 @@ def test_losses_around_the_distance(backend: str, loss: Callable[[Tensor], Tenso
 @pytest.mark.parametrize("block", [1 << 22, 500])
 def test_gradient_penalty(backend: str, dim: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The derivative of the gradient's norm, in one block of rows and in many."""
-    monkeypatch.setattr(autograd, "BLOCK_ELEMENTS", block)
+    monkeypatch.setattr(derivatives, "BLOCK_ELEMENTS", block)
 
     def penalty(*inputs: Tensor, backend: str = "reference") -> Tensor:
         value = fast_cw_distance(*inputs, backend=backend)
@@ -366,34 +308,3 @@ def test_gradient_penalty(backend: str, dim: int, block: int, monkeypatch: pytes
     assert relative_error(value, expected) <= 1e-4
     for gradient, exact in zip(gradients, expected_gradients, strict=True):
         assert relative_error(gradient, exact) <= 1e-3
-
-
-def test_matmul_precision_does_not_reach_plain_torch() -> None:
-    points = near_optimum(300, 5, 32)
-    value, gradients = evaluate(fast_cw_distance, points, backend="chunked")
-    torch.set_float32_matmul_precision("medium")
-    lower_value, lower_gradients = evaluate(fast_cw_distance, points, backend="chunked")
-    assert torch.get_float32_matmul_precision() == "medium"
-    assert torch.equal(value, lower_value)
-    assert all(map(torch.equal, gradients, lower_gradients))
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_matmul_precision_is_raised_and_restored(fails: bool) -> None:
-    """The same where the processor has only one precision."""
-    seen = []
-
-    def implementation(x: Tensor, *_: Any) -> Tensor:
-        seen.append(torch.get_float32_matmul_precision())
-        return x / 0 if not fails else x.reshape(-1, 7)
-
-    torch.set_float32_matmul_precision("medium")
-    wrapped = operators._in_full_precision(implementation)
-    x = torch.ones(2, 2)
-    if fails:
-        with pytest.raises(RuntimeError):
-            wrapped(x, x, x, x, 0, 2, "medium")
-    else:
-        wrapped(x, x, x, x, 0, 2, "medium")
-    assert seen == ["highest"]
-    assert torch.get_float32_matmul_precision() == "medium"

@@ -8,7 +8,8 @@ diagonal are evaluated, each used once for its rows and once for its columns.
 
 d² is a small difference of large sums, so the potential is summed in float64, always in the same order, and the
 terms k_aa, which can weigh as much as all others together, are added in float64 at the end. Where the products of
-float32 points could not resolve the widths (a tiny γ, a point far from all others), the tiles are float64 too.
+float32 points could not resolve the widths (a tiny γ, a point far from all others), or torch is set to round them,
+the tiles are float64 too, and where float64 could not, the differences of coordinates are squared.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ import torch
 from torch import Tensor
 
 from segma_fast.formulas import INV_SQRT_PI, accumulation_dtype, form_of, profile
+from segma_fast.precision import products_are_rounded
 
 TILE_ROWS, TILE_COLUMNS = 512, 1024
 # greatest c|x|² / h, with the paper's c, for float32 products: the smallest arguments are then off by about 1e-4
 RESOLVED = 300
+RESOLVED_DOUBLE = {False: 1e8, True: 1e3}  # the same for float64 products of float32 and of float64 points: 1e-8, 1e-13
 
 
 class Tile(NamedTuple):
@@ -54,10 +57,18 @@ class Cloud:
         norms = _squared_norms(x, dtype)
         self.unit = torch.ones((), dtype=dtype, device=x.device)
         may_look = x.device.type == "cpu"  # elsewhere looking would stop the device
-        if may_look and not norms.amax() <= form.resolved(RESOLVED, x.shape[1]) * h.amin():
-            x = points.double()
+
+        def resolves(limit: float) -> bool:
+            return bool(norms.amax() <= form.resolved(limit, x.shape[1]) * h.amin())
+
+        if products_are_rounded(x.device) or (may_look and not resolves(RESOLVED)):
+            x = points.to(dtype)
             x = x - x.median(0).values
             norms = _squared_norms(x, dtype)
+        self.by_products = True
+        if x.dtype == torch.float64:
+            precise = points.dtype == torch.float64
+            self.by_products = resolves(RESOLVED_DOUBLE[precise]) if may_look else not precise
         if not may_look or not norms.isfinite().all():
             limits = torch.finfo(x.dtype)
             largest = limits.max**0.5 / 1e3  # D largest² is finite up to D = 1,000,000
@@ -97,7 +108,12 @@ class Cloud:
 
     def _reciprocal_roots(self, rows: slice, columns: slice) -> Tensor:
         r = self.scratch("r", (rows.stop - rows.start, columns.stop - columns.start), self.x.dtype)
-        torch.mm(self.left[rows], self.right[:, columns], out=r).clamp_(min=self.lowest).rsqrt_()
+        if self.by_products:
+            torch.mm(self.left[rows], self.right[:, columns], out=r).clamp_(min=self.lowest)
+        else:
+            apart = torch.cdist(self.x[rows], self.x[columns], compute_mode="donot_use_mm_for_euclid_dist")
+            torch.add(self.h[rows, None], self.h[columns], out=r).addcmul_(apart, apart)
+        r.rsqrt_()
         if rows.start < columns.stop and columns.start < rows.stop:
             r.diagonal(rows.start - columns.start).zero_()
         return r

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from segma_fast.backends import native
+from segma_fast.precision import matmul_precision
 
 DEVICES = ("cuda",)  # whose tensors the operator serves
 
@@ -56,5 +57,5 @@ def _evaluate(
     z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str, wanted: bool
 ) -> Any:
     if precision == "default":
-        precision = torch.get_float32_matmul_precision()
+        precision = matmul_precision(z.device)
     return torch.ops.segma_fast.cuda_kernels(z, means, h, w, start, stop, precision, phi, wanted)

@@ -7,26 +7,25 @@ tests compare with, with float32 inputs it is what a user would otherwise write.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from segma_fast.formulas import accumulation_dtype, phi_of
+from segma_fast.checks import visible
+from segma_fast.formulas import accumulation_dtype, phi_of, squared_distances
+from segma_fast.precision import products_are_rounded
 
-
-def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """``|a_i - b_j|²`` for all pairs, (m, D) and (n, D) -> (m, n), without an (m, n, D) temporary."""
-    gram = a @ b.mT
-    squared = ((a * a).sum(-1)[:, None] + (b * b).sum(-1)[None, :] - 2 * gram).clamp_min(0)
-    if a is b:
-        squared.diagonal(dim1=-2, dim2=-1).zero_()
-    return squared
+LARGEST = 1e15  # coordinates of which float32 can square and add up the differences
 
 
 def scalar_product(a: Tensor, b: Tensor, variance: Tensor, gamma: Tensor, phi: str = "approx") -> Tensor:
     """Equation (3) for all pairs of Gaussians: centres (m, D) and (n, D), summed variances (m, n) -> (m, n)."""
     width = variance + 2 * gamma
-    s = squared_distances(a, b) / (2 * width)
+    squared = squared_distances(a, b)
+    if a is b:
+        squared.diagonal(dim1=-2, dim2=-1).zero_()
+    s = squared / (2 * width)
     return phi_of(s, a.shape[-1], phi) / torch.sqrt(2 * math.pi * width)
 
 
@@ -34,6 +33,13 @@ def weighted_sum(left: Tensor, matrix: Tensor, right: Tensor) -> Tensor:
     """``Σ_ij left_i matrix_ij right_j``, the outer sum in float64 because d² is a small difference of these."""
     dtype = accumulation_dtype(matrix.device)
     return (((matrix * right).sum(1)).to(dtype) * left.to(dtype)).sum()
+
+
+def unit_of(z: Tensor, means: Tensor) -> Tensor:
+    """1, or a power of two that makes coordinates small enough to square: it divides the distance as it does them."""
+    most = torch.maximum(z.detach().abs().amax(), means.detach().abs().amax())
+    largest = torch.finfo(z.dtype).max ** 0.5 / 1e3  # D largest² is finite up to D = 1,000,000
+    return torch.exp2(torch.log2(most / largest).ceil().clamp_min(0))
 
 
 def cw_distance(
@@ -56,19 +62,22 @@ def cw_distance(
         phi: the form of φ_D, "approx" or "exact".
 
     Returns:
-        A 0-d float64 tensor.
+        A 0-d float64 tensor ≥ 0.
     """
+    unit = unit_of(z, means)
+    z, means, variances, gamma = z / unit, means / unit, variances / unit / unit, gamma / unit / unit
     shift = means.detach().mean(0)  # the distance does not depend on the origin, its rounding errors do
     z, means = z - shift, means - shift
     zero = variances.new_zeros(())
     codes = scalar_product(z, z, zero, gamma, phi)  # (m, m)
     cross = scalar_product(z, means, variances[None, :], gamma, phi)  # (m, K)
     prior = scalar_product(means, means, variances[:, None] + variances[None, :], gamma, phi)  # (K, K)
-    return (
+    value = (
         weighted_sum(z_weights, codes, z_weights)
         - 2 * weighted_sum(z_weights, cross, weights)
         + weighted_sum(weights, prior, weights)
-    )
+    ) / unit
+    return value + (value.clamp_min(0) - value).detach()  # what is below 0 is rounding, and its gradient none of it
 
 
 def cw_normality_of_groups(z: Tensor, groups: Tensor, gamma: Tensor, *, phi: str = "approx") -> Tensor:
@@ -79,3 +88,24 @@ def cw_normality_of_groups(z: Tensor, groups: Tensor, gamma: Tensor, *, phi: str
     codes = (scalar_product(z, z, zero, gamma, phi) * kept).sum(dtype=wide) / kept.sum()
     cross = scalar_product(z, origin, zero + 1, gamma, phi).mean(dtype=wide)
     return codes - 2 * cross + scalar_product(origin, origin, zero + 2, gamma, phi).to(wide)[0, 0]
+
+
+def working_dtype(z: Tensor, means: Tensor) -> torch.dtype:
+    """float64 for float64 points, for those too large to square in float32, and where products would be rounded."""
+    wide = accumulation_dtype(z.device)
+    if z.dtype == wide or products_are_rounded(z.device):
+        return wide
+    far = visible(z) and max(points.detach().abs().amax() for points in (z, means)) > LARGEST
+    return wide if far else torch.float32
+
+
+def as_tensors(inputs: tuple[Any, ...], dtype: torch.dtype) -> list[Tensor]:
+    """The six inputs of the distance as tensors of one dtype: (m, D), (K, D), (m,), (K,), (K,) and 0-d."""
+    z, means, *others = inputs
+    rows, components = z.shape[0], means.shape[0]
+    uniform = (1.0 / rows, 1.0 / components, None, None)
+    values = [default if value is None else value for value, default in zip(others, uniform, strict=True)]
+    wide = accumulation_dtype(z.device)
+    tensors = [v if isinstance(v, Tensor) else torch.full((), v, device=z.device, dtype=wide) for v in values]
+    shapes = ((rows,), (components,), (components,), ())
+    return [z.to(dtype), means.to(dtype), *(t.to(dtype).expand(s) for t, s in zip(tensors, shapes, strict=True))]

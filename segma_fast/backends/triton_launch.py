@@ -17,6 +17,7 @@ from segma_fast.backends.triton_blocks import Blocks, candidates, chosen_blocks
 from segma_fast.backends.triton_kernels import pairs
 from segma_fast.backends.triton_plan import Division, Plan, capability, divide, make_plan
 from segma_fast.backends.triton_prepare import lay_out, prepare
+from segma_fast.precision import matmul_precision
 
 TUNE = "SEGMA_FAST_TRITON_TUNE"  # 1: time a few blocks at the first call of a kind, and log them
 
@@ -83,7 +84,7 @@ def evaluate(
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """Energy, and gradients in z, means, h and w (empty if not wanted)."""
     if precision == "default":
-        precision = torch.get_float32_matmul_precision()
+        precision = matmul_precision(z.device)
     (m, dim), total, count, device = z.shape, h.shape[0], stop - start, z.device
     described = (dim, z.dtype, precision, phi, gradient, device)
     if blocks is None:

@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segma_fast import large_batch
-from segma_fast.dispatch import check_phi, choose_backend, choose_precision
+from segma_fast.dispatch import check_phi, choose_backend
 from segma_fast.distributed import Group, place, share, world
 from segma_fast.formulas import silverman_gamma
 from segma_fast.functional import fast_cw_distance
 from segma_fast.mixture import GaussianMixture, initial_means
 from segma_fast.models.autoencoder import AutoEncoder
 from segma_fast.models.base import ImageModel, ModelConfig, as_pixels, check_one_a_class, register, squared_error
+from segma_fast.precision import choose_precision
 
 if TYPE_CHECKING:
     from segma_fast.batches import Batch

@@ -1,0 +1,125 @@
+"""The derivatives of the operators, so that torch differentiates them wherever they are called.
+
+An operator that torch can call, but not differentiate, would have a derivative of 0 without a word: compiled
+transforms of ``torch.func`` and exported graphs reach the operators, whatever is around them here. So each has a
+kernel for autograd, which also refuses forward mode, and one for vmap. The gradient that an operator gives may be
+differentiated again, in plain differentiable torch, block of rows by block of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._functorch.utils import enable_single_level_autograd_function
+from torch.autograd.function import _SingleLevelFunction
+
+from segma_fast.formulas import profile, squared_distances
+from segma_fast.precision import without_autocast
+
+BLOCK_ELEMENTS = 1 << 22  # pairs that the second derivative holds at once
+Operator = Callable[..., Any]
+
+
+def autograd_kernel(operator: Operator, gradient: Operator) -> Callable[..., Any]:
+    """What calls an operator and records how it is differentiated.
+
+    Args:
+        operator: gives the energy, or the energy and its gradient.
+        gradient: the operator of the same backend that gives both.
+    """
+
+    def call(
+        z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str = "approx"
+    ) -> Any:
+        with enable_single_level_autograd_function():
+            return _apply(z, means, h, w, start, stop, precision, phi, operator, gradient)
+
+    return call
+
+
+def vmap_kernel(operator: Operator, shapes: Operator) -> Callable[..., Any]:
+    """What calls an operator for every member of a batch; ``shapes`` gives what it returns, as yet without values."""
+
+    def call(info: Any, in_dims: Sequence[int | None], *arguments: Any) -> Any:
+        pairs = list(zip(arguments, in_dims, strict=True))
+        results = [operator(*(a if d is None else a.select(d, i) for a, d in pairs)) for i in range(info.batch_size)]
+        if not results:  # an empty batch has shapes all the same
+            results = [shapes(*(a if d is None else a.new_empty(a.movedim(d, 0).shape[1:]) for a, d in pairs))]
+        several = not isinstance(results[0], Tensor)
+        columns = zip(*results, strict=True) if several else (results,)
+        stacked = tuple(torch.stack(list(column))[: info.batch_size] for column in columns)
+        return (stacked, (0,) * len(stacked)) if several else (stacked[0], 0)
+
+    return call
+
+
+class _Differentiable(_SingleLevelFunction):
+    """An operator with its derivative, at one level of ``torch.func``'s transforms or outside of them."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Any:
+        *inputs, operator, gradient = arguments
+        with torch.enable_grad(), torch._C._AutoDispatchBelowAutograd():  # grad mode: for the levels below this one
+            result = operator(*inputs)
+        ctx.others, ctx.gradient = inputs[4:], gradient
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs[:4], *(() if isinstance(result, Tensor) else result[1:]))
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad_value: Tensor | None, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        inputs, known = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
+        start, stop = ctx.others[:2]
+        if start != 0 or stop != inputs[2].shape[0]:
+            raise RuntimeError(f"only the energy of all rows can be differentiated, got rows {start} to {stop}")
+        found: list[Tensor | None] = [None] * 4
+        if grad_value is not None:
+            if not known:
+                known = ctx.gradient(*inputs, *ctx.others)[1:]
+            factor = grad_value[None]  # no scalar: torch cannot multiply an empty batch by those
+            found = [(factor.to(part.dtype) * part).to(t.dtype) for part, t in zip(known, inputs, strict=True)]
+        if any(cotangent is not None for cotangent in cotangents):
+            second = second_derivative(inputs, cotangents, ctx.others[3])
+            found = [b if a is None else a + b for a, b in zip(found, second, strict=True)]
+        return (*found, *(None,) * 6)
+
+
+def second_derivative(inputs: Sequence[Tensor], cotangents: Sequence[Tensor | None], phi: str) -> list[Tensor]:
+    """The gradient of ``<∂E/∂(z, means, h, w), cotangents>`` in z, means, h and w, differentiable.
+
+    Args:
+        inputs: z, means, h and w of the operators.
+        cotangents: one of the shape of each input, or None for zeros.
+        phi: the form of φ_D.
+    """
+    z, means, h, w = inputs
+    rows, x = z.shape[0], torch.cat([z, means])
+    given = [torch.zeros_like(t) if c is None else c for c, t in zip(cotangents, inputs, strict=True)]
+    along = (torch.cat([c.to(torch.promote_types(x.dtype, torch.float32)) for c in given[:2]]), *given[2:])
+    block = max(1, BLOCK_ELEMENTS // x.shape[0])
+    total: list[Tensor] = []
+    with without_autocast(x.device):
+        for first in range(0, x.shape[0], block):
+            part = slice(first, first + block)
+            pull = torch.func.vjp(partial(_gradient_rows, rows=part, phi=phi), x, h, w)[1]
+            found = pull(tuple(cotangent[part] for cotangent in along))
+            total = [a + b for a, b in zip(total, found, strict=True)] if total else list(found)
+    return [total[0][:rows], total[0][rows:], *total[1:]]
+
+
+def _gradient_rows(x: Tensor, h: Tensor, w: Tensor, rows: slice, phi: str) -> tuple[Tensor, Tensor, Tensor]:
+    """``∂E/∂x``, ``∂E/∂h`` and ``∂E/∂w`` of some rows, in plain differentiable torch."""
+    given, x = torch.promote_types(x.dtype, torch.float32), x.to(w.dtype)
+    x = x - x.detach().mean(0)
+    k, k_t, k_h = profile(squared_distances(x[rows], x), h[rows, None] + h, x.shape[1], phi)
+    twice = 2 * w[rows]
+    pull = k_t * w  # (rows, M)
+    du_dx = 2 * (pull.sum(1, keepdim=True) * x[rows] - pull @ x)
+    return (twice[:, None] * du_dx).to(given), twice * (k_h @ w), 2 * (k @ w)
+
+
+_apply: Callable[..., Any] = _Differentiable.apply  # type: ignore[attr-defined]

@@ -1,0 +1,63 @@
+"""What torch's settings make of products of float32 matrices: its precision for them, and autocast."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+PRECISIONS = ("highest", "high", "medium")
+_MEANING = {"tf32": "high", "bf16": "medium"}  # what else torch answers, "none" and "ieee", is float32
+
+
+def choose_precision(requested: str | None) -> str:
+    """``requested``, or ``"default"`` for None: the operators then ask :func:`matmul_precision`.
+
+    Raises:
+        ValueError: if it is not one of ``"highest"``, ``"high"``, ``"medium"``.
+    """
+    if requested is None:
+        return "default"
+    if requested not in PRECISIONS:
+        raise ValueError(f"precision={requested!r} is unknown, expected None or one of {PRECISIONS}")
+    return requested
+
+
+def matmul_precision(device: torch.device) -> str:
+    """torch's precision for products of float32 matrices on a device: ``"highest"``, ``"high"`` or ``"medium"``.
+
+    It is set by ``torch.set_float32_matmul_precision``, or by ``fp32_precision`` of ``torch.backends`` or of one of
+    its parts; the latter say it for a kind of device, and the former refuses to answer where they were used.
+    """
+    if device.type == "cuda":
+        setting = torch.backends.cuda.matmul.fp32_precision
+    elif device.type in ("cpu", "xpu"):
+        setting = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]
+    else:
+        return "highest"
+    chosen = _MEANING.get(setting, "highest")
+    if chosen == "high":  # also what CUDA makes of "medium"
+        try:
+            return torch.get_float32_matmul_precision()
+        except RuntimeError:
+            pass
+    return chosen
+
+
+def products_are_rounded(device: torch.device) -> bool:
+    """Whether torch may round the factors of float32 products on a device; a constant in compiled code.
+
+    Nobody can prevent it for one thread alone, so plain torch code takes float64 then.
+    """
+    return matmul_precision(device) != "highest"
+
+
+products_are_rounded._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """A context in which matrix products keep the dtype of their inputs, whatever the caller's autocast says."""
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
