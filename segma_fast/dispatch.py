@@ -136,6 +136,8 @@ def choose_backend(
     Raises:
         ValueError: if the backend is unknown or cannot serve the call; the message lists all with their reasons.
     """
+    if not isinstance(requested, str):
+        check_backend(requested)
     source = "backend"
     if requested == "auto":
         requested = os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
@@ -152,6 +154,12 @@ def choose_backend(
     raise ValueError(f"{source}={requested!r} is unknown. {_overview()}")
 
 
+def check_backend(requested: str) -> None:
+    """Raise a ValueError unless it is ``"auto"`` or the name of a backend, which may be missing on this machine."""
+    if not isinstance(requested, str) or requested not in ("auto", *(backend.name for backend in BACKENDS)):
+        raise ValueError(f"backend={requested!r} is unknown. {_overview()}")
+
+
 def choose_precision(requested: str | None) -> str:
     """``requested``, or ``"default"`` for None: the operators then ask ``torch.get_float32_matmul_precision()``.
 
@@ -160,7 +168,7 @@ def choose_precision(requested: str | None) -> str:
     """
     if requested is None:
         return "default"
-    if requested not in PRECISIONS:
+    if not isinstance(requested, str) or requested not in PRECISIONS:
         raise ValueError(f"precision={requested!r} is unknown, expected None or one of {PRECISIONS}")
     return requested
 
