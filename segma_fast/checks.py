@@ -14,15 +14,16 @@ from torch import Tensor
 
 from segma_fast.formulas import accumulation_dtype
 from segma_fast.operators import in_transform
+from segma_fast.scalars import as_float
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 WIDEST = 1e300  # widths are sums of such, which have to stay finite
 
 
 def check_points(name: str, points: object, may_be_empty: bool = False) -> Tensor:
     """``points`` as a real floating-point (n, D) tensor with D ≥ 1 and n ≥ 1, or ≥ 0 where it may be empty."""
-    if not isinstance(points, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor of shape (n, D), got {type(points).__name__}")
-    _check_floating(name, points)
+    points = check_floating(name, points, "(n, D)")
     if points.ndim != 2:
         raise ValueError(f"{name} must have shape (n, D), got shape {tuple(points.shape)}")
     if (points.shape[0] == 0 and not may_be_empty) or points.shape[1] == 0:
@@ -37,7 +38,7 @@ def check_same_space(name: str, points: Tensor, other_name: str, other: Tensor) 
             f"{name} and {other_name} must have the same number of columns D, got shapes "
             f"{tuple(points.shape)} and {tuple(other.shape)}"
         )
-    _check_device(name, points, other_name, other.device)
+    check_device(name, points, other_name, other.device)
 
 
 def check_weights(name: str, weights: Tensor, like: Tensor) -> Tensor:
@@ -58,29 +59,27 @@ def check_variances(variances: float | Tensor, like: Tensor) -> float | Tensor:
     """Variances of 0 to 1e300, a number or a (K,) float64 tensor for the K rows of ``like``."""
     if not isinstance(variances, Tensor):
         return _number("variances", variances, lambda value: 0 <= value <= WIDEST, f">= 0 and at most {WIDEST:g}")
-    if variances.ndim == 0:
-        variances = variances.expand(like.shape[0])
-    given = _vector("variances", variances, like)
+    given = _vector("variances", variances, like, or_one=True)
     valid = (given >= 0) & _bounded(given)
     if visible(given) and not valid.all():
         raise ValueError(f"variances must be >= 0 and at most {WIDEST:g}, got {_first_invalid(given, valid)}")
     return _or_nan(given, valid).to(accumulation_dtype(like.device))
 
 
-def check_gamma(gamma: float | Tensor, name: str, like: Tensor) -> float | Tensor:
+def check_gamma(gamma: float | Tensor, name: str, like: Tensor, called: str = "gamma") -> float | Tensor:
     """A γ > 0 up to 1e300, a number or a tensor of one element as a 0-d float64 tensor on the device of ``like``."""
     if not isinstance(gamma, Tensor):
-        return _number("gamma", gamma, lambda value: 0 < value <= WIDEST, f"> 0 and at most {WIDEST:g}")
-    _check_floating("gamma", gamma)
+        return _number(called, gamma, lambda value: 0 < value <= WIDEST, f"> 0 and at most {WIDEST:g}")
+    check_floating(called, gamma, "()")
     if gamma.numel() != 1:
-        raise ValueError(f"gamma must be a number or a tensor of one element, got shape {tuple(gamma.shape)}")
+        raise ValueError(f"{called} must be a number or a tensor of one element, got shape {tuple(gamma.shape)}")
     given = gamma.reshape(())
     if given.device.type == "cpu" != like.device.type:
         given = given.to(like.device)  # as torch does with 0-d tensors
-    _check_device("gamma", given, name, like.device)
+    check_device(called, given, name, like.device)
     valid = (given > 0) & _bounded(given)
     if visible(given) and not valid:
-        raise ValueError(f"gamma must be > 0 and at most {WIDEST:g}, got {given.item()}")
+        raise ValueError(f"{called} must be > 0 and at most {WIDEST:g}, got {given.item()}")
     return _or_nan(given, valid).to(accumulation_dtype(like.device))
 
 
@@ -95,46 +94,53 @@ def visible(tensor: Tensor) -> bool:
     )
 
 
-def _vector(name: str, tensor: object, like: Tensor) -> Tensor:
+def check_dense(name: str, tensor: object, shape: str) -> Tensor:
+    """``tensor`` as a torch.Tensor that is neither sparse nor nested nor quantised."""
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor of shape ({like.shape[0]},), got {type(tensor).__name__}")
-    _check_floating(name, tensor)
-    if tensor.shape != like.shape[:1]:
-        raise ValueError(f"{name} must have shape ({like.shape[0]},), got shape {tuple(tensor.shape)}")
-    _check_device(name, tensor, "the points", like.device)
+        raise TypeError(f"{name} must be a torch.Tensor of shape {shape}, got {type(tensor).__name__}")
+    if tensor.layout != torch.strided or tensor.is_nested:
+        nested = "a nested tensor of " if tensor.is_nested else ""
+        raise TypeError(f"{name} must be a dense torch.Tensor, got {nested}layout {tensor.layout}")
+    if tensor.is_quantized:
+        raise TypeError(f"{name} must not be quantized, got {tensor.dtype}")
+    if type(tensor).__name__ == "DTensor":  # not imported here: it is as large as torch.distributed
+        part = "its to_local(), and process_group= for the distance of all processes"
+        raise TypeError(f"{name} must be the tensor of one process, got a DTensor: give {part}")
     return tensor
 
 
-def _check_floating(name: str, tensor: Tensor) -> None:
-    if tensor.layout != torch.strided or tensor.is_nested:
-        raise TypeError(f"{name} must be a dense torch.Tensor, got layout {tensor.layout}")
-    if not tensor.is_floating_point():
-        raise TypeError(f"{name} must have a real floating-point dtype, got {tensor.dtype}")
+def check_floating(name: str, tensor: object, shape: str) -> Tensor:
+    """``tensor`` as a dense torch.Tensor of a dtype that the kernels have."""
+    found = check_dense(name, tensor, shape)
+    if found.dtype not in DTYPES:
+        known = "float16, bfloat16, float32 or float64"
+        raise TypeError(f"{name} must have a real floating-point dtype, got {found.dtype}; expected {known}")
+    return found
 
 
-def _check_device(name: str, tensor: Tensor, other_name: str, device: torch.device) -> None:
+def check_device(name: str, tensor: Tensor, other_name: str, device: torch.device) -> None:
+    """A tensor is on the device of another."""
     if tensor.device != device:
         raise ValueError(f"{name} and {other_name} must be on one device, got {tensor.device} and {device}")
 
 
+def _vector(name: str, tensor: object, like: Tensor, or_one: bool = False) -> Tensor:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor of shape ({like.shape[0]},), got {type(tensor).__name__}")
+    found = check_floating(name, tensor, "(n,)")
+    if or_one and found.ndim == 0:
+        found = found.expand(like.shape[0])
+    if found.shape != like.shape[:1]:
+        raise ValueError(f"{name} must have shape ({like.shape[0]},), got shape {tuple(found.shape)}")
+    check_device(name, found, "the points", like.device)
+    return found
+
+
 def _number(name: str, value: object, valid: Callable[[float], bool], expected: str) -> float:
-    number = _as_float(name, value)
+    number = as_float(name, value)
     if not valid(number):
         raise ValueError(f"{name} must be {expected}, got {value}")
     return number
-
-
-def _as_float(name: str, value: object) -> float:
-    if isinstance(value, torch.SymFloat | torch.SymInt):
-        return value  # type: ignore[return-value]
-    try:
-        if isinstance(value, bool | str | bytes):
-            raise TypeError
-        return float(value)  # type: ignore[arg-type]  # Python's and NumPy's numbers
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number or a torch.Tensor, got {value!r}") from None
-    except OverflowError:
-        return math.inf
 
 
 def _bounded(tensor: Tensor) -> Tensor:

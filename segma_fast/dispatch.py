@@ -135,6 +135,8 @@ def choose_backend(
     Raises:
         ValueError: if the backend is unknown or cannot serve the call; the message lists all with their reasons.
     """
+    if not isinstance(requested, str):
+        check_backend(requested)
     source = "backend"
     if requested == "auto":
         requested = os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
@@ -149,6 +151,12 @@ def choose_backend(
     if requested == "auto":
         raise ValueError(f"no backend serves {dtype} points of dimension {dim} on {device}. {_overview()}")
     raise ValueError(f"{source}={requested!r} is unknown. {_overview()}")
+
+
+def check_backend(requested: str) -> None:
+    """Raise a ValueError unless it is ``"auto"`` or the name of a backend, which may be missing on this machine."""
+    if not isinstance(requested, str) or requested not in ("auto", *(backend.name for backend in BACKENDS)):
+        raise ValueError(f"backend={requested!r} is unknown. {_overview()}")
 
 
 def check_phi(phi: str) -> None:

@@ -79,11 +79,16 @@ def place(group: Group | None) -> tuple[int, int]:
     """
     if group is None:
         return 0, 1
-    if group != dist.GroupMember.NON_GROUP_MEMBER and not isinstance(group, dist.ProcessGroup):
-        raise TypeError(f"process_group must be a torch.distributed.ProcessGroup or None, got {type(group).__name__}")
+    check_group(group)
     if dist.get_rank(group) < 0:
         raise ValueError("process_group must hold the process that calls, got a group without it")
     return dist.get_rank(group), dist.get_world_size(group)
+
+
+def check_group(group: Group | None) -> None:
+    """Raise a TypeError unless it is None or what ``torch.distributed`` gives for a group, to processes outside too."""
+    if not (group is None or group is dist.GroupMember.NON_GROUP_MEMBER or isinstance(group, dist.ProcessGroup)):
+        raise TypeError(f"process_group must be a torch.distributed.ProcessGroup or None, got {type(group).__name__}")
 
 
 def share(count: int, process: int, processes: int) -> slice:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from segma_fast.exact_phi import exact_coefficients, exact_slope
+from segma_fast.scalars import check_whole
 
 INV_SQRT_PI = 1.0 / math.sqrt(math.pi)
 FORMS = ("approx", "exact")
@@ -138,10 +139,10 @@ def silverman_gamma(rows: int, components: int = 1) -> float:
         components: K, the components that they are spread over, at least 1.
 
     Raises:
-        ValueError: if either number is below 1.
+        TypeError: if either is not an int, Python's or NumPy's.
+        ValueError: if either is below 1.
     """
-    if rows < 1 or components < 1:
-        raise ValueError(f"expected rows >= 1 and components >= 1, got rows={rows}, components={components}")
+    rows, components = check_whole("rows", rows, 1), check_whole("components", components, 1)
     ratio = 4.0 * components / (3.0 * rows)
     bandwidth: float = ratio**0.4  # of a size that torch traces an expression, which float() would fix
     return bandwidth

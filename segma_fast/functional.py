@@ -18,6 +18,7 @@ from segma_fast.formulas import INV_SQRT_PI, accumulation_dtype, silverman_gamma
 from segma_fast.groups import check_groups, normality_of_groups
 from segma_fast.operators import are_transforms_active
 from segma_fast.precision import choose_precision, without_autocast
+from segma_fast.scalars import check_flag
 
 
 def fast_cw_distance(
@@ -83,7 +84,7 @@ def fast_cw_distance(
         or infinity.
 
     Raises:
-        TypeError: for integer or complex tensors and other types.
+        TypeError: for tensors of another dtype or layout, and for other types.
         ValueError: for shapes that do not fit, no rows, tensors on different devices, γ ≤ 0, negative variances,
             either above 1e300, weights that are negative or do not sum to 1, an unknown form of φ, and an unknown
             or unavailable backend; on every process of a group, if they disagree or one has such a value. On a GPU
@@ -94,6 +95,7 @@ def fast_cw_distance(
     with told(z, process_group) if spread else nullcontext():
         if spread and are_transforms_active():
             raise ValueError("process_group works outside of the transforms of torch.func and vmap only")
+        log = check_flag("log", log)
         z, means = _check_pair("z", z, "means", means, may_be_empty=spread)
         chosen = _choose(z, phi, backend, precision)
         weights, variances = _weights("weights", weights, means), check_variances(variances, means)
@@ -135,7 +137,7 @@ def cw_distance_reference(
         gamma,
         log=log,
         phi=phi,
-        backend="reference" if backend == "auto" else backend,
+        backend="reference" if isinstance(backend, str) and backend == "auto" else backend,
         precision=precision,
         process_group=process_group,
     )
@@ -176,7 +178,7 @@ def cw_normality(
     with told(z, process_group) if process_group is not None else nullcontext():
         z = check_points("z", z, may_be_empty=process_group is not None)
         if groups is not None:
-            if log or process_group is not None:
+            if check_flag("log", log) or process_group is not None:
                 option = "log=True" if log else "a process_group"
                 raise ValueError(f"groups give an estimate of one process that may be negative, got {option} with them")
             groups = check_groups(groups, z)
@@ -233,7 +235,7 @@ def cw_two_sample(
     x, y = _check_pair("x", x, "y", y)
     if gamma is None:
         gamma = silverman_gamma((x.shape[0] + y.shape[0]) // 2)
-    chosen = _choose(x, phi, backend, precision)
+    log, chosen = check_flag("log", log), _choose(x, phi, backend, precision)
     checked = (_weights("y_weights", y_weights, y), check_variances(0.0, y), check_gamma(gamma, "x", x))
     return _distance(x, _weights("x_weights", x_weights, x), y, *checked, log, phi, *chosen, None)
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from segma_fast.autograd import energy
+from segma_fast.checks import check_dense, check_device
 from segma_fast.formulas import accumulation_dtype, profile, squared_distances
 from segma_fast.precision import without_autocast
 
@@ -32,20 +33,19 @@ LARGE = 64  # rows of a group from which it has a call of the kernels for itself
 
 
 def check_groups(groups: object, z: Tensor) -> Tensor:
-    """The group of every row, (m,), integers, on the device of the rows."""
-    if not isinstance(groups, Tensor):
-        raise TypeError(f"groups must be a torch.Tensor of shape ({len(z)},), got {type(groups).__name__}")
-    if groups.is_floating_point() or groups.is_complex() or groups.dtype == torch.bool:
-        raise TypeError(f"groups must have an integer dtype, got {groups.dtype}")
-    if groups.shape != z.shape[:1]:
-        raise ValueError(f"groups must have shape ({len(z)},), got shape {tuple(groups.shape)}")
-    if groups.device != z.device:
-        raise ValueError(f"groups and z must be on one device, got {groups.device} and {z.device}")
-    if groups.is_meta:
+    """The group of every row, (m,), int64 numbers, on the device of the rows."""
+    found = check_dense("groups", groups, f"({len(z)},)")
+    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+        raise TypeError(f"groups must have an integer dtype, got {found.dtype}")
+    if found.shape != z.shape[:1]:
+        raise ValueError(f"groups must have shape ({len(z)},), got shape {tuple(found.shape)}")
+    check_device("groups", found, "z", z.device)
+    if found.is_meta:
         raise ValueError("groups must have values that can be read, got a tensor on the device meta")
-    if (groups == groups[0]).all():
+    found = found.long()  # not every device sorts and compares unsigned ones
+    if (found == found[0]).all():
         raise ValueError(f"groups must have at least two different values, got one for all {len(z)} rows")
-    return groups
+    return found
 
 
 def normality_of_groups(

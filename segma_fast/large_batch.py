@@ -23,6 +23,14 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from segma_fast.checks import check_dense
+from segma_fast.scalars import check_whole
+
+_DEPENDS = (
+    "encoder must treat each row alone, got {} in training, whose statistics would be those of a micro-batch: use "
+    "group or layer norm, or put it into evaluation mode"
+)
+
 
 def encode(encoder: Callable[..., Any], *inputs: Tensor, micro_batch: int | None) -> Any:
     """``encoder(*inputs)`` in micro-batches; what is computed from the result is differentiated as usual.
@@ -37,11 +45,12 @@ def encode(encoder: Callable[..., Any], *inputs: Tensor, micro_batch: int | None
         loss = errors.mean() + 5 * fast_cw_distance(codes, means, log=True)
         loss.backward()
 
-    Rows must not depend on each other: batch-norm in training is refused where it is called as a module, and what a
-    layer changes at each call (spectral norm, running means) it changes once a micro-batch and pass. Layers that draw
-    from torch's global generators (dropout) draw the same numbers in the second pass. Weights, and what a function
-    loads by itself, must not change between the passes. An encoder that is wrapped in ``DistributedDataParallel``
-    cannot be called again while it goes backward: wrap a module whose ``forward`` calls this function instead.
+    Rows must not depend on each other: batch-norm in training is refused, as a module and as torch's own function (but
+    what a compiled function hides, and code of your own, is not seen), and what a layer changes at each call (spectral
+    norm, running means) it changes once a micro-batch and pass. Layers that draw from torch's global generators
+    (dropout) draw the same numbers in the second pass. Weights, and what a function loads by itself, must not change
+    between the passes. An encoder that is wrapped in ``DistributedDataParallel`` cannot be called again while it goes
+    backward: wrap a module whose ``forward`` calls this function instead.
 
     Args:
         encoder: a module or function of tensors that gives one tensor or a tuple of them, one row for each input row.
@@ -54,9 +63,13 @@ def encode(encoder: Callable[..., Any], *inputs: Tensor, micro_batch: int | None
     Raises:
         ValueError: for ``micro_batch`` < 1, inputs of different lengths, outputs without a row for each of the
             inputs', batch-norm in training, or an encoder that is wrapped in ``DistributedDataParallel``.
-        TypeError: for other inputs or outputs than these.
+        TypeError: for another encoder, ``micro_batch``, inputs or outputs than these.
     """
-    rows = _check(inputs, micro_batch)
+    if not callable(encoder):
+        raise TypeError(f"encoder must be a module or function, got {type(encoder).__name__}")
+    if micro_batch is not None:
+        micro_batch = check_whole("micro_batch", micro_batch, 1, "an int or None")
+    rows = _check(inputs)
     if micro_batch is None:
         return _joined([encoder(*inputs)], [rows])
     layers = list(encoder.modules()) if isinstance(encoder, nn.Module) else []
@@ -70,34 +83,29 @@ def encode(encoder: Callable[..., Any], *inputs: Tensor, micro_batch: int | None
     sizes: list[int] = []
     heap, device = _Heap(), _device_of_generators(inputs)
     for part in zip(*(tensor.split(micro_batch) for tensor in inputs), strict=True):
+        before = _newest()
         with nullcontext() if layers or parts else _watched():
             once = len(part[0]) == rows
             parts.append(encoder(*part) if once else checkpoint(run, device, *part, use_reentrant=False))
+        if before is not None:
+            _check_graph(parts[-1], before)
         sizes.append(len(part[0]))
         if inputs[0].device.type == "cpu":
             heap.give_back()
     return _joined(parts, sizes)
 
 
-def _check(inputs: Sequence[object], micro_batch: object) -> int:
+def _check(inputs: Sequence[object]) -> int:
     """The number of rows of the inputs, all of them checked."""
-    if micro_batch is not None and (not hasattr(micro_batch, "__index__") or isinstance(micro_batch, bool | Tensor)):
-        raise TypeError(f"micro_batch must be an int or None, got {micro_batch!r}")
-    if micro_batch is not None and micro_batch < 1:  # type: ignore[operator]
-        raise ValueError(f"micro_batch must be >= 1, got {micro_batch}")
     if not inputs:
-        raise TypeError("encode needs at least one tensor to encode, got none")
-    for tensor in inputs:
-        if not isinstance(tensor, Tensor) or tensor.ndim == 0:
-            raise TypeError(f"inputs must be torch.Tensors with rows, got {_described(tensor)}")
-    rows = [len(tensor) for tensor in inputs if isinstance(tensor, Tensor)]
+        raise TypeError("inputs must be at least one tensor, got none")
+    tensors = [check_dense("inputs", tensor, "(n, ...)") for tensor in inputs]
+    if any(tensor.ndim == 0 for tensor in tensors):
+        raise ValueError("inputs must have rows, got a tensor of shape ()")
+    rows = [len(tensor) for tensor in tensors]
     if len(set(rows)) > 1:
         raise ValueError(f"inputs must have the same number of rows, got {rows}")
     return rows[0]
-
-
-def _described(value: object) -> str:
-    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def _joined(parts: list[Any], sizes: list[int]) -> Any:
@@ -131,12 +139,43 @@ def _watched() -> Iterator[None]:
 
     def look(module: nn.Module, inputs: Any) -> None:
         if threading.get_ident() == thread:
-            _check_layer(module)
+            compiled = "_orig_mod" in module._modules
+            for layer in module.modules() if compiled else [module]:
+                _check_layer(layer)
+            if compiled:
+                handle.remove()  # or it would be in the compiled code
 
     look._torchdynamo_disable = True  # type: ignore[attr-defined]  # as torch.compiler.disable, without its import
-    handle = nullcontext() if torch.compiler.is_compiling() else register_module_forward_pre_hook(look)
-    with handle:
+    if torch.compiler.is_compiling():
         yield
+        return
+    with register_module_forward_pre_hook(look) as handle:
+        yield
+
+
+def _newest() -> int | None:
+    """The number of the newest node of the autograd graph that this thread has made; None if it makes none now."""
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return None
+    node = torch.ones((), device="cpu", requires_grad=True).view(()).grad_fn
+    return None if node is None else node._sequence_nr()
+
+
+def _check_graph(outputs: Any, before: int) -> None:
+    """Look for batch-norm in training that no module showed, such as one that the encoder has not registered."""
+    tensors = [outputs] if isinstance(outputs, Tensor) else outputs if isinstance(outputs, tuple | list) else []
+    left = [tensor.grad_fn for tensor in tensors if isinstance(tensor, Tensor)]
+    seen = set()
+    while left:
+        node = left.pop()
+        if node is None or node in seen or node._sequence_nr() <= before:
+            continue
+        seen.add(node)
+        # Instance norm is the batch-norm of one row that has the channels of all.
+        training = "BatchNorm" in node.name() and getattr(node, "_saved_training", False)
+        if training and node._input_metadata[0].shape[0] > 1:
+            raise ValueError(_DEPENDS.format("a batch norm"))
+        left.extend(following for following, _ in node.next_functions)
 
 
 def _check_layer(layer: nn.Module) -> None:
@@ -146,10 +185,7 @@ def _check_layer(layer: nn.Module) -> None:
             "backward: wrap a module whose forward calls large_batch.encode"
         )
     if isinstance(layer, _BatchNorm) and (layer.training or layer.running_mean is None):
-        raise ValueError(
-            f"encoder must treat each row alone, got {layer} in training, whose statistics would be those of a "
-            "micro-batch: use group or layer norm, or put it into evaluation mode"
-        )
+        raise ValueError(_DEPENDS.format(layer))
 
 
 class _Heap:

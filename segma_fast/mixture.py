@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from segma_fast.checks import check_dense, check_device, check_floating
+from segma_fast.scalars import as_float, check_whole
 
 MeansInit = Literal["coordinates", "normal", "sphere", "simplex"]
 
@@ -30,10 +35,17 @@ def initial_means(
         scale: see above.
 
     Raises:
-        ValueError: for an unknown ``init``, K < 1, D < 1, or a simplex with more corners than D + 1.
+        TypeError: for numbers of another type.
+        ValueError: for an unknown ``init``, K < 1, D < 1, a ``scale`` that is not finite, or a simplex with more
+            corners than D + 1.
     """
-    if components < 1 or dim < 1:
-        raise ValueError(f"expected components >= 1 and dim >= 1, got components={components}, dim={dim}")
+    components, dim = check_whole("components", components, 1), check_whole("dim", dim, 1)
+    if not isinstance(init, str) or init not in get_args(MeansInit):
+        raise ValueError(f"init={init!r} is unknown, expected one of {get_args(MeansInit)}")
+    scale = as_float("scale", scale)
+    if not math.isfinite(scale):
+        raise ValueError(f"scale must be finite, got {scale}")
+    _check_generator(generator)
     noise = torch.randn(components, dim, generator=generator)
     if init == "coordinates":
         if components == 1:
@@ -46,14 +58,22 @@ def initial_means(
         return scale * noise
     if init == "sphere":
         return scale * torch.nn.functional.normalize(noise)
-    if init == "simplex":
-        if components > dim + 1:
-            raise ValueError(
-                f"a simplex in {dim} dimensions has {dim + 1} corners, got components={components}; use the means init "
-                "'normal' or 'sphere'"
-            )
-        return scale * _simplex(components, dim)
-    raise ValueError(f"init={init!r} is unknown, expected one of {get_args(MeansInit)}")
+    if components > dim + 1:
+        raise ValueError(
+            f"a simplex in {dim} dimensions has {dim + 1} corners, got components={components}; use the means init "
+            "'normal' or 'sphere'"
+        )
+    return scale * _simplex(components, dim)
+
+
+def _known(valid: Tensor) -> bool:
+    """Whether a condition holds, or has no value yet."""
+    return valid.is_meta or bool(valid)
+
+
+def _check_generator(generator: object) -> None:
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator or None, got {type(generator).__name__}")
 
 
 def _simplex(components: int, dim: int) -> Tensor:
@@ -72,13 +92,14 @@ class GaussianMixture(nn.Module):
 
     Args:
         means: where the means start, (K, D); :func:`segma_fast.mixture.initial_means` makes some.
-        proportions: p_k ≥ 0, (K,), scaled to sum to 1; default uniform.
-        variances: σ_k² > 0, (K,) or one number for all.
+        proportions: p_k ≥ 0, (K,), a tensor, array or list, scaled to sum to 1; default uniform.
+        variances: σ_k² > 0, (K,) or one number for all, as the proportions.
 
     Attributes:
         means: parameter (K, D); ``proportions`` and ``variances`` are buffers (K,).
 
     Raises:
+        TypeError: for means of another type, dtype or layout, or for what holds no real numbers.
         ValueError: for shapes that do not fit, proportions that are negative or all zero, or variances ≤ 0.
     """
 
@@ -86,16 +107,20 @@ class GaussianMixture(nn.Module):
     proportions: Tensor
     variances: Tensor
 
-    def __init__(self, means: Tensor, proportions: Tensor | None = None, variances: float | Tensor = 1.0) -> None:
+    def __init__(
+        self,
+        means: Tensor,
+        proportions: Tensor | Sequence[float] | None = None,
+        variances: float | Tensor | Sequence[float] = 1.0,
+    ) -> None:
         super().__init__()
-        if not isinstance(means, Tensor):
-            raise TypeError(f"means must be a torch.Tensor of shape (K, D), got {type(means).__name__}")
+        means = check_floating("means", means, "(K, D)")
         if means.ndim != 2 or 0 in means.shape:
             raise ValueError(f"means must have shape (K, D) with K, D >= 1, got shape {tuple(means.shape)}")
         self.means = nn.Parameter(means.detach().clone())
         components = means.shape[0]
-        spread = torch.as_tensor(variances, dtype=means.dtype, device=means.device)
-        if spread.shape not in ((), (components,)) or not (spread > 0).all() or not spread.isfinite().all():
+        spread = self._numbers("variances", variances).to(means.dtype)
+        if spread.shape not in ((), (components,)) or not _known((spread > 0).all() & spread.isfinite().all()):
             raise ValueError(f"variances must be one number > 0 or ({components},) of them, got {variances}")
         self.register_buffer("variances", spread.expand(components).clone())
         self.register_buffer("proportions", means.new_full((components,), 1 / components))
@@ -113,14 +138,35 @@ class GaussianMixture(nn.Module):
         return self.means.shape[1]
 
     @torch.no_grad()
-    def set_proportions(self, proportions: Tensor) -> None:
-        """Set p from numbers ≥ 0, (K,), such as the counts of each label, scaled to sum to 1."""
-        given = proportions.detach().to(self.proportions)
-        if given.shape != (self.components,) or not (given >= 0).all() or not 0 < given.sum() < math.inf:
-            raise ValueError(
-                f"proportions must be ({self.components},) numbers >= 0, not all 0, got {proportions.tolist()}"
-            )
-        self.proportions.copy_(given / given.sum())
+    def set_proportions(self, proportions: Tensor | Sequence[float]) -> None:
+        """Set p from numbers ≥ 0, (K,), such as the counts of each label, scaled to sum to 1.
+
+        Raises:
+            TypeError, ValueError: as the class.
+        """
+        given = self._numbers("proportions", proportions).to(self.proportions.dtype)
+        total = given.sum()
+        if given.shape != (self.components,) or not _known((given >= 0).all() & (total > 0) & total.isfinite()):
+            raise ValueError(f"proportions must be ({self.components},) numbers >= 0, not all 0, got {proportions}")
+        self.proportions.copy_(given / total)
+
+    def _numbers(self, name: str, values: object) -> Tensor:
+        """Real numbers, in a tensor, array or list or one alone, as a tensor on the means' device."""
+        if isinstance(values, Tensor):
+            found = check_dense(name, values.detach(), "(K,)")
+        else:
+            try:
+                array = np.asarray(values)
+            except ValueError:  # lists of several lengths
+                array = np.asarray(None)
+            if array.dtype.kind not in "iuf":
+                raise TypeError(f"{name} must be real numbers, got {values!r}")
+            found = torch.from_numpy(array.astype(np.float64 if array.dtype.kind == "f" else np.int64))
+        if found.is_complex() or found.dtype == torch.bool:
+            raise TypeError(f"{name} must be real numbers, got dtype {found.dtype}")
+        if found.is_meta:
+            check_device(name, found, "means", self.means.device)
+        return found.to(self.means.device)
 
     def sample(
         self, n: int, component: int | Tensor | None = None, *, generator: torch.Generator | None = None
@@ -134,25 +180,43 @@ class GaussianMixture(nn.Module):
             generator: random numbers, on the means' device.
 
         Raises:
-            ValueError: if ``n`` is negative or a component is outside 0 … K-1.
+            TypeError: if ``n`` is no int, or ``component`` holds no integers.
+            ValueError: if ``n`` is negative, or a component is outside 0 … K-1 or they are not n.
         """
-        if n < 0:
-            raise ValueError(f"n must be >= 0, got {n}")
+        n = check_whole("n", n, 0)
+        _check_generator(generator)
         if component is None:
             chosen = torch.multinomial(self.proportions, n, replacement=True, generator=generator) if n else None
         else:
-            chosen = torch.as_tensor(component, device=self.means.device).expand(n)
-            if n and not (0 <= int(chosen.min()) and int(chosen.max()) < self.components):
-                raise ValueError(f"component must be in 0 ... {self.components - 1}, got {component}")
+            chosen = self._chosen(n, component)
         if chosen is None:
             return self.means.new_empty(0, self.dim)
         noise = torch.randn(n, self.dim, generator=generator, dtype=self.means.dtype, device=self.means.device)
         return self.means[chosen] + self.variances[chosen].sqrt()[:, None] * noise
 
+    def _chosen(self, n: int, component: object) -> Tensor:
+        """The component of each of n codes, int64, on the means' device."""
+        given = self._numbers("component", component)
+        if given.is_floating_point():
+            raise TypeError(f"component must be integers, got {component!r}")
+        if given.shape not in ((), (n,)):
+            raise ValueError(f"component must be one integer or ({n},) of them, got shape {tuple(given.shape)}")
+        chosen = given.long().expand(n)  # a tensor of bytes would be a mask
+        if n and not _known((chosen >= 0).all() & (chosen < self.components).all()):
+            raise ValueError(f"component must be in 0 ... {self.components - 1}, got {component}")
+        return chosen
+
     def joint_log_prob(self, z: Tensor) -> Tensor:
-        """``log p_k N(μ_k, σ_k² I)(z)`` for every component, (..., D) -> (..., K)."""
-        if z.shape[-1] != self.dim:
+        """``log p_k N(μ_k, σ_k² I)(z)`` for every component, (..., D) -> (..., K).
+
+        Raises:
+            TypeError: for codes of another type, dtype or layout; so in the methods below.
+            ValueError: for codes of another dimension or on another device.
+        """
+        z = check_floating("z", z, "(..., D)")
+        if z.ndim == 0 or z.shape[-1] != self.dim:
             raise ValueError(f"z must have {self.dim} columns, got shape {tuple(z.shape)}")
+        check_device("z", z, "means", self.means.device)
         squared = (z[..., None, :] - self.means).square().sum(-1)
         normaliser = 0.5 * self.dim * torch.log(2 * math.pi * self.variances)
         return self.proportions.log() - normaliser - squared / (2 * self.variances)

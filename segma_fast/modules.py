@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from segma_fast.checks import check_gamma
-from segma_fast.dispatch import check_phi
-from segma_fast.distributed import Group, place
+from segma_fast.dispatch import check_backend, check_phi
+from segma_fast.distributed import Group, check_group, place
 from segma_fast.functional import fast_cw_distance
 from segma_fast.precision import choose_precision
+from segma_fast.scalars import check_flag
+
+LEFT_BEHIND = "left behind by pickle"  # the process_group of a module that was made from a pickle, if it had one
 
 
 class CWDistanceLoss(nn.Module):
@@ -22,11 +25,14 @@ class CWDistanceLoss(nn.Module):
         gamma: bandwidth γ > 0; None for the paper's rule from the batch that comes.
         log: return ``log d²``, the form that equation (9) of the paper minimises.
         phi: ``"approx"`` for the paper's φ_D, or ``"exact"``.
-        backend, precision: as in :func:`segma_fast.fast_cw_distance`.
+        backend, precision: as in :func:`segma_fast.fast_cw_distance`; a backend may be missing until the first call.
         process_group: the distance of the codes of all these processes, as in :func:`segma_fast.fast_cw_distance`.
+            A copy has the same. A pickle, such as ``torch.save`` writes, cannot take it along: the module that comes
+            out of it raises a RuntimeError when it is called, until its ``process_group`` is set, to None if need be.
 
     Raises:
-        ValueError, TypeError: if ``gamma`` is not a finite number > 0 or ``phi`` or ``precision`` is unknown.
+        ValueError, TypeError: if ``gamma`` is not a finite number > 0, ``log`` is no bool, ``phi``, ``backend`` or
+            ``precision`` is unknown, or ``process_group`` is no group.
     """
 
     phi = "approx"  # of modules that were pickled before there was a choice
@@ -44,18 +50,32 @@ class CWDistanceLoss(nn.Module):
     ) -> None:
         super().__init__()
         if isinstance(gamma, Tensor):
-            raise TypeError("gamma must be a number or None here; give a learnable gamma to fast_cw_distance itself")
+            raise TypeError(
+                "gamma must be a number or None here, got a torch.Tensor; give a learnable gamma to fast_cw_distance "
+                "itself"
+            )
         if gamma is not None:
             check_gamma(gamma, "gamma", torch.empty(0))
         check_phi(phi)
-        if precision is not None:
-            choose_precision(precision)
+        check_backend(backend)
+        choose_precision(precision)
+        check_group(process_group)
         self.gamma = gamma
-        self.log = log
+        self.log = check_flag("log", log)
         self.phi = phi
         self.backend = backend
         self.precision = precision
         self.process_group = process_group
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: without the processes, which are a handle of this one."""
+        return vars(self) | ({} if self.process_group is None else {"process_group": LEFT_BEHIND})
+
+    def __copy__(self) -> CWDistanceLoss:
+        """A copy with the same processes."""
+        copied = type(self).__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CWDistanceLoss:
         """A copy with the same processes, which cannot be copied."""
@@ -68,6 +88,11 @@ class CWDistanceLoss(nn.Module):
         self, z: Tensor, means: Tensor, weights: Tensor | None = None, variances: float | Tensor = 1.0
     ) -> Tensor:
         """The distance of codes (m, D) to the mixture with means (K, D): a 0-d tensor."""
+        if self.process_group == LEFT_BEHIND:
+            raise RuntimeError(
+                "process_group was left behind when this module was pickled: set its process_group to a group of this "
+                "process, such as torch.distributed.group.WORLD, or to None for the codes of one process"
+            )
         return fast_cw_distance(
             z,
             means,
@@ -83,5 +108,8 @@ class CWDistanceLoss(nn.Module):
 
     def extra_repr(self) -> str:
         options = f"log={self.log}, phi={self.phi!r}, backend={self.backend!r}, precision={self.precision!r}"
-        processes = "" if self.process_group is None else f", process_group of {place(self.process_group)[1]}"
-        return f"gamma={self.gamma}, {options}{processes}"
+        if self.process_group == LEFT_BEHIND:
+            options += f", process_group {LEFT_BEHIND}"
+        elif self.process_group is not None:
+            options += f", process_group of {place(self.process_group)[1]}"
+        return f"gamma={self.gamma}, {options}"

@@ -19,7 +19,7 @@ def choose_precision(requested: str | None) -> str:
     """
     if requested is None:
         return "default"
-    if requested not in PRECISIONS:
+    if not isinstance(requested, str) or requested not in PRECISIONS:
         raise ValueError(f"precision={requested!r} is unknown, expected None or one of {PRECISIONS}")
     return requested
 

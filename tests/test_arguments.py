@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import re
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +32,21 @@ BAD_POINTS: list[tuple[Any, type[Exception], str]] = [
     (points(6, dtype=torch.int64), TypeError, r"{name} must have a real floating-point dtype, got torch.int64"),
     (points(6, dtype=torch.bool), TypeError, r"{name} must .*torch.bool"),
     (points(6, dtype=torch.complex64), TypeError, r"{name} must .*torch.complex64"),
+    *(
+        (points(6).to(dtype), TypeError, rf"{{name}} must .*{dtype}; expected float16, bfloat16, float32 or float64")
+        for dtype in (torch.float8_e4m3fn, torch.float8_e5m2)
+    ),
+    (
+        torch.quantize_per_tensor(points(6), 0.1, 0, torch.quint8),
+        TypeError,
+        "{name} must not be quantized, got .*quint8",
+    ),
+    (points(6).to_sparse(), TypeError, "{name} must be a dense torch.Tensor, got layout torch.sparse_coo"),
+    (
+        torch.nested.nested_tensor([points(2), points(4)], layout=torch.jagged),
+        TypeError,
+        "{name} must be a dense torch.Tensor, got a nested tensor",
+    ),
     (np.zeros((6, 3)), TypeError, r"{name} must be a torch.Tensor of shape \(n, D\), got ndarray"),
     ([[0.0, 0.0, 0.0]], TypeError, r"{name} must be a torch.Tensor .* got list"),
     (None, TypeError, r"{name} must be a torch.Tensor .* got NoneType"),
@@ -52,7 +68,17 @@ BAD_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"gamma": torch.ones(0)}, ValueError, r"gamma must be .* one element, got shape \(0,\)"),
     ({"gamma": torch.tensor(1)}, TypeError, "gamma must have a real floating-point dtype, got torch.int64"),
     ({"gamma": torch.ones((), device=META)}, ValueError, "gamma and z must be on one device, got meta and cpu"),
-    *(({"gamma": g}, TypeError, "gamma must be a number or a torch.Tensor, got") for g in ("1", [1.0], 1j, {})),
+    *(
+        ({"gamma": g}, TypeError, "gamma must be a number or a torch.Tensor, got")
+        for g in ("1", [1.0], 1j, {}, True, np.True_, np.complex64(1j))
+    ),
+    ({"gamma": torch.ones(()).to(torch.float8_e5m2)}, TypeError, "gamma must have .* got torch.float8_e5m2"),
+    ({"variances": torch.ones(()).to_sparse()}, TypeError, "variances must be a dense .* got layout torch.sparse_coo"),
+    ({"weights": torch.ones(4).to(torch.float8_e5m2)}, TypeError, "weights must have .* got torch.float8_e5m2"),
+    *(
+        ({"log": wrong}, TypeError, "log must be a bool, got ")
+        for wrong in ("no", None, 0, 1.0, np.ones(3), torch.tensor(True), torch.ones(2))
+    ),
     ({"gamma": np.ones(2)}, TypeError, "gamma must be a number or a torch.Tensor, got"),
     *(
         ({"variances": v}, ValueError, re.escape(f"variances must be >= 0 and at most 1e+300, got {v}"))
@@ -83,7 +109,14 @@ BAD_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"weights": [0.25] * 4}, TypeError, r"weights must be a torch.Tensor of shape \(4,\), got list"),
     ({"weights": np.full(4, 0.25)}, TypeError, r"weights must be a torch.Tensor of shape \(4,\), got ndarray"),
     ({"backend": "tpu"}, ValueError, "backend='tpu' is unknown. Backends: auto, .*reference"),
-    ({"backend": None}, ValueError, "backend=None is unknown"),
+    *(({"backend": b}, ValueError, f"backend={b!r} is unknown") for b in (None, 3, b"native")),
+    ({"backend": np.ones(2)}, ValueError, "backend=array.* is unknown"),
+    ({"precision": np.ones(2)}, ValueError, "precision=array.* is unknown"),
+    ({"precision": 3}, ValueError, "precision=3 is unknown"),
+    *(
+        ({"process_group": wrong}, TypeError, f"process_group must be .* got {type(wrong).__name__}")
+        for wrong in (torch.ones(2), np.ones(2), -100.0, "world")
+    ),
     *(({"phi": p}, ValueError, rf"phi={p!r} is unknown, expected one of \('approx'") for p in ("EXACT", None, 1, "")),
     ({"precision": "low"}, ValueError, "precision='low' is unknown, expected .*'highest', 'high', 'medium'"),
 ]
@@ -136,6 +169,31 @@ def test_bad_module_options(gamma: float) -> None:
         CWDistanceLoss(precision="low")
     with pytest.raises(ValueError, match="phi='low' is unknown"):
         CWDistanceLoss(phi="low")
+    for backend in ("zzz", None, np.ones(2)):
+        with pytest.raises(ValueError, match="backend=.* is unknown. Backends: auto, .*reference"):
+            CWDistanceLoss(backend=backend)
+    with pytest.raises(TypeError, match="log must be a bool, got 'no'"):
+        CWDistanceLoss(log="no")
+    with pytest.raises(TypeError, match="process_group must be .* got str"):
+        CWDistanceLoss(process_group="world")
+
+
+def test_numpy_bool_is_a_bool() -> None:
+    z, means = near_optimum(6, 3, 4)
+    assert torch.equal(fast_cw_distance(z, means, log=np.True_), fast_cw_distance(z, means, log=True))
+    assert CWDistanceLoss(log=np.False_).log is False
+
+
+@pytest.mark.parametrize("log", ["no", 1])
+def test_log_is_a_bool_in_all_functions(log: Any) -> None:
+    z = points(6)
+    for call in (
+        lambda: cw_normality(z, log=log),
+        lambda: cw_normality(z, log=log, groups=torch.arange(6)),
+        lambda: cw_two_sample(z, z, log=log),
+    ):
+        with pytest.raises(TypeError, match=f"log must be a bool, got {log!r}"):
+            call()
 
 
 def test_numbers_of_other_kinds(backend: str) -> None:
@@ -162,10 +220,22 @@ def test_module_is_the_function(backend: str) -> None:
     assert not list(loss.parameters())
 
 
+def test_pickle_of_a_module() -> None:
+    """Also one from before there were ``phi`` and ``process_group``."""
+    z, means = near_optimum(6, 3, 4)
+    loss = CWDistanceLoss(0.5, log=True)
+    assert torch.equal(pickle.loads(pickle.dumps(loss))(z, means), loss(z, means))
+    del loss.phi, loss.process_group
+    assert torch.equal(pickle.loads(pickle.dumps(loss))(z, means), loss(z, means))
+
+
 def test_unavailable_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = dispatch.Backend("broken", "for this test", missing=lambda: "no such chip")
     narrow = dispatch.Backend("narrow", "for this test", unsuitable=lambda device, dtype, dim: f"takes no {dtype}")
     monkeypatch.setattr(dispatch, "BACKENDS", (broken, narrow, *dispatch.BACKENDS))
+    missing = CWDistanceLoss(backend="broken")  # on the machine where it was made
+    with pytest.raises(ValueError, match=r"backend='broken' is not available: no such chip"):
+        missing(points(6), points(4))
     with pytest.raises(ValueError, match=r"backend='broken' is not available: no such chip.*reference \(available\)"):
         fast_cw_distance(points(6), points(4), backend="broken")
     with pytest.raises(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import cw_torch.gamma
 import cw_torch.metric
@@ -109,8 +110,50 @@ def test_inputs_that_the_original_does_not_mean() -> None:
     for function, columns in ((cwae.cw_1d, 1), (cwae.cw_2d, 2)):
         with pytest.raises(ValueError, match=rf"{columns} columns, got shape \(9, 3\)"):
             function(points, 0.5)
-    with pytest.raises(TypeError, match="gamma"):
+    with pytest.raises(TypeError, match="y must have a real floating-point dtype, got torch.complex64"):
         cwae.cw(points, torch.tensor(0.5 + 3j))
+
+
+@pytest.mark.parametrize("wrong", [None, [[1.0, 2.0]], "x", 3, torch.ones(4, 1, dtype=torch.int64)])
+def test_errors_have_the_names_of_the_originals(wrong: Any) -> None:
+    points = sample(4, 1)
+    for name, call in (
+        ("X", lambda: cwae.cw(wrong)),
+        ("X", lambda: cwae.cw_1d(wrong)),
+        ("X", lambda: cwae.cw_2d(wrong)),
+        ("first_sample", lambda: cwae.cw_sampling(wrong, points)),
+        ("second_sample", lambda: cwae.cw_sampling(points, wrong)),
+        ("sample", lambda: ours.cw_normality(wrong, 1.0)),
+        ("sample", lambda: ours.cw_normality_no_scale(wrong, 1.0)),
+        ("first_sample", lambda: ours.cw(wrong, points, 1.0)),
+        ("second_sample", lambda: ours.cw(points, wrong, 1.0)),
+        ("target_sample", lambda: ours_gamma.silverman_rule_of_thumb_sample(wrong)),
+    ):
+        with pytest.raises(TypeError, match=f"^{name} must (be a torch.Tensor|have a real)"):
+            call()
+    for call in (ours.cw, cwae.cw_sampling):
+        with pytest.raises(ValueError, match="^first_sample and second_sample must have the same number of columns"):
+            call(points, sample(4, 2), 1.0)
+
+
+@pytest.mark.parametrize("wrong", ["x", True, 1j, [1.0], torch.ones(()).to(torch.float8_e5m2), torch.tensor(1j)])
+def test_errors_of_bandwidths_have_the_names_of_the_originals(wrong: Any) -> None:
+    points = sample(4, 1)
+    for name, call in (
+        ("y", lambda: cwae.cw(points, wrong)),
+        ("y", lambda: cwae.cw_1d(points, wrong)),
+        ("y", lambda: cwae.cw_sampling(points, points, wrong)),
+        ("gamma", lambda: ours.cw_normality(points, wrong)),
+        ("gamma", lambda: ours.cw(points, points, wrong)),
+        ("sample_stddev", lambda: ours_gamma.silverman_rule_of_thumb(wrong, 3)),
+        ("sample_count", lambda: ours_gamma.silverman_rule_of_thumb(1.0, wrong)),
+    ):
+        with pytest.raises(TypeError, match=f"^{name} must (be a number|have a real)"):
+            call()
+    with pytest.raises(TypeError, match="gamma must be a number or a torch.Tensor, got None"):
+        ours.cw_normality(points, None)
+    with pytest.raises(ValueError, match=r"target_sample must have .* two numbers .* got shape \(1, 1\)"):
+        ours_gamma.silverman_rule_of_thumb_sample(points[:1])
 
 
 def test_where_cw_torch_fails() -> None:
@@ -170,3 +213,6 @@ def test_cwae_choice() -> None:
     assert [cwae.cw_choose(dim) for dim in (1, 2, 5, 8, 100)] == [cwae.cw_1d, cwae.cw_2d, cwae.cw, cwae.cw, cwae.cw]
     with pytest.raises(ValueError, match="z_dim must be >= 1, got 0"):
         cwae.cw_choose(0)
+    for wrong in (2.0, True, "2", None, torch.tensor(2)):
+        with pytest.raises(TypeError, match="z_dim must be an int, got"):
+            cwae.cw_choose(wrong)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -115,10 +116,22 @@ def test_group_of_one_process_is_the_function_itself(tmp_path: Path) -> None:
         loss = copy.deepcopy(CWDistanceLoss(process_group=group))
         assert loss.process_group is group
         assert torch.equal(loss(z, means), fast_cw_distance(z, means))
+        assert copy.copy(loss).process_group is group
         with pytest.raises(ValueError, match="at least one row"):
             fast_cw_distance(z[:0], means, process_group=group)
+        saved = pickle.dumps(torch.nn.ModuleList([loss]))
+        assert loss.process_group is group
     finally:
         torch.distributed.destroy_process_group()
+    (loaded,) = pickle.loads(saved)
+    assert "process_group left behind by pickle" in repr(loaded)
+    with pytest.raises(RuntimeError, match="process_group was left behind .* or to None"):
+        loaded(z, means)
+    (again,) = pickle.loads(pickle.dumps([copy.deepcopy(loaded)]))
+    with pytest.raises(RuntimeError, match="process_group was left behind"):
+        again(z, means)
+    again.process_group = None
+    assert torch.equal(again(z, means), fast_cw_distance(z, means))
     for wrong in ("gloo", True, 0):
         with pytest.raises(TypeError, match="process_group must be"):
             fast_cw_distance(z, means, process_group=wrong)

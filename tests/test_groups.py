@@ -154,6 +154,13 @@ def test_estimate_is_unbiased() -> None:
     [
         ({"groups": [0, 1]}, TypeError, "groups must be a torch.Tensor"),
         ({"groups": torch.ones(5)}, TypeError, "integer dtype, got torch.float32"),
+        ({"groups": torch.arange(5).to_sparse()}, TypeError, "groups must be a dense .*sparse_coo"),
+        ({"groups": torch.nested.nested_tensor([torch.arange(5)])}, TypeError, "groups must be a dense .*nested"),
+        (
+            {"groups": torch.quantize_per_tensor(torch.arange(5.0), 1, 0, torch.quint8)},
+            TypeError,
+            "groups must not be quantized, got torch.quint8",
+        ),
         ({"groups": torch.arange(4)}, ValueError, r"shape \(5,\), got shape \(4,\)"),
         ({"groups": torch.ones(5, dtype=torch.int64)}, ValueError, "one for all 5 rows"),
         ({"groups": torch.arange(5), "log": True}, ValueError, "got log=True"),
@@ -163,3 +170,9 @@ def test_wrong_groups(wrong: dict[str, Any], error: type, message: str) -> None:
     for backend in ("chunked", "reference"):
         with pytest.raises(error, match=message):
             cw_normality(torch.randn(5, 3), **wrong, backend=backend)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8])
+def test_groups_of_any_integer_dtype(dtype: torch.dtype) -> None:
+    z, numbers = sample(12, 3, torch.float64), labels("views", 12)
+    assert torch.equal(cw_normality(z, 0.3, groups=numbers.to(dtype)), cw_normality(z, 0.3, groups=numbers))

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torch._dynamo.testing
 from torch import Tensor, nn
 
 from segma_fast import fast_cw_distance, large_batch
@@ -125,6 +127,68 @@ def test_batch_norm_in_training_is_refused(wrap: str, micro_batch: int) -> None:
     assert large_batch.encode(wrapped, torch.randn(8, 4), micro_batch=micro_batch).shape == (8, 4)
 
 
+class Unregistered(nn.Module):
+    """A module whose layers are in a plain list."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = list(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+@pytest.mark.parametrize("micro_batch", [4, 100])
+def test_batch_norm_that_no_module_shows_is_refused(micro_batch: int) -> None:
+    x, weight, calls = torch.randn(8, 4), torch.randn(4, 4, requires_grad=True), []
+
+    def later(rows: Tensor) -> Tensor:
+        calls.append(rows)
+        return norm(rows @ weight) if len(calls) > 1 or micro_batch > 4 else rows @ weight
+
+    norm = nn.BatchNorm1d(4)
+    encoders = {
+        "unregistered": Unregistered(nn.Linear(4, 4), nn.BatchNorm1d(4)),
+        "a function": lambda rows: nn.functional.batch_norm(rows @ weight, None, None, training=True),
+        "scripted": torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))).forward,
+        "in a later micro-batch": later,
+    }
+    for encoder in encoders.values():
+        with pytest.raises(ValueError, match=r"got (a batch norm|BatchNorm1d.*) in training"):
+            large_batch.encode(encoder, x, micro_batch=micro_batch)
+    unregistered = Unregistered(nn.Linear(4, 4), nn.BatchNorm1d(4).eval())
+    assert large_batch.encode(unregistered, x, micro_batch=micro_batch).shape == (8, 4)
+
+
+def test_batch_norm_before_the_encoder_is_that_of_the_whole_batch() -> None:
+    features = nn.BatchNorm1d(4)(torch.randn(8, 4))
+    expected = features.sum()
+    assert torch.allclose(large_batch.encode(nn.Identity(), features, micro_batch=4).sum(), expected)
+    by_number = large_batch.encode(lambda rows: features[rows], torch.arange(8), micro_batch=4)
+    assert torch.allclose(by_number.sum(), expected)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_instance_norm_is_no_batch_norm(affine: bool) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.InstanceNorm2d(3, affine=affine))
+    images = torch.randn(5, 3, 4, 4)
+    for encoder in (network, lambda rows: network(rows)):
+        assert torch.allclose(large_batch.encode(encoder, images, micro_batch=2), network(images), atol=1e-6)
+
+
+def test_compiled_module_inside_a_function_stays_compiled() -> None:
+    counter = torch._dynamo.testing.CompileCounter()
+    network = torch.compile(nn.Sequential(nn.Linear(4, 4), nn.Tanh()), backend=counter, fullgraph=True)
+    for _ in range(3):
+        large_batch.encode(lambda rows: network(rows), torch.randn(8, 4), micro_batch=4).sum().backward()
+    assert counter.frame_count == 1
+    norm = torch.compile(nn.BatchNorm1d(4), backend="eager")
+    with pytest.raises(ValueError, match="BatchNorm1d.* in training"):
+        large_batch.encode(lambda rows: norm(rows), torch.randn(8, 4), micro_batch=4)
+
+
 def test_layers_that_work_in_place() -> None:
     x = torch.randn(9, 4)
     kept = x.clone()
@@ -154,15 +218,30 @@ def test_distributed_data_parallel_encoder_is_refused(tmp_path: Path) -> None:
     ("inputs", "micro_batch", "error", "message"),
     [
         ((torch.ones(4, 2),), 0, ValueError, "micro_batch must be >= 1, got 0"),
-        ((torch.ones(4, 2),), 2.0, TypeError, "micro_batch must be an int or None, got 2.0"),
+        *(
+            ((torch.ones(4, 2),), wrong, TypeError, "micro_batch must be an int or None, got")
+            for wrong in (2.0, "2", True, np.True_, torch.tensor(2), np.ones(1))
+        ),
         ((torch.ones(4, 2), torch.ones(3)), 2, ValueError, r"same number of rows, got \[4, 3\]"),
         ((), 2, TypeError, "at least one tensor"),
-        (([1, 2],), 2, TypeError, "got list"),
+        (([1, 2],), 2, TypeError, "inputs must be a torch.Tensor .* got list"),
+        ((torch.ones(4, 2).to_sparse(),), 2, TypeError, "inputs must be a dense torch.Tensor, got .*sparse_coo"),
+        ((torch.tensor(1.0),), 2, ValueError, r"inputs must have rows, got a tensor of shape \(\)"),
     ],
 )
 def test_wrong_arguments(inputs: tuple[object, ...], micro_batch: object, error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         large_batch.encode(lambda *x: x[0], *inputs, micro_batch=micro_batch)
+
+
+@pytest.mark.parametrize("micro_batch", [None, 2])
+def test_encoder_that_is_none(micro_batch: int | None) -> None:
+    with pytest.raises(TypeError, match="encoder must be a module or function, got NoneType"):
+        large_batch.encode(None, torch.ones(4, 2), micro_batch=micro_batch)
+
+
+def test_numpy_number_of_rows() -> None:
+    assert large_batch.encode(nn.Linear(2, 3), torch.ones(4, 2), micro_batch=np.int64(3)).shape == (4, 3)
 
 
 @pytest.mark.parametrize("micro_batch", [None, 2, 10])

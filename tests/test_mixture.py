@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -107,6 +109,101 @@ def test_bad_mixtures(variances: float | Tensor) -> None:
             GaussianMixture(means)
 
 
+@pytest.mark.parametrize(
+    "means",
+    [None, MEANS.tolist(), MEANS.numpy(), MEANS.int(), MEANS + 0j, MEANS.to_sparse(), MEANS.to(torch.float8_e4m3fn)],
+)
+def test_means_of_another_type(means: Any) -> None:
+    with pytest.raises(TypeError, match="means must (be a|have a real)"):
+        GaussianMixture(means)
+
+
+NOT_NUMBERS = (
+    "x",
+    b"5",
+    {},
+    1j,
+    [None],
+    ["1"],
+    [[1, 2], [3]],
+    [True, False, True],
+    torch.ones(3, dtype=torch.bool),
+    torch.ones(3) + 0j,
+    torch.ones(3).to_sparse(),
+    torch.quantize_per_tensor(torch.ones(3), 1, 0, torch.quint8),
+)
+
+
+@pytest.mark.parametrize("wrong", NOT_NUMBERS)
+def test_what_holds_no_numbers(mixture: GaussianMixture, wrong: Any) -> None:
+    for name, call in (
+        ("proportions", lambda: GaussianMixture(MEANS, wrong)),
+        ("proportions", lambda: mixture.set_proportions(wrong)),
+        ("variances", lambda: GaussianMixture(MEANS, variances=wrong)),
+        ("component", lambda: mixture.sample(3, wrong)),
+    ):
+        with pytest.raises(TypeError, match=f"{name} must"):
+            call()
+
+
+def test_numbers_in_lists_and_arrays() -> None:
+    for kind in (list, tuple, np.array, torch.tensor):
+        mixture = GaussianMixture(MEANS, kind([1, 3, 4]), kind([0.1, 2.0, 3.0]))
+        assert torch.equal(mixture.proportions, torch.tensor([0.125, 0.375, 0.5], dtype=torch.float64))
+        assert mixture.variances[0].item() == pytest.approx(0.1, abs=1e-7)
+    assert GaussianMixture(MEANS, variances=[0.1, 0.1, 0.1]).variances[0].item() == 0.1
+    with pytest.raises(ValueError, match=r"proportions must be \(3,\) numbers"):
+        GaussianMixture(MEANS, [0.5, 0.5])
+
+
+def test_without_values() -> None:
+    """Shapes alone, as for a model that is built on another device later."""
+    mixture = GaussianMixture(MEANS.to("meta"), [1, 2, 3], 2.0)
+    assert mixture.variances.shape == mixture.proportions.shape == (3,) and mixture.variances.is_meta
+    with pytest.raises(ValueError, match="variances and means must be on one device, got meta and cpu"):
+        GaussianMixture(MEANS, variances=torch.ones(3, device="meta"))
+
+
+def test_numbers_of_samples(mixture: GaussianMixture) -> None:
+    for wrong in (2.5, 2.0, True, np.True_, "2", None, torch.tensor(2)):
+        with pytest.raises(TypeError, match="n must be an int, got"):
+            mixture.sample(wrong)
+    assert mixture.sample(np.int64(3)).shape == (3, 4)
+    assert mixture.sample(3, np.int64(1)).shape == mixture.sample(3, [0, 1, 2]).shape == (3, 4)
+    for floats in (1.5, 1.0, [0.0, 1.0], torch.ones(2)):
+        with pytest.raises(TypeError, match="component must be integers, got"):
+            mixture.sample(2, floats)
+    for shape in ((3,), (1,), (2, 1)):
+        with pytest.raises(ValueError, match=r"component must be one integer or \(2,\) of them, got shape"):
+            mixture.sample(2, torch.ones(shape, dtype=torch.int64))
+    with pytest.raises(TypeError, match="generator must be a torch.Generator or None, got int"):
+        mixture.sample(2, generator=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.uint16, torch.int32])
+def test_components_of_any_integer_dtype(dtype: torch.dtype) -> None:
+    """A tensor of bytes is no mask."""
+    wanted = torch.tensor([1, 0, 1])
+    assert torch.allclose(GaussianMixture(MEANS, variances=1e-12).sample(3, wanted.to(dtype)), MEANS[wanted], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "z, error, message",
+    [
+        ([[0.0] * 4], TypeError, "z must be a torch.Tensor"),
+        (torch.ones(2, 4, dtype=torch.int64), TypeError, "z must have a real floating-point dtype, got torch.int64"),
+        (torch.ones(2, 4) + 0j, TypeError, "z must have a real .* got torch.complex64"),
+        (torch.ones(2, 4).to_sparse(), TypeError, "z must be a dense"),
+        (torch.tensor(1.0), ValueError, r"z must have 4 columns, got shape \(\)"),
+        (torch.ones(2, 4, device="meta"), ValueError, "z and means must be on one device, got meta and cpu"),
+    ],
+)
+def test_codes_of_another_type(mixture: GaussianMixture, z: Any, error: type[Exception], message: str) -> None:
+    for method in (mixture.joint_log_prob, mixture.log_prob, mixture.posterior, mixture.log_posterior):
+        with pytest.raises(error, match=message):
+            method(z)
+
+
 def test_codes_of_another_dimension(mixture: GaussianMixture) -> None:
     for method in (mixture.log_prob, mixture.posterior, mixture.log_posterior):
         with pytest.raises(ValueError, match=r"z must have 4 columns, got shape \(2, 5\)"):
@@ -153,10 +250,22 @@ def test_other_starting_means() -> None:
 
 
 def test_bad_starting_means() -> None:
-    for shape in ((0, 3), (3, 0)):
-        with pytest.raises(ValueError, match=f"components={shape[0]}, dim={shape[1]}"):
+    for shape, name in (((0, 3), "components"), ((3, 0), "dim")):
+        with pytest.raises(ValueError, match=f"{name} must be >= 1, got 0"):
             initial_means(*shape)
+    for wrong in (2.0, True, "2", None, torch.tensor(2)):
+        for numbers, name in (((wrong, 3), "components"), ((3, wrong), "dim")):
+            with pytest.raises(TypeError, match=f"{name} must be an int, got"):
+                initial_means(*numbers)
+    for scale, error in ((math.nan, ValueError), (math.inf, ValueError), ("x", TypeError), (1j, TypeError)):
+        with pytest.raises(error, match="scale must be"):
+            initial_means(3, 3, scale=scale)
+    with pytest.raises(TypeError, match="generator must be a torch.Generator or None, got int"):
+        initial_means(3, 3, generator=0)
+    assert initial_means(np.int64(2), np.int32(5), scale=np.float32(2)).shape == (2, 5)
     with pytest.raises(ValueError, match="a simplex in 3 dimensions has 4 corners, got components=5"):
         initial_means(5, 3, "simplex")
+    with pytest.raises(ValueError, match="init=None is unknown"):
+        initial_means(3, 3, None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="init='cube' is unknown.*simplex"):
         initial_means(3, 3, "cube")  # type: ignore[arg-type]

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segma_fast.checks import check_gamma
 
-def floating(gamma: Any) -> Any:
+
+def width_of(called: str, gamma: Any, name: str, sample: Tensor) -> Any:
     """A bandwidth as the originals take it: a tensor of integers stands for floating-point numbers."""
-    if isinstance(gamma, Tensor) and not (gamma.is_floating_point() or gamma.is_complex()):
-        return gamma.to(torch.get_default_dtype())
-    return gamma
+    if isinstance(gamma, Tensor) and not (gamma.is_floating_point() or gamma.is_complex() or gamma.is_quantized):
+        gamma = gamma.to(torch.get_default_dtype())
+    return check_gamma(gamma, name, sample, called)

@@ -1,7 +1,8 @@
 """The functions of ``metrics/cw.py`` in gmum/cwae-pytorch; see :func:`segma_fast.fast_cw_distance`.
 
 Samples are (N, D) tensors of any floating-point dtype; ``y`` is the bandwidth γ > 0, a number or a tensor of one
-element, by default ``(4 / 3N)^(2/5)``; the result is 0-d and differentiable in both.
+element, by default ``(4 / 3N)^(2/5)``; the result is 0-d and differentiable in both. Other arguments raise the errors
+of :func:`segma_fast.cw_normality`, under these names.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from segma_fast.compat import floating
+from segma_fast.checks import check_points, check_same_space
+from segma_fast.compat import width_of
 from segma_fast.functional import cw_normality, cw_two_sample
+from segma_fast.scalars import check_whole
 
 __all__ = ["cw", "cw_1d", "cw_2d", "cw_choose", "cw_sampling"]
 
@@ -21,24 +24,27 @@ _NO_SCALE = 2 * math.sqrt(math.pi)
 
 def cw(X: Tensor, y: Tensor | float | None = None) -> Tensor:
     """The squared distance of a sample to N(0, I) by the paper's approximation, without the factor ``1/(2√π)``."""
-    return _NO_SCALE * cw_normality(X, floating(y))
+    X = check_points("X", X)
+    return _NO_SCALE * cw_normality(X, _width(y, "X", X))
 
 
 def cw_sampling(first_sample: Tensor, second_sample: Tensor, y: Tensor | float | None = None) -> Tensor:
     """The squared distance of two samples of one dimension by the paper's approximation."""
-    return cw_two_sample(first_sample, second_sample, floating(y))
+    first, second = check_points("first_sample", first_sample), check_points("second_sample", second_sample)
+    check_same_space("first_sample", first, "second_sample", second)
+    return cw_two_sample(first, second, _width(y, "first_sample", first))
 
 
 def cw_1d(X: Tensor, y: Tensor | float | None = None) -> Tensor:
     """The squared distance of numbers, (N,) or (N, 1), to N(0, 1), which is exact."""
-    _check_dim(X, 1)
-    return cw_normality(X[:, None] if X.ndim == 1 else X, floating(y))
+    X = _of_dim(X[:, None] if isinstance(X, Tensor) and X.ndim == 1 else X, 1)
+    return cw_normality(X, _width(y, "X", X))
 
 
 def cw_2d(X: Tensor, y: Tensor | float | None = None) -> Tensor:
     """The squared distance of points in the plane to N(0, I) with the exact φ₂, without the factor ``1/(2√π)``."""
-    _check_dim(X, 2)
-    return _NO_SCALE * cw_normality(X, floating(y), phi="exact")
+    X = _of_dim(X, 2)
+    return _NO_SCALE * cw_normality(X, _width(y, "X", X), phi="exact")
 
 
 def cw_choose(z_dim: int) -> Callable[..., Tensor]:
@@ -48,13 +54,18 @@ def cw_choose(z_dim: int) -> Callable[..., Tensor]:
     low (``segma_fast.cw_normality(codes, phi="exact")`` is not).
 
     Raises:
+        TypeError: if D is no int.
         ValueError: for D < 1.
     """
-    if z_dim < 1:
-        raise ValueError(f"z_dim must be >= 1, got {z_dim}")
-    return {1: cw_1d, 2: cw_2d}.get(z_dim, cw)
+    return {1: cw_1d, 2: cw_2d}.get(check_whole("z_dim", z_dim, 1), cw)
 
 
-def _check_dim(X: Tensor, dim: int) -> None:
-    if isinstance(X, Tensor) and X.ndim == 2 and X.shape[1] != dim:
+def _width(y: Tensor | float | None, name: str, sample: Tensor) -> Tensor | float | None:
+    return None if y is None else width_of("y", y, name, sample)
+
+
+def _of_dim(X: Tensor, dim: int) -> Tensor:
+    X = check_points("X", X)
+    if X.shape[1] != dim:
         raise ValueError(f"X must have {dim} columns, got shape {tuple(X.shape)}")
+    return X

@@ -7,7 +7,8 @@ import math
 from torch import Tensor
 
 from segma_fast import functional
-from segma_fast.compat import floating
+from segma_fast.checks import check_points, check_same_space
+from segma_fast.compat import width_of
 
 __all__ = ["cw", "cw_normality", "cw_normality_no_scale", "cw_normality_scale_factor", "cw_scale_factor"]
 
@@ -30,7 +31,8 @@ def cw_normality_no_scale(sample: Tensor, gamma: Tensor | float) -> Tensor:
 
 def cw_normality(sample: Tensor, gamma: Tensor | float) -> Tensor:
     """The squared distance of a sample (N, D) to N(0, I): 0-d; :func:`segma_fast.cw_normality` with its arguments."""
-    return functional.cw_normality(sample, floating(gamma))
+    sample = check_points("sample", sample)
+    return functional.cw_normality(sample, width_of("gamma", gamma, "sample", sample))
 
 
 def cw(first_sample: Tensor, second_sample: Tensor, gamma: Tensor | float) -> Tensor:
@@ -43,4 +45,6 @@ def cw(first_sample: Tensor, second_sample: Tensor, gamma: Tensor | float) -> Te
     Raises:
         TypeError, ValueError: as :func:`segma_fast.cw_two_sample`.
     """
-    return functional.cw_two_sample(first_sample, second_sample, floating(gamma))
+    first, second = check_points("first_sample", first_sample), check_points("second_sample", second_sample)
+    check_same_space("first_sample", first, "second_sample", second)
+    return functional.cw_two_sample(first, second, width_of("gamma", gamma, "first_sample", first))

@@ -1,0 +1,46 @@
+"""What the public functions ask of numbers and switches, whether Python's or NumPy's; ``checks`` asks it of tensors."""
+
+from __future__ import annotations
+
+import math
+import operator
+
+import numpy as np
+import torch
+
+
+def check_whole(name: str, value: object, least: int, expected: str = "an int") -> int:
+    """``value`` as an int, not below ``least``; neither a bool nor a tensor. A symbolic one passes without a guard."""
+    if isinstance(value, torch.SymInt):
+        return value  # type: ignore[return-value]
+    if type(value) is not int:
+        if isinstance(value, bool | np.bool_ | torch.Tensor) or not hasattr(value, "__index__"):
+            raise TypeError(f"{name} must be {expected}, got {value!r}")
+        try:
+            value = operator.index(value)
+        except TypeError:  # a class, or an array
+            raise TypeError(f"{name} must be {expected}, got {value!r}") from None
+    if value < least:
+        raise ValueError(f"{name} must be >= {least}, got {value}")
+    return value
+
+
+def check_flag(name: str, value: object) -> bool:
+    """``value`` as a bool: Python's or NumPy's, nothing that merely counts as true or false."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise TypeError(f"{name} must be a bool, got {value!r}")
+
+
+def as_float(name: str, value: object) -> float:
+    """A number as a float, infinite where it is too large for one; a symbolic one as it is."""
+    if isinstance(value, torch.SymFloat | torch.SymInt):
+        return value  # type: ignore[return-value]
+    try:
+        if isinstance(value, bool | str | bytes | np.bool_ | np.complexfloating):
+            raise TypeError
+        return float(value)  # type: ignore[arg-type]  # Python's and NumPy's numbers
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name} must be a number or a torch.Tensor, got {value!r}") from None
+    except OverflowError:
+        return math.inf
