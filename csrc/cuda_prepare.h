@@ -16,6 +16,8 @@ constexpr double CUT = 0.275 * FLT_EPSILON;
 constexpr int MIDDLES = 4096;           // numbers for which there is room in shared memory
 constexpr int SAMPLE = 16;              // points from which the unit of length is taken
 constexpr int HEADROOM = 5;             // a point at a usual distance from the centre is about 2^5 units away from it
+constexpr double CLOSE_BY = 0x1p-8;    // squared distances over what is usual with the widths: fp16 needs other units
+constexpr double CLOSEST = 0x1p-40;    // up to which such units serve, with r^3 of the widths in float32
 constexpr double LARGEST = 3.6e9;       // squared distance from the centre that fp16 coordinates reach, (6e4)^2
 constexpr double WIDEST_COMPONENT = 8;  // times far / limit: what is wider has rows of tiny weights
 
@@ -83,8 +85,14 @@ SEGMA_DEVICE void find_centre(const Cloud& cloud, float* centre, float* middles)
   }
 }
 
-// h/c + |x - centre|^2 of the median of a sample.
-SEGMA_DEVICE double usual_size(const Work& work, const float* centre, double* sizes) {
+struct Usual {
+  double size;  // h/c + |x - centre|^2 of the median of a sample
+  double unit;  // the same for the unit of length: less where all of the sample are close by
+  bool fits;    // whether fp16 reaches from the widths to the points
+};
+
+// `sizes` has room for two numbers for each of the sample.
+SEGMA_DEVICE Usual usual_sizes(const Work& work, const float* centre, double* sizes) {
   const Cloud& cloud = work.cloud;
   constexpr int LANES = PREPARERS / SAMPLE;
   const Index row = sampled(gpu::thread() / LANES, cloud.total);
@@ -94,9 +102,16 @@ SEGMA_DEVICE double usual_size(const Work& work, const float* centre, double* si
     norm += x * x;
   }
   norm = sum_of_lanes(norm, LANES);
-  if (gpu::thread() % LANES == 0) sizes[gpu::thread() / LANES] = cloud.h[row] * work.wide + norm;
+  if (gpu::thread() % LANES == 0) {
+    sizes[gpu::thread() / LANES] = cloud.h[row] * work.wide + norm;
+    sizes[SAMPLE + gpu::thread() / LANES] = norm;
+  }
   gpu::barrier(0, PREPARERS);
-  return median(sizes);
+  const double size = median(sizes);
+  double most = 0;
+  for (int i = SAMPLE; i < 2 * SAMPLE; ++i) most = most < sizes[i] ? sizes[i] : most;
+  const double wanted = most / CLOSE_BY, least = size * CLOSEST;
+  return {size, wanted < least ? least : wanted < size ? wanted : size, most == 0 || wanted >= least};
 }
 
 // s = (l + far)^(-3/2): r^3 of a pair of which one has this l and the other is a usual point.
@@ -149,7 +164,7 @@ SEGMA_DEVICE float describe(const Work& work, Index row, double norm, double inv
 
 // Shared memory of `prepare`: centre, middles of groups, then sums of the warps.
 SEGMA_BOTH int prepare_bytes(int dim) {
-  return (dim + 1) / 2 * 8 + MIDDLES * 8 + SAMPLE * 8 + PREPARERS / 32 * static_cast<int>(sizeof(Description));
+  return (dim + 1) / 2 * 8 + MIDDLES * 8 + 2 * SAMPLE * 8 + PREPARERS / 32 * static_cast<int>(sizeof(Description));
 }
 
 SEGMA_DEVICE void prepare_points(const Work& work) {
@@ -160,13 +175,13 @@ SEGMA_DEVICE void prepare_points(const Work& work) {
   float* centre = reinterpret_cast<float*>(gpu::shared_memory());
   float* middles = centre + (dim + 1) / 2 * 2;
   double* sizes = reinterpret_cast<double*>(middles) + MIDDLES;
-  Description* said = reinterpret_cast<Description*>(sizes + SAMPLE);
+  Description* said = reinterpret_cast<Description*>(sizes + 2 * SAMPLE);
 
   find_centre(cloud, centre, middles);
-  const double size = usual_size(work, centre, sizes);
-  const float unit = unit_for(size), inverse = 1.0f / unit;
+  const Usual usual = usual_sizes(work, centre, sizes);
+  const float unit = unit_for(usual.unit), inverse = 1.0f / unit;
   const double inverse_square = static_cast<double>(inverse) * inverse;
-  const float far = static_cast<float>(size * inverse_square);
+  const float far = usual.fits ? static_cast<float>(usual.size * inverse_square) : 0.0f;  // 0 is a misfit of all points
   if (work.coarse) {
     int bits = 0;
     while (dim >> (bits + 1)) ++bits;

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from segma_fast.backends.triton_panel_kernels import add_forces, prepare_panel, weigh
-from segma_fast.backends.triton_prepare import HEADROOM, coarseness
+from segma_fast.backends.triton_prepare import CLOSE_BY, CLOSEST, HEADROOM, coarseness
 
 ROWS, COLUMNS = 1536, 2560  # of a panel at most
 SOURCES = 16_000_000  # bytes of rounded sources, and of rounded rows: with all else, about 64 MB
@@ -48,9 +48,13 @@ def set_head(head: Tensor, z: Tensor, means: Tensor, h: Tensor, coarse: bool, wi
     sample = torch.cat([z[::step], means[::step]]).float()
     widths = torch.cat([h[: z.shape[0] : step], h[z.shape[0] :: step]])
     centre = sample.sort(0).values[len(sample) // 2]  # a median would not count as deterministic
-    sizes = widths * wide + (sample - centre).double().square().sum(1)
-    size = sizes.sort().values[len(sample) // 2]
-    exponent = (torch.frexp(size).exponent - 1).div(2, rounding_mode="floor") - HEADROOM.value
+    norms = (sample - centre).double().square().sum(1)
+    size = (widths * wide + norms).sort().values[len(sample) // 2]
+    most = norms.amax()
+    wanted, least = most / CLOSE_BY.value, size * CLOSEST.value
+    length = torch.minimum(size, torch.maximum(wanted, least))
+    size = torch.where((most == 0) | (wanted >= least), size, 0.0)
+    exponent = (torch.frexp(length).exponent - 1).div(2, rounding_mode="floor") - HEADROOM.value
     unit = torch.ldexp(torch.ones_like(size), exponent.clamp(-100, 100))
     if coarse:
         step = (unit * coarseness.fn(dim)).float()

@@ -16,6 +16,8 @@ from segma_fast.backends.triton_points import LEAST, far_scale, load_points, reg
 SAMPLE = tl.constexpr(16)  # points from which the unit of length is taken
 HEADROOM = tl.constexpr(5)  # a point at a usual distance from the centre is about 2^5 units away from it
 FARTHEST = tl.constexpr(8e37)  # coordinate in units: differences of two stay finite
+CLOSE_BY = tl.constexpr(2.0**-8)  # squared distances over what is usual with the widths: fp16 needs other units
+CLOSEST = tl.constexpr(2.0**-40)  # up to which such units serve, with r³ of the widths in float32
 LARGEST = tl.constexpr(3.6e9)  # squared distance from the centre that fp16 coordinates reach, (6e4)²
 
 
@@ -62,13 +64,19 @@ def _median(size):
 
 
 @triton.jit
-def _usual_size(z, means, h, centre, total, m, columns, dim: tl.constexpr, WIDE: tl.constexpr):
-    """``h/c + |x - centre|²`` of the median of the sample."""
+def _usual_sizes(z, means, h, centre, total, m, columns, dim: tl.constexpr, WIDE: tl.constexpr):
+    """``h/c + |x - centre|²`` of the median of the sample; the same for the unit of length, which is less where all of
+    the sample are close by; and the former or, where fp16 does not reach from the widths to the points, 0.
+    """
     order = tl.arange(0, SAMPLE)
     rows = _sampled(order, total)
     x = load_points(z, means, rows, total, m, columns, dim).to(tl.float32) - centre[None, :]
     x = tl.where(columns[None, :] < dim, x, 0.0).to(tl.float64)
-    return _median(tl.load(h + rows) * WIDE + tl.sum(x * x, 1))
+    norms = tl.sum(x * x, 1)
+    size = _median(tl.load(h + rows) * WIDE + norms)
+    most = tl.max(norms, 0)
+    wanted, least = most / CLOSE_BY, size * CLOSEST
+    return tl.where((most == 0.0) | (wanted >= least), size, 0.0), tl.minimum(size, tl.maximum(wanted, least))
 
 
 @triton.jit
@@ -168,13 +176,13 @@ def prepare(
     columns = tl.arange(0, WIDTH)
     block = tl.program_id(0)
     centre = tl.where(columns < DIM, _centre(z, means, total, m, columns, DIM, BLOCK), 0.0)
-    size = _usual_size(z, means, h, centre, total, m, columns, DIM, WIDE)
-    unit = _unit(size)
+    size, length = _usual_sizes(z, means, h, centre, total, m, columns, DIM, WIDE)
+    unit = _unit(length)
     if COARSE:
         step = unit * coarseness(DIM)
         centre = tl.floor(centre / step + 0.5) * step
     square = unit.to(tl.float64) * unit.to(tl.float64)
-    far = (size / square).to(tl.float32)
+    far = (size / square).to(tl.float32)  # 0 is a misfit of all points
     numbers, field, head, blocks = regions(singles, padded, BLOCK, WIDTH)
     if block == 0:
         tl.store(head + columns, centre)
