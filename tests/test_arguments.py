@@ -38,7 +38,7 @@ BAD_POINTS: list[tuple[Any, type[Exception], str]] = [
     (
         torch.quantize_per_tensor(points(6), 0.1, 0, torch.quint8),
         TypeError,
-        "{name} must not be quantized, got .*quint8",
+        "{name} must have a real .* got torch.quint8",
     ),
     (points(6).to_sparse(), TypeError, "{name} must be a dense torch.Tensor, got layout torch.sparse_coo"),
     (
