@@ -95,14 +95,12 @@ def visible(tensor: Tensor) -> bool:
 
 
 def check_dense(name: str, tensor: object, shape: str) -> Tensor:
-    """``tensor`` as a torch.Tensor that is neither sparse nor nested nor quantised."""
+    """``tensor`` as a torch.Tensor that is neither sparse nor nested."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor of shape {shape}, got {type(tensor).__name__}")
     if tensor.layout != torch.strided or tensor.is_nested:
         nested = "a nested tensor of " if tensor.is_nested else ""
         raise TypeError(f"{name} must be a dense torch.Tensor, got {nested}layout {tensor.layout}")
-    if tensor.is_quantized:
-        raise TypeError(f"{name} must not be quantized, got {tensor.dtype}")
     if type(tensor).__name__ == "DTensor":  # not imported here: it is as large as torch.distributed
         part = "its to_local(), and process_group= for the distance of all processes"
         raise TypeError(f"{name} must be the tensor of one process, got a DTensor: give {part}")

@@ -175,6 +175,8 @@ def cw_normality(
         TypeError, ValueError: also for groups of another shape or dtype, with one number for all rows, or together
             with ``log`` or ``process_group``.
     """
+    if process_group is not None:
+        place(process_group)  # or there is nobody to tell
     with told(z, process_group) if process_group is not None else nullcontext():
         z = check_points("z", z, may_be_empty=process_group is not None)
         if groups is not None:

@@ -35,7 +35,7 @@ LARGE = 64  # rows of a group from which it has a call of the kernels for itself
 def check_groups(groups: object, z: Tensor) -> Tensor:
     """The group of every row, (m,), int64 numbers, on the device of the rows."""
     found = check_dense("groups", groups, f"({len(z)},)")
-    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+    if found.is_floating_point() or found.is_complex() or found.is_quantized or found.dtype == torch.bool:
         raise TypeError(f"groups must have an integer dtype, got {found.dtype}")
     if found.shape != z.shape[:1]:
         raise ValueError(f"groups must have shape ({len(z)},), got shape {tuple(found.shape)}")

@@ -162,7 +162,7 @@ class GaussianMixture(nn.Module):
             if array.dtype.kind not in "iuf":
                 raise TypeError(f"{name} must be real numbers, got {values!r}")
             found = torch.from_numpy(array.astype(np.float64 if array.dtype.kind == "f" else np.int64))
-        if found.is_complex() or found.dtype == torch.bool:
+        if found.is_complex() or found.is_quantized or found.dtype == torch.bool:
             raise TypeError(f"{name} must be real numbers, got dtype {found.dtype}")
         if found.is_meta:
             check_device(name, found, "means", self.means.device)

@@ -11,9 +11,9 @@ import torch
 
 def check_whole(name: str, value: object, least: int, expected: str = "an int") -> int:
     """``value`` as an int, not below ``least``; neither a bool nor a tensor. A symbolic one passes without a guard."""
-    if isinstance(value, torch.SymInt):
-        return value  # type: ignore[return-value]
     if type(value) is not int:
+        if isinstance(value, torch.SymInt):
+            return value  # type: ignore[return-value]
         if isinstance(value, bool | np.bool_ | torch.Tensor) or not hasattr(value, "__index__"):
             raise TypeError(f"{name} must be {expected}, got {value!r}")
         try:
@@ -27,7 +27,9 @@ def check_whole(name: str, value: object, least: int, expected: str = "an int") 
 
 def check_flag(name: str, value: object) -> bool:
     """``value`` as a bool: Python's or NumPy's, nothing that merely counts as true or false."""
-    if isinstance(value, bool | np.bool_):
+    if value is True or value is False:
+        return value
+    if isinstance(value, np.bool_):
         return bool(value)
     raise TypeError(f"{name} must be a bool, got {value!r}")
 

@@ -14,7 +14,7 @@ import torch
 from cases import relative_error
 from processes import ROWS, WAIT, Embedding, combinations, evaluate, train
 
-from segma_fast import CWDistanceLoss, fast_cw_distance
+from segma_fast import CWDistanceLoss, cw_normality, fast_cw_distance
 from segma_fast.distributed import share
 
 
@@ -135,3 +135,5 @@ def test_group_of_one_process_is_the_function_itself(tmp_path: Path) -> None:
     for wrong in ("gloo", True, 0):
         with pytest.raises(TypeError, match="process_group must be"):
             fast_cw_distance(z, means, process_group=wrong)
+        with pytest.raises(TypeError, match="process_group must be"):
+            cw_normality(z[0], process_group=wrong)

@@ -159,7 +159,7 @@ def test_estimate_is_unbiased() -> None:
         (
             {"groups": torch.quantize_per_tensor(torch.arange(5.0), 1, 0, torch.quint8)},
             TypeError,
-            "groups must not be quantized, got torch.quint8",
+            "groups must have an integer dtype, got torch.quint8",
         ),
         ({"groups": torch.arange(4)}, ValueError, r"shape \(5,\), got shape \(4,\)"),
         ({"groups": torch.ones(5, dtype=torch.int64)}, ValueError, "one for all 5 rows"),

@@ -47,6 +47,6 @@ def _is_one(name: str, value: object) -> bool:
     if not isinstance(value, Tensor):
         as_float(name, value)
         return True
-    if check_dense(name, value, "()").is_floating_point() or value.is_complex():
+    if check_dense(name, value, "()").is_floating_point() or value.is_complex() or value.is_quantized:
         check_floating(name, value, "()")
     return value.ndim == 0
