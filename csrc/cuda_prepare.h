@@ -17,7 +17,7 @@ constexpr int MIDDLES = 4096;           // numbers for which there is room in sh
 constexpr int SAMPLE = 16;              // points from which the unit of length is taken
 constexpr int HEADROOM = 5;             // a point at a usual distance from the centre is about 2^5 units away from it
 constexpr double CLOSE_BY = 0x1p-8;    // squared distances over what is usual with the widths: fp16 needs other units
-constexpr double CLOSEST = 0x1p-40;    // up to which such units serve, with r^3 of the widths in float32
+constexpr double CLOSEST = 0x1p-24;    // up to which such units serve, with r^3 of the widths in float32
 constexpr double LARGEST = 3.6e9;       // squared distance from the centre that fp16 coordinates reach, (6e4)^2
 constexpr double WIDEST_COMPONENT = 8;  // times far / limit: what is wider has rows of tiny weights
 
@@ -111,7 +111,7 @@ SEGMA_DEVICE Usual usual_sizes(const Work& work, const float* centre, double* si
   double most = 0;
   for (int i = SAMPLE; i < 2 * SAMPLE; ++i) most = most < sizes[i] ? sizes[i] : most;
   const double wanted = most / CLOSE_BY, least = size * CLOSEST;
-  return {size, wanted < least ? least : wanted < size ? wanted : size, most == 0 || wanted >= least};
+  return {size, most == 0 || wanted > size ? size : wanted < least ? least : wanted, most == 0 || wanted >= least};
 }
 
 // s = (l + far)^(-3/2): r^3 of a pair of which one has this l and the other is a usual point.

@@ -48,9 +48,10 @@ def fast_cw_distance(
     ``autograd.grad(create_graph=True)`` or ``jacrev(jacrev(f))``; there is no forward mode).
 
     Accuracy in float32 for codes drawn from the mixture and γ by the rule: d² is a difference of sums
-    κ = (A + B + C)/d² times as large, and is within ``2e-5 max(1, κ/2000)`` of its value (1e-4 for narrow clusters
+    κ = (A + B + C)/d² times as large, and is within ``2e-5 max(1, κ/1000)`` of its value (1e-4 for narrow clusters
     far apart); the gradients of codes, means and γ are as close, those of weights and variances, which nearly
-    vanish there, within 1e-3. A γ far above the codes' squared distances makes κ huge: then use float64. Example::
+    vanish there, within 1e-2. With ``phi="exact"``, where γ's nearly vanishes too, d² is within 20 times as much and
+    γ's gradient within 1e-3. A γ far above the codes' squared distances makes κ huge: use float64. Example::
 
         loss = reconstruction + 5 * fast_cw_distance(encoder(images), means, log=True)
 

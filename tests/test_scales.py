@@ -22,7 +22,7 @@ def by_differences(z: Tensor, means: Tensor, gamma: float) -> tuple[Tensor, list
 
 
 @pytest.mark.parametrize("dim", [2, 10, 64, 130])
-@pytest.mark.parametrize("scale", [1e-3, 1e-6, 1e-9, 1e-15])
+@pytest.mark.parametrize("scale", [1e-3, 1e-4, 3e-6, 1e-9, 1e-15])
 def test_codes_far_smaller_than_the_widths(optimised: str, scale: float, dim: int) -> None:
     """Collapsed codes still have a direction."""
     skip_unless_served(optimised, torch.float32, dim)

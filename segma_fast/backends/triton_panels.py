@@ -52,7 +52,7 @@ def set_head(head: Tensor, z: Tensor, means: Tensor, h: Tensor, coarse: bool, wi
     size = (widths * wide + norms).sort().values[len(sample) // 2]
     most = norms.amax()
     wanted, least = most / CLOSE_BY.value, size * CLOSEST.value
-    length = torch.minimum(size, torch.maximum(wanted, least))
+    length = torch.where((most == 0) | (wanted > size), size, torch.maximum(wanted, least))
     size = torch.where((most == 0) | (wanted >= least), size, 0.0)
     exponent = (torch.frexp(length).exponent - 1).div(2, rounding_mode="floor") - HEADROOM.value
     unit = torch.ldexp(torch.ones_like(size), exponent.clamp(-100, 100))

@@ -17,7 +17,7 @@ SAMPLE = tl.constexpr(16)  # points from which the unit of length is taken
 HEADROOM = tl.constexpr(5)  # a point at a usual distance from the centre is about 2^5 units away from it
 FARTHEST = tl.constexpr(8e37)  # coordinate in units: differences of two stay finite
 CLOSE_BY = tl.constexpr(2.0**-8)  # squared distances over what is usual with the widths: fp16 needs other units
-CLOSEST = tl.constexpr(2.0**-40)  # up to which such units serve, with r³ of the widths in float32
+CLOSEST = tl.constexpr(2.0**-24)  # up to which such units serve, with r³ of the widths in float32
 LARGEST = tl.constexpr(3.6e9)  # squared distance from the centre that fp16 coordinates reach, (6e4)²
 
 
@@ -76,7 +76,8 @@ def _usual_sizes(z, means, h, centre, total, m, columns, dim: tl.constexpr, WIDE
     size = _median(tl.load(h + rows) * WIDE + norms)
     most = tl.max(norms, 0)
     wanted, least = most / CLOSE_BY, size * CLOSEST
-    return tl.where((most == 0.0) | (wanted >= least), size, 0.0), tl.minimum(size, tl.maximum(wanted, least))
+    length = tl.where((most == 0.0) | (wanted > size), size, tl.maximum(wanted, least))
+    return tl.where((most == 0.0) | (wanted >= least), size, 0.0), length
 
 
 @triton.jit
