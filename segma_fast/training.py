@@ -14,7 +14,7 @@ from accelerate.utils import set_seed
 from torch import Tensor
 
 from segma_fast.batches import Batch, Rows
-from segma_fast.checkpoints import Clock, begin, check_folder, save_checkpoint
+from segma_fast.checkpoints import State, begin, check_folder, save_checkpoint
 from segma_fast.config import TrainConfig
 from segma_fast.data import ImageData, load_data
 from segma_fast.interrupts import Interrupts
@@ -78,9 +78,9 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         torch._dynamo.mark_static_address(images)  # a CUDA graph reads them where they are
         step_loss = torch.compile(model, mode="reduce-overhead")
 
-    clock = Clock()
-    accelerator.register_for_checkpointing(clock)
-    step = start = begin(config, accelerator, checkpoint, info)
+    state = State(plain_model, optimizers)
+    clock = state.clock
+    step = start = begin(config, accelerator, checkpoint, info, state)
     steps = config.epochs * pool.steps
     if start >= steps:
         reached = f"{start / pool.steps:.1f} of {config.epochs}"
@@ -136,7 +136,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
             if saving:
                 clock.epochs = step / pool.steps
                 clock.allowed = before + 60 * (config.minutes or math.inf) if timed_out else 0.0
-                save_checkpoint(accelerator, config.run_dir, step)
+                save_checkpoint(accelerator, config.run_dir, step, state)
                 saved = time.perf_counter()
             tick = time.perf_counter()
             if stopping:

@@ -105,7 +105,7 @@ def test_other_data_is_noticed(tmp_path: Path) -> None:
         training.train(config(tmp_path / "run", data=data, epochs=2, **small), resume=True)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.bin", "custom_checkpoint_0.pkl"])
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.bin", "random_states_0.pkl", "clock.json"])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, name: str) -> None:
     training.train(config(tmp_path))
     found = latest_checkpoint(tmp_path)
