@@ -309,6 +309,9 @@ def test_inception_where_it_is_at_hand(tmp_path: Path, monkeypatch: pytest.Monke
     distance = frechet.FrechetDistance(noise(20), DataConfig(cache=tmp_path), CPU, "auto", tmp_path / "weights.pth")
     assert distance.is_inception and distance.features == "Inception v3"
     assert distance.of([noise(20).test_images]) == pytest.approx(0, abs=1e-2)
+    (tmp_path / "weights.pth").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="weights.pth does not hold Inception's weights"):
+        frechet.FrechetDistance(noise(20), DataConfig(cache=tmp_path), CPU, "auto", tmp_path / "weights.pth")
 
 
 def test_figures_of_classes_that_are_there(tmp_path: Path) -> None:
