@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Clock:
         self.seconds, self.epochs, self.allowed = (float(kept[name]) for name in ("seconds", "epochs", "allowed"))
         self.steps, self.per_step = int(kept["steps"]), [float(value) for value in kept["per_step"]]
         if self.steps != step:
-            raise ValueError(f"it is of step {self.steps}")
+            raise ValueError(f"of step {self.steps}")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def progress(run_dir: Path) -> Clock:
         try:
             clock.load(*checkpoint)
         except Exception as error:  # of many kinds
-            raise ValueError(f"the checkpoint {checkpoint[0]} cannot be read: {_first_line(error)}") from error
+            raise ValueError(f"the checkpoint {checkpoint[0]} cannot be read: {CLOCK}: {_first_line(error)}") from error
     return clock
 
 
@@ -170,27 +171,28 @@ def load_checkpoint(accelerator: Accelerator, path: Path, step: int, state: Stat
     Raises:
         ValueError: if the checkpoint is damaged or of another model.
     """
-    try:
-        state.model.load_state_dict(load_file(path / WEIGHTS))
-        for number, optimizer in enumerate(state.optimizers):
-            _load_optimizer(optimizer, path / _optimizer_name(number))
-        random = path / _random_name(accelerator)
-        if accelerator.is_main_process or random.exists():  # a run may go on in more processes than before
-            _set_random_states(accelerator.device, _load(random))
-        state.clock.load(path, step)
-    except Exception as error:  # of many kinds: each file has its own reader
-        raise ValueError(f"the checkpoint {path} cannot be read: {_first_line(error)}") from error
+    parts: dict[str, Callable[[Path], Any]] = {WEIGHTS: lambda file: state.model.load_state_dict(load_file(file))}
+    for number, optimizer in enumerate(state.optimizers):
+        parts[_optimizer_name(number)] = partial(_load_optimizer, optimizer)
+    random = _random_name(accelerator)
+    if accelerator.is_main_process or (path / random).exists():  # a run may go on in more processes than before
+        parts[random] = lambda file: _set_random_states(accelerator.device, _load(file))
+    parts[CLOCK] = lambda file: state.clock.load(path, step)
+    for name, restore in parts.items():
+        try:
+            restore(path / name)
+        except Exception as error:  # of many kinds: each file has its own reader
+            raise ValueError(f"the checkpoint {path} cannot be read: {name}: {_first_line(error)}") from error
 
 
 def _load(path: Path) -> dict[str, Any]:
     """What ``torch.save`` wrote, of tensors, arrays and plain values alone: no code of the file is run."""
-    try:
-        found: dict[str, Any] = load(path, map_location="cpu", weights_only=True)
-        return found
-    except OSError:
-        raise
-    except Exception as error:  # whose own advice is to run the code
-        raise ValueError(f"{path.name} is damaged, or holds more than numbers") from error
+    with path.open("rb") as file:
+        try:
+            found: dict[str, Any] = load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # whose own advice is to run the code
+            raise ValueError("damaged, or holds more than numbers") from error
+    return found
 
 
 def _optimizer_name(number: int) -> str:
@@ -204,7 +206,7 @@ def _load_optimizer(optimizer: Optimizer, path: Path) -> None:
     for index, moments in kept.items():
         shapes = {moments[name].shape for name in ADAM - {"step"}}
         if set(moments) != ADAM or moments["step"].numel() != 1 or shapes != {parameters[index].shape}:
-            raise ValueError(f"{path.name} is of another model")
+            raise ValueError("of another model")
     optimizer.load_state_dict({**own, "state": kept})
 
 

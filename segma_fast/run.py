@@ -73,7 +73,7 @@ class DataInfo:
             train, test = map(int, values["rows"])
             names = tuple(map(str, values["class_names"]))
             return DataInfo(values["name"], (channels, height, width), names, (train, test), int(values["checksum"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(f"{run_dir / DATA} cannot be read: {type(error).__name__}: {error}") from error
 
     def check_same(self, data: DataInfo) -> None:

@@ -21,7 +21,7 @@ from segma_fast.cli import main
 from segma_fast.config import NetworkConfig, save_config
 from segma_fast.data import DataConfig, ImageData, load_data
 from segma_fast.experiments import figures, frechet, paper, runner, tables
-from segma_fast.experiments.classifier import trained_classifier
+from segma_fast.experiments.classifier import Classifier, trained_classifier
 from segma_fast.experiments.scores import Scores, load_scores
 from segma_fast.files import only_one
 from segma_fast.run import checkpoint_steps
@@ -269,6 +269,8 @@ def test_classifier_is_kept_and_made_anew_where_damaged(tmp_path: Path) -> None:
     again, same = trained_classifier(data, file, CPU)
     assert same == accuracy and all(map(torch.equal, model.state_dict().values(), again.state_dict().values()))
     file.write_bytes(b"damaged")
+    assert trained_classifier(data, file, CPU)[1] == accuracy
+    torch.save({"model": Classifier(1, 3).state_dict(), "accuracy": 1.0}, file)  # of other data
     assert trained_classifier(data, file, CPU)[1] == accuracy
 
 
