@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch.optim import Optimizer
 
 from segma_fast.config import TrainConfig, differences, load_config, save_config
-from segma_fast.files import publish_folder
+from segma_fast.files import only_one, publish_folder
 from segma_fast.models import ImageModel
 from segma_fast.run import (
     CHECKPOINTS,
@@ -116,21 +117,28 @@ def check_folder(config: TrainConfig, resume: bool, overwrite: bool) -> tuple[Pa
     return None
 
 
+@contextmanager
 def begin(
-    config: TrainConfig, accelerator: Accelerator, checkpoint: tuple[Path, int] | None, data: DataInfo, state: State
-) -> int:
-    """Restore a checkpoint, or empty the folder for a new run; describe the run there. Gives the step to go on from."""
-    if checkpoint is not None:
-        DataInfo.load(config.run_dir).check_same(data)
-        load_checkpoint(accelerator, *checkpoint, state)
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        if checkpoint is None:
-            clear_run(config.run_dir)
-        save_config(config, config.run_dir / CONFIG)
-        data.save(config.run_dir)
-    accelerator.wait_for_everyone()
-    return 0 if checkpoint is None else checkpoint[1]
+    config: TrainConfig, accelerator: Accelerator, resume: bool, overwrite: bool, data: DataInfo, state: State
+) -> Iterator[int]:
+    """Restore a checkpoint, or empty the folder for a new run; describe the run there. Gives the step to go on from.
+
+    Raises:
+        ValueError: as :func:`check_folder` does, or if another command is at work in the folder.
+    """
+    with only_one(config.run_dir) if accelerator.is_main_process else nullcontext():
+        checkpoint = check_folder(config, resume, overwrite)  # again, for another command may have been there
+        if checkpoint is not None:
+            DataInfo.load(config.run_dir).check_same(data)
+            load_checkpoint(accelerator, *checkpoint, state)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            if checkpoint is None:
+                clear_run(config.run_dir)
+            save_config(config, config.run_dir / CONFIG)
+            data.save(config.run_dir)
+        accelerator.wait_for_everyone()
+        yield 0 if checkpoint is None else checkpoint[1]
 
 
 def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, state: State) -> None:

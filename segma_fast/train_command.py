@@ -14,6 +14,7 @@ import tyro
 
 from segma_fast import report
 from segma_fast.config import EXPERIMENTS, PRESETS, TrainConfig, load_config, starting_config, with_preset
+from segma_fast.files import only_one
 from segma_fast.models import MODELS
 from segma_fast.run import CONFIG
 from segma_fast.training import train
@@ -54,7 +55,7 @@ def train_command(arguments: list[str]) -> None:
     config = command.config
     try:
         outcome = train(config, resume=command.resume, overwrite=command.overwrite)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
         if (config.run_dir / CONFIG).exists():
             folder = shlex.quote(str(config.run_dir))
             print(f"\nstopped; continue with: segma-fast train --resume --run-dir {folder}", file=sys.stderr)
@@ -65,9 +66,10 @@ def train_command(arguments: list[str]) -> None:
         return
     from segma_fast import pictures
 
-    paths = pictures.save_all(outcome.model, outcome.data, config.run_dir)
-    summary = report.summarize(outcome, config)
-    report.save(summary, config.run_dir)
+    with only_one(config.run_dir):
+        paths = pictures.save_all(outcome.model, outcome.data, config.run_dir)
+        summary = report.summarize(outcome, config)
+        report.save(summary, config.run_dir)
     print(report.table(summary))
     print(f"  {'run folder':<22} {config.run_dir} ({', '.join(path.name for path in paths)})")
 

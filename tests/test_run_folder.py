@@ -14,6 +14,7 @@ from segma_fast import training
 from segma_fast.config import TrainConfig, load_config, starting_config
 from segma_fast.data import DataConfig
 from segma_fast.experiments.scores import load_scores
+from segma_fast.files import only_one
 from segma_fast.models.autoencoder import NetworkConfig
 from segma_fast.models.segma import Objective
 from segma_fast.run import DataInfo, latest_checkpoint, load_run
@@ -52,6 +53,19 @@ def test_a_second_run_needs_to_be_asked_for(tmp_path: Path) -> None:
     training.train(config(tmp_path, seed=1), overwrite=True)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert load_config(tmp_path / "config.json").seed == 1
+
+
+def test_two_trainings_in_a_folder(tmp_path: Path) -> None:
+    training.train(config(tmp_path))
+    before = files(tmp_path)
+    with only_one(tmp_path):
+        for resume in (True, False):
+            with pytest.raises(ValueError, match="another command is at work in"):
+                training.train(config(tmp_path, epochs=2), resume=resume, overwrite=not resume)
+    assert files(tmp_path) == before
+    with only_one(tmp_path / "new"), pytest.raises(ValueError, match="another command is at work in"):
+        training.train(config(tmp_path / "new"))
+    assert not files(tmp_path / "new")
 
 
 @pytest.mark.parametrize(
