@@ -154,16 +154,16 @@ def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, state: S
     accelerator.wait_for_everyone()
     try:
         draft.mkdir(parents=True, exist_ok=True)
-        torch.save(_random_states(accelerator.device), draft / _random_name(accelerator))
+        _save(_random_states(accelerator.device), draft / _random_name(accelerator))
         if accelerator.is_main_process:
             save_file(state.model.state_dict(), draft / WEIGHTS)
             for number, optimizer in enumerate(state.optimizers):
-                torch.save(optimizer.state_dict(), draft / _optimizer_name(number))
+                _save(optimizer.state_dict(), draft / _optimizer_name(number))
             (draft / CLOCK).write_text(json.dumps(asdict(state.clock)))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             publish_folder(draft, final)
-    except (OSError, RuntimeError, SafetensorError) as error:  # each writer tells a full disk in its own way
+    except (OSError, SafetensorError) as error:  # each writer tells a full disk in its own way
         shutil.rmtree(draft, ignore_errors=True)
         raise OSError(f"the checkpoint {final} cannot be written: {_first_line(error)}") from error
     if accelerator.is_main_process:
@@ -191,6 +191,14 @@ def load_checkpoint(accelerator: Accelerator, path: Path, step: int, state: Stat
             restore(path / name)
         except Exception as error:  # of many kinds: each file has its own reader
             raise ValueError(f"the checkpoint {path} cannot be read: {name}: {_first_line(error)}") from error
+
+
+def _save(content: dict[str, Any], path: Path) -> None:
+    try:
+        with path.open("wb") as file:
+            torch.save(content, file)
+    except RuntimeError as error:  # what torch makes of the file's own
+        raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def _load(path: Path) -> dict[str, Any]:

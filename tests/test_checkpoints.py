@@ -90,3 +90,9 @@ def test_what_is_not_of_the_checkpoint_is_refused(tmp_path: Path, change: object
     change(found[0], tmp_path / "other")
     with pytest.raises(ValueError, match=message):
         training.train(config(tmp_path / "run"), resume=True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+def test_a_full_disk_is_called_so() -> None:
+    with pytest.raises(OSError, match="No space left on device"):
+        checkpoints._save({"tensor": torch.ones(100_000)}, Path("/dev/full"))
