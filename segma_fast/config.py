@@ -245,7 +245,7 @@ def differences(saved: TrainConfig, given: TrainConfig) -> list[str]:
     return [
         f"{name}: {before[name]!r} -> {after[name]!r}"
         for name in before
-        if name not in FREE_ON_RESUME and before[name] != after[name]
+        if name not in FREE_ON_RESUME and name in after and before[name] != after[name]  # each model has its own
     ]
 
 

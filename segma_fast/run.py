@@ -6,10 +6,12 @@
     data.json             image shape, class names and checksum of the data set
     metrics.csv           loss terms and test error against the step
     tensorboard/          the same as TensorBoard events
-    checkpoints/step-N/   model, optimiser and random state of the last checkpoint
+    checkpoints/step-N/   model, optimisers, random states and clock of the last checkpoint
     report.json           the figures printed at the end
     scores.json           figures of the paper's tables (segma-fast reproduce)
     *.png                 pictures
+
+Nothing of it is trusted: tensors come from safetensors or from ``torch.load`` with ``weights_only``, the rest is text.
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ class DataInfo:
             train, test = map(int, values["rows"])
             names = tuple(map(str, values["class_names"]))
             return DataInfo(values["name"], (channels, height, width), names, (train, test), int(values["checksum"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(f"{run_dir / DATA} cannot be read: {type(error).__name__}: {error}") from error
 
     def check_same(self, data: DataInfo) -> None:

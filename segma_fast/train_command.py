@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import tyro
 
 from segma_fast import report
 from segma_fast.config import EXPERIMENTS, PRESETS, TrainConfig, load_config, starting_config, with_preset
+from segma_fast.files import only_one
 from segma_fast.models import MODELS
 from segma_fast.run import CONFIG
 from segma_fast.training import train
@@ -54,22 +56,31 @@ def train_command(arguments: list[str]) -> None:
     config = command.config
     try:
         outcome = train(config, resume=command.resume, overwrite=command.overwrite)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
         if (config.run_dir / CONFIG).exists():
-            folder = shlex.quote(str(config.run_dir))
-            print(f"\nstopped; continue with: segma-fast train --resume --run-dir {folder}", file=sys.stderr)
+            print(f"\nstopped; continue with: {_continued(config)}", file=sys.stderr)
         raise
+    except RuntimeError as error:
+        if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise ConnectionError(f"a process was lost ({reason}); start all again with: {_continued(config)}") from error
     from accelerate import PartialState
 
     if not PartialState().is_main_process:
         return
     from segma_fast import pictures
 
-    paths = pictures.save_all(outcome.model, outcome.data, config.run_dir)
-    summary = report.summarize(outcome, config)
-    report.save(summary, config.run_dir)
+    with only_one(config.run_dir):
+        paths = pictures.save_all(outcome.model, outcome.data, config.run_dir)
+        summary = report.summarize(outcome, config)
+        report.save(summary, config.run_dir)
     print(report.table(summary))
     print(f"  {'run folder':<22} {config.run_dir} ({', '.join(path.name for path in paths)})")
+
+
+def _continued(config: TrainConfig) -> str:
+    return f"segma-fast train --resume --run-dir {shlex.quote(str(config.run_dir))}"
 
 
 def parse(arguments: list[str]) -> TrainCommand:

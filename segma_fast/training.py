@@ -14,7 +14,7 @@ from accelerate.utils import set_seed
 from torch import Tensor
 
 from segma_fast.batches import Batch, Rows
-from segma_fast.checkpoints import Clock, begin, check_folder, save_checkpoint
+from segma_fast.checkpoints import State, begin, check_folder, save_checkpoint
 from segma_fast.config import TrainConfig
 from segma_fast.data import ImageData, load_data
 from segma_fast.interrupts import Interrupts
@@ -51,12 +51,12 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     Raises:
         ValueError: if the folder holds a run and neither ``resume`` nor ``overwrite`` is given, if there is nothing
             to resume or its configuration differs (the message names the fields), or if labels or batches do not fit
-            the data.
+            the data, or if another command is at work in the folder.
         FloatingPointError: if the loss stops being finite; the last checkpoint stays.
         KeyboardInterrupt: after Ctrl-C, at the end of a step, with a checkpoint (a second one acts at once; where
             several processes train, the first does too).
     """
-    checkpoint = check_folder(config, resume, overwrite)
+    check_folder(config, resume, overwrite)
     accelerator = make_accelerator(config)
     with accelerator.main_process_first():
         data = load_data(config.data)
@@ -78,22 +78,21 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         torch._dynamo.mark_static_address(images)  # a CUDA graph reads them where they are
         step_loss = torch.compile(model, mode="reduce-overhead")
 
-    clock = Clock()
-    accelerator.register_for_checkpointing(clock)
-    step = start = begin(config, accelerator, checkpoint, info)
-    steps = config.epochs * pool.steps
-    if start >= steps:
-        reached = f"{start / pool.steps:.1f} of {config.epochs}"
-        accelerator.print(f"{config.run_dir} is at epoch {reached}: nothing left to train; --epochs extends it")
-    rows, before = len(pool[0]) + len(labelled[0]), clock.seconds
-    began = time.perf_counter()
+    state = State(plain_model, optimizers)
+    clock = state.clock
+    steps, rows = config.epochs * pool.steps, len(pool[0]) + len(labelled[0])
     evaluation: Evaluation | None = None  # of the last checkpoint, which the last step always makes
 
     with (
+        begin(config, accelerator, resume, overwrite, info, state) as start,
         Records(config.run_dir, accelerator, plain_model.terms, start, steps, rows) as records,
         Interrupts(accelerator.num_processes == 1) as interrupts,
     ):
-        tick = saved = time.perf_counter()
+        if start >= steps:
+            reached = f"{start / pool.steps:.1f} of {config.epochs}"
+            accelerator.print(f"{config.run_dir} is at epoch {reached}: nothing left to train; --epochs extends it")
+        step, before = start, clock.seconds
+        began = tick = saved = time.perf_counter()
         while step < steps:
             unlabelled_rows = pool[step].to(images.device, non_blocking=True)
             labelled_rows = labelled[step].to(images.device, non_blocking=True)
@@ -136,7 +135,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
             if saving:
                 clock.epochs = step / pool.steps
                 clock.allowed = before + 60 * (config.minutes or math.inf) if timed_out else 0.0
-                save_checkpoint(accelerator, config.run_dir, step)
+                save_checkpoint(accelerator, config.run_dir, step, state)
                 saved = time.perf_counter()
             tick = time.perf_counter()
             if stopping:

@@ -26,6 +26,15 @@ def test_errors_at_the_epochs_that_were_reached(tmp_path: Path) -> None:
     assert errors_at(tmp_path / "none.csv") == {}
 
 
+def test_damaged_records_tell_what_is_left(tmp_path: Path) -> None:
+    write(tmp_path, {5: 0.31})
+    with (tmp_path / METRICS).open("ab") as file:
+        file.write(b"\xff\xfe,half\n600,10\n")
+    assert errors_at(tmp_path / METRICS) == pytest.approx({5: 31})
+    (tmp_path / METRICS).write_text("a,b\n1,2\n")
+    assert errors_at(tmp_path / METRICS) == {}
+
+
 def test_table_says_how_many_came_so_far(tmp_path: Path) -> None:
     results = [Result(trial, None, 0, 0) for trial in trials("mnist", "tuned", 2, 2, tmp_path)]
     assert render_course(results) == ""

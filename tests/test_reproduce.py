@@ -21,7 +21,7 @@ from segma_fast.cli import main
 from segma_fast.config import NetworkConfig, save_config
 from segma_fast.data import DataConfig, ImageData, load_data
 from segma_fast.experiments import figures, frechet, paper, runner, tables
-from segma_fast.experiments.classifier import trained_classifier
+from segma_fast.experiments.classifier import Classifier, trained_classifier
 from segma_fast.experiments.scores import Scores, load_scores
 from segma_fast.files import only_one
 from segma_fast.run import checkpoint_steps
@@ -270,6 +270,8 @@ def test_classifier_is_kept_and_made_anew_where_damaged(tmp_path: Path) -> None:
     assert same == accuracy and all(map(torch.equal, model.state_dict().values(), again.state_dict().values()))
     file.write_bytes(b"damaged")
     assert trained_classifier(data, file, CPU)[1] == accuracy
+    torch.save({"model": Classifier(1, 3).state_dict(), "accuracy": 1.0}, file)  # of other data
+    assert trained_classifier(data, file, CPU)[1] == accuracy
 
 
 @pytest.mark.parametrize(
@@ -309,6 +311,9 @@ def test_inception_where_it_is_at_hand(tmp_path: Path, monkeypatch: pytest.Monke
     distance = frechet.FrechetDistance(noise(20), DataConfig(cache=tmp_path), CPU, "auto", tmp_path / "weights.pth")
     assert distance.is_inception and distance.features == "Inception v3"
     assert distance.of([noise(20).test_images]) == pytest.approx(0, abs=1e-2)
+    (tmp_path / "weights.pth").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="weights.pth does not hold Inception's weights"):
+        frechet.FrechetDistance(noise(20), DataConfig(cache=tmp_path), CPU, "auto", tmp_path / "weights.pth")
 
 
 def test_figures_of_classes_that_are_there(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from PIL import Image
 from segma_fast import training
 from segma_fast.config import TrainConfig, load_config, starting_config
 from segma_fast.data import DataConfig
+from segma_fast.experiments.scores import load_scores
+from segma_fast.files import only_one
 from segma_fast.models.autoencoder import NetworkConfig
 from segma_fast.models.segma import Objective
-from segma_fast.run import latest_checkpoint, load_run
+from segma_fast.run import DataInfo, latest_checkpoint, load_run
 
 
 def config(folder: Path, **changes: object) -> TrainConfig:
@@ -51,6 +53,19 @@ def test_a_second_run_needs_to_be_asked_for(tmp_path: Path) -> None:
     training.train(config(tmp_path, seed=1), overwrite=True)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert load_config(tmp_path / "config.json").seed == 1
+
+
+def test_two_trainings_in_a_folder(tmp_path: Path) -> None:
+    training.train(config(tmp_path))
+    before = files(tmp_path)
+    with only_one(tmp_path):
+        for resume in (True, False):
+            with pytest.raises(ValueError, match="another command is at work in"):
+                training.train(config(tmp_path, epochs=2), resume=resume, overwrite=not resume)
+    assert files(tmp_path) == before
+    with only_one(tmp_path / "new"), pytest.raises(ValueError, match="another command is at work in"):
+        training.train(config(tmp_path / "new"))
+    assert not files(tmp_path / "new")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +120,7 @@ def test_other_data_is_noticed(tmp_path: Path) -> None:
         training.train(config(tmp_path / "run", data=data, epochs=2, **small), resume=True)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.bin", "custom_checkpoint_0.pkl"])
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.bin", "random_states_0.pkl", "clock.json"])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, name: str) -> None:
     training.train(config(tmp_path))
     found = latest_checkpoint(tmp_path)
@@ -116,6 +131,21 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, name: str) -> None:
     if name == "model.safetensors":
         with pytest.raises(ValueError, match=r"the checkpoint .*step-13 cannot be read"):
             load_run(tmp_path)
+
+
+def test_a_run_of_another_model_is_told(tmp_path: Path) -> None:
+    training.train(config(tmp_path))
+    with pytest.raises(ValueError, match="cannot resume .* model: 'segma' -> 'm1'"):
+        training.train(dataclasses.replace(starting_config("digits", model="m1"), run_dir=tmp_path), resume=True)
+
+
+@pytest.mark.parametrize("text", ["", "null", "{}", '{"image_shape": [1e999, 1, 1]}', "[" * 100_000])
+def test_a_damaged_description_of_the_data_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "data.json").write_text(text)
+    with pytest.raises(ValueError, match=r"data.json cannot be read"):
+        DataInfo.load(tmp_path)
+    (tmp_path / "scores.json").write_text(text)
+    assert load_scores(tmp_path) is None
 
 
 def test_precision_may_change_from_run_to_run_in_a_process(tmp_path: Path) -> None:

@@ -155,24 +155,6 @@ def test_stopped_run_keeps_its_last_step(tmp_path: Path, number: int, monkeypatc
             signal.raise_signal(signal.SIGINT)
 
 
-def test_failed_checkpoint_leaves_the_former_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save = training.Accelerator.save_state
-
-    def save_state(self: training.Accelerator, folder: str) -> None:
-        save(self, folder)
-        if self._custom_objects[0].steps >= 20:
-            (Path(folder) / "model.safetensors").write_bytes(b"half")
-            raise OSError("no space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training.Accelerator, "save_state", save_state)
-        with pytest.raises(OSError, match="no space left"):
-            training.train(config(tmp_path))
-    found = latest_checkpoint(tmp_path)
-    assert found is not None and found[1] == 10
-    assert load_run(tmp_path).step == 10
-
-
 def launch(processes: int, program: list[str], folder: Path, *flags: str) -> None:
     """Train in several processes."""
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]

@@ -65,11 +65,9 @@ def trained_classifier(data: ImageData, file: Path, device: torch.device) -> tup
     Returns:
         The classifier in evaluation mode, and the share of the test images whose class it finds.
     """
-    model = Classifier(data.image_shape[0], data.classes)
-    kept = _read(file)
+    kept = _read(file, Classifier(data.image_shape[0], data.classes))
     if kept is not None:
-        model.load_state_dict(kept["model"])
-        return model.to(device).eval(), float(kept["accuracy"])
+        return kept[0].to(device).eval(), kept[1]
     print(f"training a classifier, whose features the Fréchet distances compare; kept in {file}", flush=True)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -102,9 +100,10 @@ def _accuracy(model: Classifier, images: Tensor, labels: Tensor, device: torch.d
     return (torch.cat(found) == labels).float().mean().item()
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+def _read(file: Path, model: Classifier) -> tuple[Classifier, float] | None:
     try:
-        content: dict[str, Any] = torch.load(file, weights_only=True)
-        return content if {"model", "accuracy"} <= set(content) else None
+        content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        model.load_state_dict(content["model"])
+        return model, float(content["accuracy"])
     except Exception:  # missing, or whatever a damaged file brings about: it is made anew
         return None

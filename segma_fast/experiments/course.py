@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from bisect import bisect_left
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from segma_fast.experiments.paper import MODELS
@@ -48,12 +49,14 @@ def errors_at(metrics: Path) -> dict[int, float]:
     """The test error in percent after each of ``EPOCHS`` that a training reached, from its metrics.csv."""
     if not metrics.exists():
         return {}
-    with metrics.open(newline="") as file:
-        lines = [line for line in csv.DictReader(file) if line["test_error"]]
-    measured = [float(line["epoch"]) for line in lines]
+    measured: list[tuple[float, float]] = []
+    with metrics.open(newline="", errors="replace") as file:
+        for line in csv.DictReader(file):
+            with suppress(KeyError, TypeError, ValueError):  # a line without it, or a damaged one
+                measured.append((float(line["epoch"]), float(line["test_error"])))
     found = {}
     for epoch in EPOCHS:
-        place = bisect_left(measured, epoch * (1 - 1e-6))
-        if place < len(lines) and measured[place] <= LATE * epoch:
-            found[epoch] = 100 * float(lines[place]["test_error"])
+        place = bisect_left(measured, epoch * (1 - 1e-6), key=lambda pair: pair[0])
+        if place < len(measured) and measured[place][0] <= LATE * epoch:
+            found[epoch] = 100 * measured[place][1]
     return found

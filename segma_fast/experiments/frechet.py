@@ -39,7 +39,7 @@ class FrechetDistance:
         is_inception: whether they are Inception's, as in published figures.
 
     Raises:
-        ValueError: if Inception is asked for and it, or its weights, are missing.
+        ValueError: if Inception is asked for and it, or its weights, are missing, or if the weights cannot be read.
     """
 
     def __init__(
@@ -65,7 +65,15 @@ class FrechetDistance:
         else:
             self.features = self.extractor = "Inception v3"
             weights = str(inception_weights or _kept_weights())
-            self._metric = fid(INCEPTION_FEATURES, reset_real_features=False, feature_extractor_weights_path=weights)
+            try:
+                torch.load(weights, map_location="cpu", weights_only=True)  # torch-fidelity does not ask for that
+                self._metric = fid(
+                    INCEPTION_FEATURES, reset_real_features=False, feature_extractor_weights_path=weights
+                )
+            except Exception as error:  # of many kinds
+                raise ValueError(
+                    f"{weights} does not hold Inception's weights, expected {INCEPTION_FILE} of torch-fidelity"
+                ) from error
             self._metric = self._metric.to(device)
         self._update(data.test_images.split(BATCH), real=True)
 

@@ -101,7 +101,7 @@ def load_scores(run_dir: Path) -> Scores | None:
         kept: dict[str, Any] = json.loads((run_dir / SCORES).read_text())
         values: dict[str, Any] = {name: math.nan if value is None else value for name, value in kept.items()}
         scores = Scores(**values)
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None
     kinds = {"int": int, "float": int | float, "str": str, "dict[str, float]": dict}
     sound = all(isinstance(getattr(scores, item.name), kinds[str(item.type)]) for item in fields(scores))
