@@ -18,7 +18,7 @@ from segma_fast.scalars import as_float
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-WIDEST = 1e300  # widths are sums of such, which have to stay finite
+AT_MOST = "at most 1e+300"  # widths are sums of such, which have to stay finite
 
 
 def check_points(name: str, points: object, may_be_empty: bool = False) -> Tensor:
@@ -58,18 +58,18 @@ def check_weights(name: str, weights: Tensor, like: Tensor) -> Tensor:
 def check_variances(variances: float | Tensor, like: Tensor) -> float | Tensor:
     """Variances of 0 to 1e300, a number or a (K,) float64 tensor for the K rows of ``like``."""
     if not isinstance(variances, Tensor):
-        return _number("variances", variances, lambda value: 0 <= value <= WIDEST, f">= 0 and at most {WIDEST:g}")
+        return _number("variances", variances, lambda value: 0 <= value <= 1e300, f">= 0 and {AT_MOST}")
     given = _vector("variances", variances, like, or_one=True)
     valid = (given >= 0) & _bounded(given)
     if visible(given) and not valid.all():
-        raise ValueError(f"variances must be >= 0 and at most {WIDEST:g}, got {_first_invalid(given, valid)}")
+        raise ValueError(f"variances must be >= 0 and {AT_MOST}, got {_first_invalid(given, valid)}")
     return _or_nan(given, valid).to(accumulation_dtype(like.device))
 
 
 def check_gamma(gamma: float | Tensor, name: str, like: Tensor, called: str = "gamma") -> float | Tensor:
     """A γ > 0 up to 1e300, a number or a tensor of one element as a 0-d float64 tensor on the device of ``like``."""
     if not isinstance(gamma, Tensor):
-        return _number(called, gamma, lambda value: 0 < value <= WIDEST, f"> 0 and at most {WIDEST:g}")
+        return _number(called, gamma, lambda value: 0 < value <= 1e300, f"> 0 and {AT_MOST}")
     check_floating(called, gamma, "()")
     if gamma.numel() != 1:
         raise ValueError(f"{called} must be a number or a tensor of one element, got shape {tuple(gamma.shape)}")
@@ -79,7 +79,7 @@ def check_gamma(gamma: float | Tensor, name: str, like: Tensor, called: str = "g
     check_device(called, given, name, like.device)
     valid = (given > 0) & _bounded(given)
     if visible(given) and not valid:
-        raise ValueError(f"{called} must be > 0 and at most {WIDEST:g}, got {given.item()}")
+        raise ValueError(f"{called} must be > 0 and {AT_MOST}, got {given.item()}")
     return _or_nan(given, valid).to(accumulation_dtype(like.device))
 
 
@@ -142,7 +142,7 @@ def _number(name: str, value: object, valid: Callable[[float], bool], expected: 
 
 
 def _bounded(tensor: Tensor) -> Tensor:
-    return (tensor < math.inf) & (tensor.to(accumulation_dtype(tensor.device)) <= WIDEST)
+    return (tensor < math.inf) & (tensor.to(accumulation_dtype(tensor.device)) <= 1e300)
 
 
 def _first_invalid(tensor: Tensor, valid: Tensor) -> str:
