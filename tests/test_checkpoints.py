@@ -96,3 +96,16 @@ def test_what_is_not_of_the_checkpoint_is_refused(tmp_path: Path, change: object
 def test_a_full_disk_is_called_so() -> None:
     with pytest.raises(OSError, match="No space left on device"):
         checkpoints._save({"tensor": torch.ones(100_000)}, Path("/dev/full"))
+
+
+def test_each_process_takes_the_state_of_its_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a checkpoint of before, of all devices of the machine, from one of now, and from one without."""
+    taken: list[str] = []
+
+    class Module:
+        set_rng_state = taken.append
+
+    monkeypatch.setattr(torch, "get_device_module", lambda device: Module)
+    for kept in ({"torch_cuda_manual_seed": ["zero", "one"]}, {"torch_cuda_manual_seed": ["own"]}, {}):
+        checkpoints._set_random_states(torch.device("cuda", 1), {"torch_manual_seed": torch.get_rng_state(), **kept})
+    assert taken == ["one", "own"]

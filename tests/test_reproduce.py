@@ -272,6 +272,8 @@ def test_classifier_is_kept_and_made_anew_where_damaged(tmp_path: Path) -> None:
     assert trained_classifier(data, file, CPU)[1] == accuracy
     torch.save({"model": Classifier(1, 3).state_dict(), "accuracy": 1.0}, file)  # of other data
     assert trained_classifier(data, file, CPU)[1] == accuracy
+    with pytest.warns(UserWarning, match="could not be kept in"):
+        assert trained_classifier(data, file / "below", CPU)[1] == accuracy
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,11 @@ def trained_classifier(data: ImageData, file: Path, device: torch.device) -> tup
         model = Classifier(data.image_shape[0], data.classes).to(device)
         _train(model, data.train_images, data.train_labels, device)
     accuracy = _accuracy(model, data.test_images, data.test_labels, device)
-    with replacing(file) as draft:
-        torch.save({"model": model.state_dict(), "accuracy": accuracy}, draft)
+    try:
+        with replacing(file) as draft:
+            torch.save({"model": model.state_dict(), "accuracy": accuracy}, draft)
+    except (OSError, RuntimeError) as error:
+        warnings.warn(f"the classifier could not be kept in {file}: {error}", stacklevel=2)
     return model, accuracy
 
 
