@@ -251,13 +251,11 @@ def _check_pair(
     check_same_space(name, points, other_name, other)
     if points.dtype == other.dtype:
         return points, other
-    double = torch.float64 in (points.dtype, other.dtype)
-    dtype = torch.float64 if double else torch.float32
+    dtype = torch.promote_types(torch.promote_types(points.dtype, other.dtype), torch.float32)
     return points.to(dtype), other.to(dtype)
 
 
 def _weights(name: str, weights: Tensor | None, points: Tensor) -> Tensor | None:
-    """Weights of the points, checked, or None for uniform ones."""
     return None if weights is None else check_weights(name, weights, points)
 
 
@@ -282,13 +280,11 @@ def _distance(
     shards: Shards | None,
 ) -> Tensor:
     """Weighted points against a mixture: the reference as it stands, or the energy of the signed cloud."""
-    dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
+    dtype = torch.promote_types(z.dtype, torch.float32)
     wide = accumulation_dtype(z.device) if log else dtype
     if backend == "reference":
         z = z if shards is None else codes_of_all(z, shards)
-        inputs = reference.as_tensors(
-            (z, means, z_weights, weights, variances, gamma), reference.working_dtype(z, means)
-        )
+        inputs = reference.as_tensors((z, means, z_weights, weights, variances, gamma))
         with without_autocast(z.device):
             value = reference.cw_distance(*inputs, phi=phi).to(wide)
     else:

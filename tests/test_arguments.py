@@ -294,27 +294,3 @@ def test_logarithm_is_the_logarithm(backend: str, dim: int) -> None:
     assert torch.allclose(log, value.log(), rtol=1e-5)
     for gradient, log_gradient in zip(gradients, log_gradients, strict=True):
         assert torch.allclose(log_gradient, gradient / value, rtol=1e-3, atol=1e-6)
-
-
-def test_distributed_tensors_are_refused() -> None:
-    from torch import distributed
-    from torch.distributed.tensor import distribute_tensor, init_device_mesh
-
-    distributed.init_process_group("gloo", rank=0, world_size=1, store=distributed.HashStore())
-    try:
-        z = distribute_tensor(points(6), init_device_mesh("cpu", (1,)))
-        with pytest.raises(TypeError, match=r"z must be .* one process, got a DTensor: give its to_local\(\)"):
-            fast_cw_distance(z, points(4))
-    finally:
-        distributed.destroy_process_group()
-
-
-@pytest.mark.parametrize("name", ["chunked", "reference"])
-def test_meta_tensors(name: str) -> None:
-    """Shapes without values, of what plain torch can compute."""
-    z = points(6, device=META).requires_grad_()
-    value = cw_normality(z, backend=name)
-    assert value.shape == () and value.device == META
-    assert torch.autograd.grad(value, z)[0].shape == z.shape
-    with pytest.raises(ValueError, match="groups must have values that can be read, got a tensor on the device meta"):
-        cw_normality(z, groups=torch.zeros(6, dtype=torch.int64, device=META), backend=name)

@@ -99,10 +99,10 @@ def working_dtype(z: Tensor, means: Tensor) -> torch.dtype:
     return wide if far else torch.float32
 
 
-def as_tensors(inputs: tuple[Any, ...], dtype: torch.dtype) -> list[Tensor]:
+def as_tensors(inputs: tuple[Any, ...]) -> list[Tensor]:
     """The six inputs of the distance as tensors of one dtype: (m, D), (K, D), (m,), (K,), (K,) and 0-d."""
     z, means, *others = inputs
-    rows, components = z.shape[0], means.shape[0]
+    dtype, rows, components = working_dtype(z, means), z.shape[0], means.shape[0]
     uniform = (1.0 / rows, 1.0 / components, None, None)
     values = [default if value is None else value for value, default in zip(others, uniform, strict=True)]
     wide = accumulation_dtype(z.device)
