@@ -16,8 +16,8 @@ constexpr double CUT = 0.275 * FLT_EPSILON;
 constexpr int MIDDLES = 4096;           // numbers for which there is room in shared memory
 constexpr int SAMPLE = 16;              // points from which the unit of length is taken
 constexpr int HEADROOM = 5;             // a point at a usual distance from the centre is about 2^5 units away from it
-constexpr double CLOSE_BY = 0x1p-8;    // squared distances over what is usual with the widths: fp16 needs other units
-constexpr double CLOSEST = 0x1p-24;    // up to which such units serve, with r^3 of the widths in float32
+constexpr double CLOSE_BY = 0x1p-8;     // squared distances over what is usual with the widths: fp16 needs other units
+constexpr double CLOSEST = 0x1p-24;     // up to which such units serve, with r^3 of the widths in float32
 constexpr double LARGEST = 3.6e9;       // squared distance from the centre that fp16 coordinates reach, (6e4)^2
 constexpr double WIDEST_COMPONENT = 8;  // times far / limit: what is wider has rows of tiny weights
 
