@@ -18,7 +18,8 @@ namespace {
 // Greatest c|x|^2/h, with the paper's c, for products of float32 points and for their differences.
 constexpr double RESOLVED_BY_PRODUCTS = 300;
 constexpr double RESOLVED_BY_DIFFERENCES = 1e5;
-constexpr double RESOLVED_BY_DOUBLE = 1e8;           // for products of double points
+constexpr double RESOLVED_BY_DOUBLE = 1e8;           // for products in double of points that were given as float32,
+constexpr double RESOLVED_PRECISELY = 1e4;           // and of those given as double
 constexpr int64_t SMALL_DIM = 8, MODERATE_DIM = 32;  // differences: up to the one always, to the other where needed
 
 // The greatest coordinate in size, or infinity if one is not finite.
@@ -61,7 +62,8 @@ void evaluate_in_double(const Path& path, const Input& input, const std::vector<
     if (!std::isfinite(size)) return fill_with_nan(input, output);
     twice.place(centre, std::exp2(std::floor(500 - std::log2(size))));
   }
-  const bool products = input.points.dim > SMALL_DIM && twice.resolved(RESOLVED_BY_DOUBLE);
+  const double limit = input.points.kind == Kind::float64 ? RESOLVED_PRECISELY : RESOLVED_BY_DOUBLE;
+  const bool products = input.points.dim > SMALL_DIM && twice.resolved(limit);
   twice.run(products ? Scores::products : Scores::differences, output);
 }
 

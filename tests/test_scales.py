@@ -43,10 +43,11 @@ def test_a_part_of_the_codes_collapsed(optimised: str, scale: float) -> None:
     assert all(relative_error(*pair) <= 3e-5 for pair in zip(found, gradients, strict=True))
 
 
+@pytest.mark.parametrize("dim", [6, 20])
 @pytest.mark.parametrize("apart", [1e3, 1e5])
-def test_clusters_far_apart_in_float64(backend: str, apart: float) -> None:
-    skip_unless_served(backend, torch.float64, 6)
-    points = [t.double() for t in near_optimum(60, 4, 6)]
+def test_clusters_far_apart_in_float64(backend: str, apart: float, dim: int) -> None:
+    skip_unless_served(backend, torch.float64, dim)
+    points = [t.double() for t in near_optimum(60, 4, dim)]
     for t in points:
         t[1::2] += apart
     expected, gradients = by_differences(*points, gamma=0.3)
