@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
+from torch.autograd.forward_ad import _set_fwd_grad_enabled
 from torch.autograd.function import _SingleLevelFunction
 
 from segma_fast.formulas import profile, squared_distances
@@ -63,7 +64,8 @@ class _Differentiable(_SingleLevelFunction):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Any:
         *inputs, operator, gradient = arguments
-        with torch.enable_grad(), torch._C._AutoDispatchBelowAutograd():  # grad mode: for the levels below this one
+        # the modes, which a function of autograd switches off, are for the levels of transforms below this one
+        with torch.enable_grad(), _set_fwd_grad_enabled(True), torch._C._AutoDispatchBelowAutograd():
             result = operator(*inputs)
         ctx.others, ctx.gradient = inputs[4:], gradient
         ctx.set_materialize_grads(False)

@@ -110,12 +110,16 @@ def test_batched_gradients(backend: str) -> None:
     assert torch.allclose(found, factors[:, None, None] * expected, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["jvp", "hessian", "jvp_of_grad"])
 @pytest.mark.parametrize("is_compiled", [False, True])
-def test_forward_mode_is_refused(optimised: str, is_compiled: bool) -> None:
+def test_forward_mode_is_refused(optimised: str, is_compiled: bool, name: str) -> None:
     z, means = near_optimum(5, 2, 3)
+    distance = distance_to(means, backend=optimised)
 
     def tangent(points: Tensor) -> Tensor:
-        return func.jvp(distance_to(means, backend=optimised), (points,), (points,))[1]
+        if name == "hessian":
+            return func.hessian(distance)(points)
+        return func.jvp(distance if name == "jvp" else func.grad(distance), (points,), (points,))[1]
 
     with pytest.raises(Exception, match="jvp|forward mode"):
         (compiled(tangent) if is_compiled else tangent)(z)
