@@ -70,8 +70,12 @@ def _fake_gradient(
     z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str = "approx"
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     rows, dtype = z.shape[0], torch.promote_types(z.dtype, torch.float32)
-    middle = torch.sym_max(start, torch.sym_min(stop, rows))
-    dz, dmeans = (z.new_empty(count, z.shape[1], dtype=dtype) for count in (middle - start, stop - middle))
+    if start == 0 and stop == h.shape[0]:  # said plainly: export cannot simplify the other form
+        counts = (rows, means.shape[0])
+    else:
+        middle = torch.sym_max(start, torch.sym_min(stop, rows))
+        counts = (middle - start, stop - middle)
+    dz, dmeans = (z.new_empty(count, z.shape[1], dtype=dtype) for count in counts)
     return h.new_empty(()), dz, dmeans, h.new_empty(stop - start), h.new_empty(stop - start)
 
 

@@ -144,7 +144,7 @@ def test_operators_alone(optimised: str) -> None:
 class Module(torch.nn.Module):
     def __init__(self, means: Tensor, backend: str, log: bool) -> None:
         super().__init__()
-        self.means, self.options = means, {"backend": backend, "log": log}
+        self.means, self.options = torch.nn.Parameter(means), {"backend": backend, "log": log}
 
     def forward(self, points: Tensor) -> Tensor:
         return fast_cw_distance(points, self.means, **self.options)
