@@ -158,6 +158,7 @@ class BuildNative(BuildExtension):  # type: ignore[misc, valid-type]
             # Infinities and NaN keep their meaning; FMA is used. Nothing is exported but the module's entry.
             extension.extra_compile_args = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden"]
             extension.extra_compile_args += ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+            extension.extra_compile_args += [f"-ffile-prefix-map={Path(__file__).resolve().parent}/="]  # for messages
         if SANITIZE:
             sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
             extension.extra_compile_args += [*sanitizers, "-g", "-O1"]

@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -198,3 +199,10 @@ def test_bad_arguments_of_the_operators(kind: str) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     print(json.dumps([native.build_info()["code_path"], worst_errors(160)]))
+
+
+def test_errors_hold_no_path_of_the_build_machine() -> None:
+    z, h = torch.randn(5, 3), torch.rand(6)
+    with pytest.raises(RuntimeError, match="h and w must be float64") as caught:
+        torch.ops.segma_fast.native_energy(z, z[:1].clone(), h, h.double(), 0, 6, "default")
+    assert str(Path(__file__).parents[1]) not in str(caught.value)
