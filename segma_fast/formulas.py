@@ -131,6 +131,13 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     return expanded + (exact - expanded).detach()
 
 
+def unit_of(*points: Tensor) -> Tensor:
+    """1, or a power of two that makes coordinates small enough to square: it divides the distance as it does them."""
+    most = torch.stack([part.detach().abs().amax() for part in points]).amax()
+    largest = torch.finfo(most.dtype).max ** 0.5 / 1e3  # D largest² is finite up to D = 1,000,000
+    return torch.exp2(torch.log2(most / largest).ceil().clamp_min(0))
+
+
 def silverman_gamma(rows: int, components: int = 1) -> float:
     """The paper's bandwidth, ``γ = (4 / (3 N))^(2/5)`` with ``N = rows / components`` samples a class.
 

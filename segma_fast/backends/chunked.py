@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from segma_fast.formulas import INV_SQRT_PI, accumulation_dtype, form_of, profile
+from segma_fast.formulas import INV_SQRT_PI, accumulation_dtype, form_of, profile, unit_of
 from segma_fast.precision import products_are_rounded
 
 TILE_ROWS, TILE_COLUMNS = 512, 1024
@@ -70,11 +70,9 @@ class Cloud:
             precise = points.dtype == torch.float64
             self.by_products = resolves(RESOLVED_DOUBLE[precise]) if may_look else not precise
         if not may_look or not norms.isfinite().all():
-            limits = torch.finfo(x.dtype)
-            largest = limits.max**0.5 / 1e3  # D largest² is finite up to D = 1,000,000
-            self.unit = torch.exp2(torch.log2(x.abs().amax() / largest).ceil().clamp_min(0)).to(dtype)
+            self.unit = unit_of(x).to(dtype)
             x = x / self.unit.to(x.dtype)
-            h = (h / (self.unit * self.unit)).clamp_min(limits.tiny)
+            h = (h / (self.unit * self.unit)).clamp_min(torch.finfo(x.dtype).tiny)
             norms = _squared_norms(x, dtype)
         self.x, self.w = x, w.to(x.dtype)  # (M, D), (M,)
         lifted = (h + norms).to(x.dtype)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from segma_fast.checks import visible
-from segma_fast.formulas import accumulation_dtype, phi_of, squared_distances
+from segma_fast.formulas import accumulation_dtype, phi_of, squared_distances, unit_of
 from segma_fast.precision import products_are_rounded
 
 LARGEST = 1e15  # coordinates of which float32 can square and add up the differences
@@ -33,13 +33,6 @@ def weighted_sum(left: Tensor, matrix: Tensor, right: Tensor) -> Tensor:
     """``Σ_ij left_i matrix_ij right_j``, the outer sum in float64 because d² is a small difference of these."""
     dtype = accumulation_dtype(matrix.device)
     return (((matrix * right).sum(1)).to(dtype) * left.to(dtype)).sum()
-
-
-def unit_of(z: Tensor, means: Tensor) -> Tensor:
-    """1, or a power of two that makes coordinates small enough to square: it divides the distance as it does them."""
-    most = torch.maximum(z.detach().abs().amax(), means.detach().abs().amax())
-    largest = torch.finfo(z.dtype).max ** 0.5 / 1e3  # D largest² is finite up to D = 1,000,000
-    return torch.exp2(torch.log2(most / largest).ceil().clamp_min(0))
 
 
 def cw_distance(
