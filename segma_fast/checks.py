@@ -7,7 +7,6 @@ value that cannot be looked at without stopping the device gives NaN instead of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -18,12 +17,15 @@ from segma_fast.scalars import as_float
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-AT_MOST = "at most 1e+300"  # widths are sums of such, which have to stay finite
+# of γ the least and the most, and of variances the most: sums of widths and the cubes of their roots stay finite
+_RANGE = {torch.float64: (1e-150, 1e300), torch.float32: (1e-20, 1e30)}
 
 
 def check_points(name: str, points: object, may_be_empty: bool = False) -> Tensor:
     """``points`` as a real floating-point (n, D) tensor with D ≥ 1 and n ≥ 1, or ≥ 0 where it may be empty."""
     points = check_floating(name, points, "(n, D)")
+    if torch._C._get_tracing_state() is not None:
+        raise RuntimeError("the distance cannot be recorded by torch.jit.trace; use torch.export or torch.compile")
     if points.ndim != 2:
         raise ValueError(f"{name} must have shape (n, D), got shape {tuple(points.shape)}")
     if (points.shape[0] == 0 and not may_be_empty) or points.shape[1] == 0:
@@ -56,20 +58,29 @@ def check_weights(name: str, weights: Tensor, like: Tensor) -> Tensor:
 
 
 def check_variances(variances: float | Tensor, like: Tensor) -> float | Tensor:
-    """Variances of 0 to 1e300, a number or a (K,) float64 tensor for the K rows of ``like``."""
+    """Variances from 0 on, a number or a (K,) float64 tensor for the K rows of ``like``, whose dtype sets the end."""
+    _, most = _range_of(like)
     if not isinstance(variances, Tensor):
-        return _number("variances", variances, lambda value: 0 <= value <= 1e300, f">= 0 and {AT_MOST}")
+        number = as_float("variances", variances)
+        if not 0 <= number <= most:
+            raise ValueError(f"variances must be >= 0 and at most {most:g} for {like.dtype} points, got {variances}")
+        return number
     given = _vector("variances", variances, like, or_one=True)
-    valid = (given >= 0) & _bounded(given)
+    wide = given.to(accumulation_dtype(like.device))
+    valid = (given >= 0) & (given < math.inf) & (wide <= most)
     if visible(given) and not valid.all():
-        raise ValueError(f"variances must be >= 0 and {AT_MOST}, got {_first_invalid(given, valid)}")
-    return _or_nan(given, valid).to(accumulation_dtype(like.device))
+        raise ValueError(f"variances must be >= 0 and at most {most:g} for {like.dtype} points, got {_first_invalid(given, valid)}")
+    return _or_nan(wide, valid)
 
 
 def check_gamma(gamma: float | Tensor, name: str, like: Tensor, called: str = "gamma") -> float | Tensor:
-    """A γ > 0 up to 1e300, a number or a tensor of one element as a 0-d float64 tensor on the device of ``like``."""
+    """A γ > 0, a number or a tensor of one element as a 0-d float64 tensor on the device of ``like``."""
+    least, most = _range_of(like)
     if not isinstance(gamma, Tensor):
-        return _number(called, gamma, lambda value: 0 < value <= 1e300, f"> 0 and {AT_MOST}")
+        number = as_float(called, gamma)
+        if not least <= number <= most:
+            raise ValueError(f"{called} must be > 0 and from {least:g} to {most:g} for {like.dtype} points, got {gamma}")
+        return number
     check_floating(called, gamma, "()")
     if gamma.numel() != 1:
         raise ValueError(f"{called} must be a number or a tensor of one element, got shape {tuple(gamma.shape)}")
@@ -77,10 +88,15 @@ def check_gamma(gamma: float | Tensor, name: str, like: Tensor, called: str = "g
     if given.device.type == "cpu" != like.device.type:
         given = given.to(like.device)  # as torch does with 0-d tensors
     check_device(called, given, name, like.device)
-    valid = (given > 0) & _bounded(given)
+    wide = given.to(accumulation_dtype(like.device))
+    valid = (wide >= least) & (given < math.inf) & (wide <= most)
     if visible(given) and not valid:
-        raise ValueError(f"{called} must be > 0 and {AT_MOST}, got {given.item()}")
-    return _or_nan(given, valid).to(accumulation_dtype(like.device))
+        raise ValueError(f"{called} must be > 0 and from {least:g} to {most:g} for {like.dtype} points, got {given.item()}")
+    return _or_nan(wide, valid)
+
+
+def _range_of(points: Tensor) -> tuple[float, float]:
+    return _RANGE[points.dtype if points.dtype == torch.float64 else torch.float32]
 
 
 def visible(tensor: Tensor) -> bool:
@@ -132,17 +148,6 @@ def _vector(name: str, tensor: object, like: Tensor, or_one: bool = False) -> Te
         raise ValueError(f"{name} must have shape ({like.shape[0]},), got shape {tuple(found.shape)}")
     check_device(name, found, "the points", like.device)
     return found
-
-
-def _number(name: str, value: object, valid: Callable[[float], bool], expected: str) -> float:
-    number = as_float(name, value)
-    if not valid(number):
-        raise ValueError(f"{name} must be {expected}, got {value}")
-    return number
-
-
-def _bounded(tensor: Tensor) -> Tensor:
-    return (tensor < math.inf) & (tensor.to(accumulation_dtype(tensor.device)) <= 1e300)
 
 
 def _first_invalid(tensor: Tensor, valid: Tensor) -> str:

@@ -84,6 +84,9 @@ class _Differentiable(_SingleLevelFunction):
                 known = ctx.gradient(*inputs, *ctx.others)[1:]
             factor = grad_value[None]  # no scalar: torch cannot multiply an empty batch by those
             found = [(factor.to(part.dtype) * part).to(t.dtype) for part, t in zip(known, inputs, strict=True)]
+            if type(grad_value) is not Tensor:  # traced: torch refuses a second derivative where an input is kept
+                unknown = factor.isnan()
+                found = [torch.where(unknown, factor.to(t.dtype) * t, p) for p, t in zip(found, inputs, strict=True)]
         if any(cotangent is not None for cotangent in cotangents):
             second = second_derivative(inputs, cotangents, ctx.others[3])
             found = [b if a is None else a + b for a, b in zip(found, second, strict=True)]

@@ -57,7 +57,7 @@ def form_of(dim: int, phi: str, dtype: torch.dtype = torch.float64) -> Form:
         return Form(1.0, ())
     if phi == "approx":
         return Form(4.0 / (2 * dim - 3), (1.0,))
-    if torch.compiler.is_compiling():  # a graph is for one dimension: its coefficients are constants there
+    if torch.compiler.is_compiling() or isinstance(dim, torch.SymInt):  # a graph is for one dimension: its coefficients are constants there
         from torch.fx.experimental.symbolic_shapes import guard_scalar
 
         dim = int(guard_scalar(dim))
@@ -122,11 +122,13 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """``|a_i - b_j|²`` for all pairs, (..., m, D) and (..., n, D) -> (..., m, n), without an (m, n, D) temporary.
 
     In float64 they are sums of squares of differences, as exact as they can be, with the derivatives of
-    ``|a|² + |b|² - 2ab``, to any order, also where points coincide. In float32 that formula, cut off at 0.
+    ``|a|² + |b|² - 2ab``, to any order, also where points coincide. In float32 that formula, where what rounding
+    leaves below 0 is set to 0 without a trace in the derivatives.
     """
     expanded = (a * a).sum(-1)[..., :, None] + (b * b).sum(-1)[..., None, :] - 2 * a @ b.mT
     if expanded.dtype != torch.float64:
-        return expanded.clamp_min(0)
+        expanded.detach().clamp_(min=0)
+        return expanded
     exact = torch.cdist(a.detach(), b.detach(), compute_mode="donot_use_mm_for_euclid_dist").square()
     return expanded + (exact - expanded).detach()
 

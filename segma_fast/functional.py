@@ -44,8 +44,8 @@ def fast_cw_distance(
     The paper takes ``φ_D(s) ≈ (1 + 4s/(2D-3))^(-1/2)``, which is low by 31 % at D = 2, 2.3 % at D = 10 and 0.3 % at
     D = 64, so that d² does not vanish at a perfect match; ``phi="exact"`` takes φ_D itself, for little more time. In
     one dimension, where the approximation does not exist, both are the exact ``exp(-s)``. d² is never negative. The
-    gradient in all five inputs is computed together with the value, and may be differentiated once more (by
-    ``autograd.grad(create_graph=True)`` or ``jacrev(jacrev(f))``; there is no forward mode).
+    gradient in all five inputs comes with the value and may be differentiated again (inside of ``torch.compile``, not
+    through what it returned); there is no forward mode.
 
     Accuracy in float32 for codes drawn from the mixture and γ by the rule: d² is a difference of sums
     κ = (A + B + C)/d² times as large, and is within ``2e-5 max(1, κ/1000)`` of its value (1e-4 for narrow clusters
@@ -86,11 +86,11 @@ def fast_cw_distance(
 
     Raises:
         TypeError: for tensors of another dtype or layout, and for other types.
-        ValueError: for shapes that do not fit, no rows, tensors on different devices, γ ≤ 0, negative variances,
-            either above 1e300, weights that are negative or do not sum to 1, an unknown form of φ, and an unknown
-            or unavailable backend; on every process of a group, if they disagree or one has such a value. On a GPU
-            and inside ``torch.compile`` invalid values give NaN instead, without a synchronisation.
-        RuntimeError: from ``torch.distributed``, if a process of the group dies or is not there in time.
+        ValueError: for shapes that do not fit, no rows, tensors on different devices, γ outside of 1e-20 to 1e30
+            (for float64 points 1e-150 to 1e300), variances below 0 or above as much, weights below 0 or of another
+            sum than 1, an unknown form of φ, and an unknown or unavailable backend; on every process of a group, if
+            they disagree or one has such a value. A GPU and ``torch.compile`` give NaN for invalid values instead.
+        RuntimeError: in ``torch.jit.trace``; from ``torch.distributed``, if a process dies or is not there in time.
     """
     spread = process_group is not None and place(process_group)[1] != 1
     with told(z, process_group) if spread else nullcontext():
@@ -191,7 +191,7 @@ def cw_normality(
         dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
         with without_autocast(z.device):
             if backend == "reference":
-                points = z.to(reference.working_dtype(z, z))
+                points = z.to(reference.working_dtype(z, z, gamma))
                 width = torch.as_tensor(gamma, dtype=points.dtype, device=z.device)
                 value = reference.cw_normality_of_groups(points, groups, width, phi=phi)
             else:

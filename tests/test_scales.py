@@ -66,16 +66,27 @@ def test_huge_coordinates_in_float32(backend: str, size: float) -> None:
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-@pytest.mark.parametrize("variance, gamma", [(1e300, 1.0), (1.0, 1e300), (1e300, 1e300), (0.0, 1e-30)])
-def test_widths_at_the_ends(backend: str, variance: float, gamma: float) -> None:
-    skip_unless_served(backend, torch.float64, 5)
-    points = [t.double() for t in near_optimum(12, 2, 5)]
-    widths = [torch.tensor(v, dtype=torch.float64, device=DEVICE) for v in (variance, gamma)]
-    value, gradients = evaluate(lambda z, m, v, g: fast_cw_distance(z, m, None, v, g, backend=backend), points + widths)
+ENDS = {torch.float64: (1e-150, 1e300), torch.float32: (1e-20, 1e30)}
+
+
+@pytest.mark.parametrize("dim", [5, 40])
+@pytest.mark.parametrize("widths", ["variance", "gamma", "both", "narrow"])
+@pytest.mark.parametrize("dtype", ENDS)
+def test_widths_at_the_ends(backend: str, dtype: torch.dtype, widths: str, dim: int) -> None:
+    skip_unless_served(backend, dtype, dim)
+    least, most = ENDS[dtype]
+    variance, gamma = {"variance": (most, 1.0), "gamma": (1.0, most), "both": (most, most), "narrow": (0.0, least)}[widths]
+    points = [t.to(dtype) for t in near_optimum(12, 2, dim)]
+    given = [torch.tensor(v, dtype=torch.float64, device=DEVICE) for v in (variance, gamma)]
+    value, gradients = evaluate(lambda z, m, v, g: fast_cw_distance(z, m, None, v, g, backend=backend), points + given)
     assert value >= 0 and value.isfinite()
     assert all(gradient.isfinite().all() for gradient in gradients)
-    expected, _ = truth(points, variances=variance, gamma=gamma)
-    assert torch.allclose(value, expected, rtol=1e-9, atol=1e-150)
+    expected, wanted = truth([t.double() for t in points + given][:2], variances=variance, gamma=gamma)
+    rounding = torch.finfo(dtype).eps * (gamma + variance + 1e-20) ** -0.5  # of the sums that d² is a difference of
+    assert torch.allclose(value.double(), expected, rtol=1e-5 if dtype == torch.float32 else 1e-9, atol=10 * rounding)
+    if widths == "narrow":
+        slope = -0.5 * expected / gamma  # each point is alone
+        assert relative_error(gradients[3], slope) <= 1e-5
 
 
 def test_coincident_rows_give_no_negative_value(backend: str) -> None:

@@ -110,6 +110,30 @@ def test_batched_gradients(backend: str) -> None:
     assert torch.allclose(found, factors[:, None, None] * expected, rtol=1e-5, atol=1e-9)
 
 
+def test_second_derivatives_of_equal_rows_in_float32(backend: str) -> None:
+    z, means = near_optimum(4, 2, 3, offset=3.0)
+    z[2] = z[0]
+    found = func.jacrev(func.grad(distance_to(means, backend=backend)))(z)
+    z, means = z.double(), means.double()
+    assert relative_error(found, func.jacrev(func.grad(distance_to(means, backend="reference")))(z)) <= 1e-3
+
+
+@pytest.mark.parametrize("engine", ["aot_eager", "inductor"])
+def test_gradient_penalty_through_a_compiled_distance_is_refused(backend: str, engine: str) -> None:
+    z, means = near_optimum(5, 2, 3)
+    z.requires_grad_()
+    value = compiled(lambda points: fast_cw_distance(points, means, log=True, backend=backend), engine)(z)
+    (gradient,) = torch.autograd.grad(value, z, create_graph=True)
+    with pytest.raises(RuntimeError, match="double backward"):
+        gradient.square().sum().backward()
+
+
+def test_jit_trace_is_refused(backend: str) -> None:
+    z, means = near_optimum(5, 2, 3)
+    with pytest.raises(RuntimeError, match=r"use torch\.export or torch\.compile"):
+        torch.jit.trace(distance_to(means, backend=backend), z)
+
+
 @pytest.mark.parametrize("name", ["jvp", "hessian", "jvp_of_grad"])
 @pytest.mark.parametrize("is_compiled", [False, True])
 def test_forward_mode_is_refused(optimised: str, is_compiled: bool, name: str) -> None:
@@ -166,9 +190,10 @@ def test_exported_with_any_batch_size(backend: str, strict: bool, log: bool) -> 
         assert relative_error(found_gradient, gradient) <= 1e-4
 
 
-def test_traced_with_any_batch_size(backend: str) -> None:
+@pytest.mark.parametrize("phi", FORMS)
+def test_traced_with_any_batch_size(backend: str, phi: str) -> None:
     z, means = near_optimum(9, 2, 3)
-    distance = partial(fast_cw_distance, backend=backend)
+    distance = partial(fast_cw_distance, backend=backend, phi=phi)
     graph = make_fx(distance, tracing_mode="symbolic")(z, means)
     points = near_optimum(40, 2, 3)[0]
     assert torch.allclose(graph(points, means), distance(points, means), rtol=1e-5)

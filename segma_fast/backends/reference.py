@@ -16,7 +16,7 @@ from segma_fast.checks import visible
 from segma_fast.formulas import accumulation_dtype, phi_of, squared_distances, unit_of
 from segma_fast.precision import products_are_rounded
 
-LARGEST = 1e15  # coordinates of which float32 can square and add up the differences
+LARGEST = 1e15  # coordinates, also divided by γ, of which float32 can square and add up the differences
 
 
 def scalar_product(a: Tensor, b: Tensor, variance: Tensor, gamma: Tensor, phi: str = "approx") -> Tensor:
@@ -83,19 +83,21 @@ def cw_normality_of_groups(z: Tensor, groups: Tensor, gamma: Tensor, *, phi: str
     return codes - 2 * cross + scalar_product(origin, origin, zero + 2, gamma, phi).to(wide)[0, 0]
 
 
-def working_dtype(z: Tensor, means: Tensor) -> torch.dtype:
+def working_dtype(z: Tensor, means: Tensor, gamma: float | Tensor) -> torch.dtype:
     """float64 for float64 points, for those too large to square in float32, and where products would be rounded."""
     wide = accumulation_dtype(z.device)
     if z.dtype == wide or products_are_rounded(z.device):
         return wide
-    far = visible(z) and max(points.detach().abs().amax() for points in (z, means)) > LARGEST
-    return wide if far else torch.float32
+    if not visible(z) or (isinstance(gamma, Tensor) and not visible(gamma)):
+        return torch.float32
+    largest = max(points.detach().abs().amax() for points in (z, means))
+    return wide if largest > LARGEST * min(1.0, float(gamma)) else torch.float32
 
 
 def as_tensors(inputs: tuple[Any, ...]) -> list[Tensor]:
     """The six inputs of the distance as tensors of one dtype: (m, D), (K, D), (m,), (K,), (K,) and 0-d."""
     z, means, *others = inputs
-    dtype, rows, components = working_dtype(z, means), z.shape[0], means.shape[0]
+    dtype, rows, components = working_dtype(z, means, inputs[5]), z.shape[0], means.shape[0]
     uniform = (1.0 / rows, 1.0 / components, None, None)
     values = [default if value is None else value for value, default in zip(others, uniform, strict=True)]
     wide = accumulation_dtype(z.device)
