@@ -88,10 +88,12 @@ def working_dtype(z: Tensor, means: Tensor, gamma: float | Tensor) -> torch.dtyp
     wide = accumulation_dtype(z.device)
     if z.dtype == wide or products_are_rounded(z.device):
         return wide
-    if not visible(z) or (isinstance(gamma, Tensor) and not visible(gamma)):
+    if isinstance(gamma, Tensor):
+        gamma = gamma.item() if visible(gamma) else 1.0
+    if not visible(z):
         return torch.float32
     largest = max(points.detach().abs().amax() for points in (z, means))
-    return wide if largest > LARGEST * min(1.0, float(gamma)) else torch.float32
+    return wide if largest > LARGEST * min(1.0, gamma) else torch.float32
 
 
 def as_tensors(inputs: tuple[Any, ...]) -> list[Tensor]:
