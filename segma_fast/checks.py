@@ -17,8 +17,8 @@ from segma_fast.scalars import as_float
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-# of γ the least and the most, and of variances the most: sums of widths and the cubes of their roots stay finite
-_RANGE = {torch.float64: (1e-150, 1e300), torch.float32: (1e-20, 1e30)}
+LEAST, MOST = 1e-100, 1e300  # of γ, and of variances the most: sums of widths, and cubes of their roots, stay finite
+MOST_SINGLE = 1e12  # of both up to which, and of γ down to its reciprocal, they do so in float32
 
 
 def check_points(name: str, points: object, may_be_empty: bool = False) -> Tensor:
@@ -58,28 +58,26 @@ def check_weights(name: str, weights: Tensor, like: Tensor) -> Tensor:
 
 
 def check_variances(variances: float | Tensor, like: Tensor) -> float | Tensor:
-    """Variances from 0 on, a number or a (K,) float64 tensor for the K rows of ``like``, whose dtype sets the end."""
-    _, most = _range_of(like)
+    """Variances from 0 on, a number or a (K,) float64 tensor for the K rows of ``like``."""
     if not isinstance(variances, Tensor):
         number = as_float("variances", variances)
-        if not 0 <= number <= most:
-            raise ValueError(f"variances must be >= 0 and at most {most:g} for {like.dtype} points, got {variances}")
+        if not 0 <= number <= MOST:
+            raise ValueError(f"variances must be >= 0 and at most {MOST:g}, got {variances}")
         return number
     given = _vector("variances", variances, like, or_one=True)
     wide = given.to(accumulation_dtype(like.device))
-    valid = (given >= 0) & (given < math.inf) & (wide <= most)
+    valid = (given >= 0) & (given < math.inf) & (wide <= MOST)
     if visible(given) and not valid.all():
-        raise ValueError(f"variances must be >= 0 and at most {most:g} for {like.dtype} points, got {_first_invalid(given, valid)}")
+        raise ValueError(f"variances must be >= 0 and at most {MOST:g}, got {_first_invalid(given, valid)}")
     return _or_nan(wide, valid)
 
 
 def check_gamma(gamma: float | Tensor, name: str, like: Tensor, called: str = "gamma") -> float | Tensor:
     """A γ > 0, a number or a tensor of one element as a 0-d float64 tensor on the device of ``like``."""
-    least, most = _range_of(like)
     if not isinstance(gamma, Tensor):
         number = as_float(called, gamma)
-        if not least <= number <= most:
-            raise ValueError(f"{called} must be > 0 and from {least:g} to {most:g} for {like.dtype} points, got {gamma}")
+        if not LEAST <= number <= MOST:
+            raise ValueError(f"{called} must be > 0 and from {LEAST:g} to {MOST:g}, got {gamma}")
         return number
     check_floating(called, gamma, "()")
     if gamma.numel() != 1:
@@ -89,14 +87,23 @@ def check_gamma(gamma: float | Tensor, name: str, like: Tensor, called: str = "g
         given = given.to(like.device)  # as torch does with 0-d tensors
     check_device(called, given, name, like.device)
     wide = given.to(accumulation_dtype(like.device))
-    valid = (wide >= least) & (given < math.inf) & (wide <= most)
+    valid = (wide >= LEAST) & (given < math.inf) & (wide <= MOST)
     if visible(given) and not valid:
-        raise ValueError(f"{called} must be > 0 and from {least:g} to {most:g} for {like.dtype} points, got {given.item()}")
+        raise ValueError(f"{called} must be > 0 and from {LEAST:g} to {MOST:g}, got {given.item()}")
     return _or_nan(wide, valid)
 
 
-def _range_of(points: Tensor) -> tuple[float, float]:
-    return _RANGE[points.dtype if points.dtype == torch.float64 else torch.float32]
+def widened(gamma: float | Tensor | None, variances: float | Tensor, *points: Tensor) -> tuple[Tensor, ...]:
+    """The points, in float64 if their widths need it; of those that can be read, and not of γ by the rule (None)."""
+    wide = accumulation_dtype(points[0].device)
+    if points[0].dtype == wide:
+        return points
+    for width, least in ((gamma, 1 / MOST_SINGLE), (variances, 0.0)):
+        if isinstance(width, Tensor):
+            width = width.detach().amax().item() if visible(width) else None
+        if width is not None and not least <= width <= MOST_SINGLE:
+            return tuple(part.to(wide) for part in points)
+    return points
 
 
 def visible(tensor: Tensor) -> bool:

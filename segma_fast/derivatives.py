@@ -83,14 +83,27 @@ class _Differentiable(_SingleLevelFunction):
             if not known:
                 known = ctx.gradient(*inputs, *ctx.others)[1:]
             factor = grad_value[None]  # no scalar: torch cannot multiply an empty batch by those
-            found = [(factor.to(part.dtype) * part).to(t.dtype) for part, t in zip(known, inputs, strict=True)]
-            if type(grad_value) is not Tensor:  # traced: torch refuses a second derivative where an input is kept
+            parts = [(factor.to(part.dtype) * part).to(t.dtype) for part, t in zip(known, inputs, strict=True)]
+            if type(grad_value) is not Tensor:  # traced: see keep_inputs
                 unknown = factor.isnan()
-                found = [torch.where(unknown, factor.to(t.dtype) * t, p) for p, t in zip(found, inputs, strict=True)]
+                parts = [torch.where(unknown, factor.to(t.dtype) * t, p) for p, t in zip(parts, inputs, strict=True)]
+            found = [*parts]
         if any(cotangent is not None for cotangent in cotangents):
             second = second_derivative(inputs, cotangents, ctx.others[3])
             found = [b if a is None else a + b for a, b in zip(found, second, strict=True)]
         return (*found, *(None,) * 6)
+
+
+def keep_inputs(value: Tensor, *inputs: Tensor) -> Tensor:
+    """The value; where torch compiles, its backward reads the inputs, which are finite or make the value NaN.
+
+    A graph that keeps only numbers of its own has a second derivative of 0, without a word; of one that keeps an input
+    torch refuses it.
+    """
+    if torch.compiler.is_compiling():
+        for tensor in inputs:
+            value = value + 0 * tensor.cos().sum()
+    return value
 
 
 def second_derivative(inputs: Sequence[Tensor], cotangents: Sequence[Tensor | None], phi: str) -> list[Tensor]:

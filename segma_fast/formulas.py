@@ -57,7 +57,9 @@ def form_of(dim: int, phi: str, dtype: torch.dtype = torch.float64) -> Form:
         return Form(1.0, ())
     if phi == "approx":
         return Form(4.0 / (2 * dim - 3), (1.0,))
-    if torch.compiler.is_compiling() or isinstance(dim, torch.SymInt):  # a graph is for one dimension: its coefficients are constants there
+    if torch.compiler.is_compiling() or isinstance(
+        dim, torch.SymInt
+    ):  # a graph is for one dimension: its coefficients are constants there
         from torch.fx.experimental.symbolic_shapes import guard_scalar
 
         dim = int(guard_scalar(dim))

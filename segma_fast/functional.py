@@ -10,7 +10,8 @@ from torch import Tensor
 
 from segma_fast.autograd import energy
 from segma_fast.backends import reference
-from segma_fast.checks import check_gamma, check_points, check_same_space, check_variances, check_weights
+from segma_fast.checks import check_gamma, check_points, check_same_space, check_variances, check_weights, widened
+from segma_fast.derivatives import keep_inputs
 from segma_fast.dispatch import check_phi, choose_backend
 from segma_fast.distributed import Group, Shards, agree, place, told
 from segma_fast.distributed_energy import codes_of_all, energy_of_all
@@ -56,7 +57,7 @@ def fast_cw_distance(
         loss = reconstruction + 5 * fast_cw_distance(encoder(images), means, log=True)
 
     Args:
-        z: the sample (codes), (m, D), m ≥ 1; half, bfloat16, float32 or float64, any strides.
+        z: the sample (codes), (m, D), m ≥ 1; half (whose gradients end at 6e-8), bfloat16, float32 or float64.
         means: centres of the K components μ_k, (K, D).
         weights: proportions p_k ≥ 0 that sum to 1, (K,); default 1/K each.
         variances: v_k ≥ 0, (K,) or one number for all; 0 makes a component a point.
@@ -86,10 +87,10 @@ def fast_cw_distance(
 
     Raises:
         TypeError: for tensors of another dtype or layout, and for other types.
-        ValueError: for shapes that do not fit, no rows, tensors on different devices, γ outside of 1e-20 to 1e30
-            (for float64 points 1e-150 to 1e300), variances below 0 or above as much, weights below 0 or of another
-            sum than 1, an unknown form of φ, and an unknown or unavailable backend; on every process of a group, if
-            they disagree or one has such a value. A GPU and ``torch.compile`` give NaN for invalid values instead.
+        ValueError: for shapes that do not fit, no rows, tensors on different devices, γ outside of 1e-100 to 1e300,
+            variances outside of 0 to 1e300, weights below 0 or of another sum than 1, an unknown form of φ, and an
+            unknown or unavailable backend; on every process of a group, if they disagree or one fails. On a GPU and
+            inside ``torch.compile`` invalid values give NaN instead, without a synchronisation.
         RuntimeError: in ``torch.jit.trace``; from ``torch.distributed``, if a process dies or is not there in time.
     """
     spread = process_group is not None and place(process_group)[1] != 1
@@ -98,9 +99,10 @@ def fast_cw_distance(
             raise ValueError("process_group works outside of the transforms of torch.func and vmap only")
         log = check_flag("log", log)
         z, means = _check_pair("z", z, "means", means, may_be_empty=spread)
-        chosen = _choose(z, phi, backend, precision)
         weights, variances = _weights("weights", weights, means), check_variances(variances, means)
-        gamma = None if gamma is None else check_gamma(gamma, "z", z)
+        gamma, dtype = None if gamma is None else check_gamma(gamma, "z", z), _dtype_of(z)
+        z, means = widened(gamma, variances, z, means)
+        chosen = _choose(z, phi, backend, precision)
     shards = None
     if spread:
         kind = "reference" if chosen[0] == "reference" else "any but the reference"
@@ -108,7 +110,7 @@ def fast_cw_distance(
         shards = agree(z, means, weights, variances, gamma, options=options, group=process_group)
     if gamma is None:
         gamma = silverman_gamma(z.shape[0] if shards is None else shards.total, means.shape[0])
-    return _distance(z, None, means, weights, variances, gamma, log, phi, *chosen, shards)
+    return _distance(z, None, means, weights, variances, gamma, log, phi, *chosen, shards).to(dtype)
 
 
 def cw_distance_reference(
@@ -186,16 +188,18 @@ def cw_normality(
                 raise ValueError(f"groups give an estimate of one process that may be negative, got {option} with them")
             groups = check_groups(groups, z)
     if groups is not None:
+        gamma, dtype = check_gamma(silverman_gamma(z.shape[0]) if gamma is None else gamma, "z", z), _dtype_of(z)
+        (z,) = widened(gamma, 1.0, z)
         backend, precision = _choose(z, phi, backend, precision)
-        gamma = check_gamma(silverman_gamma(z.shape[0]) if gamma is None else gamma, "z", z)
-        dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
         with without_autocast(z.device):
             if backend == "reference":
                 points = z.to(reference.working_dtype(z, z, gamma))
                 width = torch.as_tensor(gamma, dtype=points.dtype, device=z.device)
                 value = reference.cw_normality_of_groups(points, groups, width, phi=phi)
             else:
-                value = normality_of_groups(z.to(dtype), groups, gamma, backend=backend, precision=precision, phi=phi)
+                value = normality_of_groups(
+                    z.to(_dtype_of(z)), groups, gamma, backend=backend, precision=precision, phi=phi
+                )
         return value.to(dtype)
     return fast_cw_distance(
         z,
@@ -236,11 +240,15 @@ def cw_two_sample(
         A 0-d tensor, float64 if either sample is float64 and else float32.
     """
     x, y = _check_pair("x", x, "y", y)
+    log, dtype = check_flag("log", log), _dtype_of(x)
     if gamma is None:
         gamma = silverman_gamma((x.shape[0] + y.shape[0]) // 2)
-    log, chosen = check_flag("log", log), _choose(x, phi, backend, precision)
-    checked = (_weights("y_weights", y_weights, y), check_variances(0.0, y), check_gamma(gamma, "x", x))
-    return _distance(x, _weights("x_weights", x_weights, x), y, *checked, log, phi, *chosen, None)
+    else:
+        gamma = check_gamma(gamma, "x", x)
+        x, y = widened(gamma, 0.0, x, y)
+    x_weights, y_weights = _weights("x_weights", x_weights, x), _weights("y_weights", y_weights, y)
+    chosen = _choose(x, phi, backend, precision)
+    return _distance(x, x_weights, y, y_weights, 0.0, gamma, log, phi, *chosen, None).to(dtype)
 
 
 def _check_pair(
@@ -253,6 +261,11 @@ def _check_pair(
         return points, other
     dtype = torch.promote_types(torch.promote_types(points.dtype, other.dtype), torch.float32)
     return points.to(dtype), other.to(dtype)
+
+
+def _dtype_of(points: Tensor) -> torch.dtype:
+    """Of the result."""
+    return torch.promote_types(points.dtype, torch.float32)
 
 
 def _weights(name: str, weights: Tensor | None, points: Tensor) -> Tensor | None:
@@ -280,13 +293,13 @@ def _distance(
     shards: Shards | None,
 ) -> Tensor:
     """Weighted points against a mixture: the reference as it stands, or the energy of the signed cloud."""
-    dtype = torch.promote_types(z.dtype, torch.float32)
+    dtype = _dtype_of(z)
     wide = accumulation_dtype(z.device) if log else dtype
     if backend == "reference":
         z = z if shards is None else codes_of_all(z, shards)
         inputs = reference.as_tensors((z, means, z_weights, weights, variances, gamma))
         with without_autocast(z.device):
-            value = reference.cw_distance(*inputs, phi=phi).to(wide)
+            value = keep_inputs(reference.cw_distance(*inputs, phi=phi), z, means).to(wide)
     else:
         how: dict[str, Any] = {"backend": backend, "precision": precision, "phi": phi, "dtype": wide}
         if shards is None:

@@ -55,7 +55,7 @@ class CWDistanceLoss(nn.Module):
                 "itself"
             )
         if gamma is not None:
-            check_gamma(gamma, "gamma", torch.empty(0, dtype=torch.float64))  # of the points, which are still to come
+            check_gamma(gamma, "gamma", torch.empty(0))
         check_phi(phi)
         check_backend(backend)
         choose_precision(precision)

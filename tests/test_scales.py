@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mpmath
 import pytest
 import torch
 from cases import DEVICE, evaluate, near_optimum, relative_error, skip_unless_served, truth
@@ -66,27 +67,47 @@ def test_huge_coordinates_in_float32(backend: str, size: float) -> None:
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-ENDS = {torch.float64: (1e-150, 1e300), torch.float32: (1e-20, 1e30)}
-
-
 @pytest.mark.parametrize("dim", [5, 40])
-@pytest.mark.parametrize("widths", ["variance", "gamma", "both", "narrow"])
-@pytest.mark.parametrize("dtype", ENDS)
-def test_widths_at_the_ends(backend: str, dtype: torch.dtype, widths: str, dim: int) -> None:
-    skip_unless_served(backend, dtype, dim)
-    least, most = ENDS[dtype]
-    variance, gamma = {"variance": (most, 1.0), "gamma": (1.0, most), "both": (most, most), "narrow": (0.0, least)}[widths]
+@pytest.mark.parametrize(
+    "widths", [(1e300, 1.0), (1.0, 1e300), (1e300, 1e300), (0.0, 1e-70), (1e25, 1e25), (1e13, 0.1)]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_widths_at_the_ends(backend: str, dtype: torch.dtype, widths: tuple[float, float], dim: int) -> None:
+    """Values and the gradients of the widths, against arithmetic with 400 digits."""
+    skip_unless_served(backend, torch.float64, dim)
     points = [t.to(dtype) for t in near_optimum(12, 2, dim)]
-    given = [torch.tensor(v, dtype=torch.float64, device=DEVICE) for v in (variance, gamma)]
+    given = [torch.tensor(v, dtype=torch.float64, device=DEVICE) for v in widths]
     value, gradients = evaluate(lambda z, m, v, g: fast_cw_distance(z, m, None, v, g, backend=backend), points + given)
-    assert value >= 0 and value.isfinite()
+    assert value.dtype == dtype and value >= 0 and value.isfinite()
     assert all(gradient.isfinite().all() for gradient in gradients)
-    expected, wanted = truth([t.double() for t in points + given][:2], variances=variance, gamma=gamma)
-    rounding = torch.finfo(dtype).eps * (gamma + variance + 1e-20) ** -0.5  # of the sums that d² is a difference of
-    assert torch.allclose(value.double(), expected, rtol=1e-5 if dtype == torch.float32 else 1e-9, atol=10 * rounding)
-    if widths == "narrow":
-        slope = -0.5 * expected / gamma  # each point is alone
-        assert relative_error(gradients[3], slope) <= 1e-5
+    expected, *slopes = with_many_digits(points, *widths)
+    rounding = 1e-15 * (widths[0] + widths[1]) ** -0.5  # of the sums that d² is a difference of
+    assert value.item() == pytest.approx(torch.tensor(expected, dtype=dtype).item(), rel=2e-7, abs=rounding)
+    for gradient, slope in zip(gradients[2:], slopes, strict=True):
+        assert gradient.item() == pytest.approx(slope, rel=1e-9, abs=10 * rounding / max(*widths))
+
+
+def with_many_digits(points: list[Tensor], variance: float, gamma: float) -> tuple[float, float, float]:
+    """d² of uniform weights and its derivatives in the variance of all components and in γ."""
+    z, means = (t.double().tolist() for t in points)
+    with mpmath.workdps(400):
+        v, g = mpmath.mpf(variance), mpmath.mpf(gamma)
+        slope = mpmath.mpf(4) / (2 * len(z[0]) - 3)
+
+        def total(a: list[list[float]], b: list[list[float]], times: int) -> tuple[mpmath.mpf, mpmath.mpf, mpmath.mpf]:
+            """The mean of k over all pairs, and its derivatives in v and γ; k = (2π(times v + 2γ) + πct)^(-1/2)."""
+            k = k_w = mpmath.mpf(0)
+            for x in a:
+                for y in b:
+                    t = mpmath.fsum((mpmath.mpf(i) - mpmath.mpf(j)) ** 2 for i, j in zip(x, y, strict=True))
+                    inside = 2 * mpmath.pi * (times * v + 2 * g) + mpmath.pi * slope * t
+                    k, k_w = k + inside**-0.5, k_w - mpmath.pi * inside**-1.5
+            pairs = len(a) * len(b)
+            return k / pairs, times * k_w / pairs, 2 * k_w / pairs
+
+        parts = zip(total(z, z, 0), total(z, means, 1), total(means, means, 2), strict=True)
+        value, by_variance, by_gamma = (float(codes - 2 * cross + prior) for codes, cross, prior in parts)
+    return value, by_variance, by_gamma
 
 
 def test_coincident_rows_give_no_negative_value(backend: str) -> None:

@@ -119,13 +119,28 @@ def test_second_derivatives_of_equal_rows_in_float32(backend: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["aot_eager", "inductor"])
-def test_gradient_penalty_through_a_compiled_distance_is_refused(backend: str, engine: str) -> None:
-    z, means = near_optimum(5, 2, 3)
-    z.requires_grad_()
-    value = compiled(lambda points: fast_cw_distance(points, means, log=True, backend=backend), engine)(z)
-    (gradient,) = torch.autograd.grad(value, z, create_graph=True)
-    with pytest.raises(RuntimeError, match="double backward"):
-        gradient.square().sum().backward()
+@pytest.mark.parametrize("log", [False, True])
+def test_gradient_penalty_through_a_compiled_distance_is_refused(backend: str, log: bool, engine: str) -> None:
+    points = [t.requires_grad_() for t in near_optimum(5, 2, 3)]
+    distance = compiled(lambda z, means: fast_cw_distance(z, means, log=log, backend=backend), engine)
+    (gradient,) = torch.autograd.grad(distance(*points), points[0], create_graph=True)
+    for given in points:
+        with pytest.raises(RuntimeError, match="double backward"):
+            torch.autograd.grad(gradient.square().sum(), given, retain_graph=True)
+
+
+def test_second_derivatives_of_groups_in_compiled_code(backend: str) -> None:
+    z, groups = near_optimum(30, 1, 3)[0].double().requires_grad_(), torch.arange(30, device=DEVICE) // 2
+
+    def penalty(distance: Callable[[Tensor], Tensor]) -> Tensor:
+        (gradient,) = torch.autograd.grad(distance(z), z, create_graph=True)
+        return torch.autograd.grad(gradient.square().sum(), z)[0]
+
+    def distance(points: Tensor) -> Tensor:
+        return cw_normality(points, groups=groups, backend=backend)
+
+    expected = penalty(lambda points: cw_normality(points, groups=groups, backend="reference"))
+    assert relative_error(penalty(torch.compile(distance, backend="eager")), expected) <= 1e-9
 
 
 def test_jit_trace_is_refused(backend: str) -> None:
