@@ -160,11 +160,11 @@ def errors(problem: Any, case: dict[str, Any], found: list[Any]) -> dict[str, An
         said = expected.errors(tuple(found))
         wrong = expected.too_far(said, case["precision"] if case["backend"] in BACKENDS else "single")
         return {"value": said.value, "grad_z": said.grad_z, "grad_means": said.grad_means, "wrong": wrong}
-    from segma_fast.autograd import cloud
+    from segma_fast.autograd import widths_and_weights
     from segma_fast.operators import GRADIENT
 
     z, means = problem.z.detach(), problem.means.detach()
-    h, w = cloud(len(z), len(means), z.device, None, None, 1.0, problem.gamma)
+    h, w = widths_and_weights(len(z), len(means), z.device, None, None, 1.0, problem.gamma)
     right = GRADIENT["chunked"](z.double(), means.double(), h, w, 0, 512, "highest", "approx")[1]
     off = ((found[1][:512].double() - right).norm() / right.norm()).item()
     return {"grad_z": off, "wrong": None if off < 1e-3 else f"gradients by {off:.1e}"}

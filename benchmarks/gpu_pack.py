@@ -60,7 +60,7 @@ def compile_case(case: dict[str, Any]) -> str:
             os.environ[variable] = str(case[option])
     import torch
 
-    from segma_fast.backends import triton_launch
+    from segma_fast.backends.triton import launch as triton_launch
 
     dim, total = case["dim"], case["rows"] + 10
     z, means = (torch.zeros(n, dim, dtype=getattr(torch, case.get("dtype", "float32"))) for n in (case["rows"], 10))
@@ -90,15 +90,17 @@ def stand_in(library: str) -> None:
     driver.get_current_stream = lambda device: 0
     triton.runtime.driver.set_active(driver)
 
-    from segma_fast.backends import triton_launch, triton_panels, triton_plan
+    from segma_fast.backends.triton import launch as triton_launch
+    from segma_fast.backends.triton import panels as triton_panels
+    from segma_fast.backends.triton import plan as triton_plan
 
     gpu = torch.device("cuda", 0)
-    make_plan, sizes_for, divide = triton_plan.make_plan, triton_panels.sizes_for, triton_plan.divide
+    make_plan, sizes_for, divide = triton_plan.make_plan, triton_plan.panel_sizes, triton_plan.divide
     triton_plan.multiprocessors = lambda device: 132
     triton_plan.capability = lambda device: (9, 0)
     triton_launch.make_plan = lambda *described: make_plan(*described[:5], gpu, *described[6:])
     triton_launch.divide = lambda *described: divide(*described[:5], gpu)
-    triton_panels.sizes_for = lambda device: sizes_for(gpu)
+    triton_plan.panel_sizes = triton_panels.panel_sizes = lambda device: sizes_for(gpu)
     triton_panels.product = lambda left, right: torch.zeros(left.shape[0], right.shape[1])
 
 

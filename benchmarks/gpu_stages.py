@@ -56,11 +56,11 @@ FIRST = ("build", "smoke", "times", "tests")  # of a GPU that has seen nothing
 def build(visit: Visit, seconds: float) -> None:
     """The compiled module: the packed one if it loads, else made here; a failure is one, not a reason to skip."""
     code = (
-        "import json, torch, segma_fast; from segma_fast.backends import cuda, native; "
+        "import json, torch, segma_fast; from segma_fast.backends import cuda, extension; "
         "from segma_fast.bench.machine import describe_machine; "
-        "assert native.REASON is None, native.REASON; "
+        "assert extension.REASON is None, extension.REASON; "
         f"assert {visit.device!r} == 'cpu' or cuda.missing() is None, cuda.missing(); "
-        f"print(json.dumps(describe_machine(torch.device({visit.device!r})) | {{'build': native.build_info()}}))"
+        f"print(json.dumps(describe_machine(torch.device({visit.device!r})) | {{'build': extension.build_info()}}))"
     )
     check = [sys.executable, "-c", code]
     for module in PACK.glob("_C*.so"):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from replay import REPLAY, report
 
-from segma_fast.backends import native
+from segma_fast.backends import extension
 from segma_fast.bench.contenders import Contender, ours
 from segma_fast.bench.problems import Case
 from segma_fast.bench.records import Record
@@ -21,7 +21,7 @@ CONTENDERS = {
 
 
 @pytest.mark.benchmark(timer=REPLAY)
-@pytest.mark.skipif(native.REASON is not None, reason=f"native: {native.REASON}")
+@pytest.mark.skipif(extension.REASON is not None, reason=f"native: {extension.REASON}")
 @pytest.mark.parametrize("dim", [2, 5, 10, 32, 64, 256])
 def test_forms(benchmark: Any, session: Session, records: list[Record], dim: int) -> None:
     case = Case(4096, dim)

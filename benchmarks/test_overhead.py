@@ -9,8 +9,8 @@ import torch
 from replay import REPLAY, report
 from torch import Tensor
 
-from segma_fast.autograd import cloud
-from segma_fast.backends import native
+from segma_fast.autograd import widths_and_weights
+from segma_fast.backends import extension
 from segma_fast.bench.contenders import Contender, ours
 from segma_fast.bench.problems import Case, Problem, Run
 from segma_fast.bench.records import Record
@@ -34,7 +34,7 @@ class Bare(torch.autograd.Function):
 
 def operator(problem: Problem) -> Run:
     z, means = problem.z.detach(), problem.means.detach()
-    h, w = cloud(len(z), len(means), z.device, None, None, 1.0, problem.gamma)
+    h, w = widths_and_weights(len(z), len(means), z.device, None, None, 1.0, problem.gamma)
     function = torch.ops.segma_fast.native_gradient.default
     return lambda: function(z, means, h, w, 0, len(h), "default")
 
@@ -50,7 +50,7 @@ CONTENDERS = {name: Contender(prepare, precision="single") for name, prepare in 
 
 
 @pytest.mark.benchmark(timer=REPLAY)
-@pytest.mark.skipif(native.REASON is not None, reason=f"native: {native.REASON}")
+@pytest.mark.skipif(extension.REASON is not None, reason=f"native: {extension.REASON}")
 @pytest.mark.parametrize("dim", [10, 32, 64])
 def test_overhead(benchmark: Any, session: Session, records: list[Record], dim: int) -> None:
     case = Case(ROWS, dim)

@@ -10,10 +10,10 @@ from replay import REPLAY, report
 from trainer import overhead, reproduction
 from training import measure
 
-from segma_fast.backends import native
+from segma_fast.backends import extension
 from segma_fast.bench.records import Record
 
-BACKENDS = ["reference", "chunked"] + ["native"] * (native.REASON is None)
+BACKENDS = ["reference", "chunked"] + ["native"] * (extension.REASON is None)
 LARGEST = {"reference": 4096, "chunked": 16384, "native": 65536}
 
 

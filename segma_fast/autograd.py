@@ -9,55 +9,72 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
 from segma_fast.formulas import accumulation_dtype
-from segma_fast.operators import ENERGY, GRADIENT, are_transforms_active
+from segma_fast.operators import ENERGY, GRADIENT
+from segma_fast.tracing import are_transforms_active
 
 MOST_KEPT = 1 << 14  # rows of which the widths and uniform weights are kept from call to call
 
 
-def energy(
-    z: Tensor,
-    means: Tensor,
-    z_weights: Tensor | None,
-    weights: Tensor | None,
-    variances: float | Tensor,
-    gamma: float | Tensor,
-    *,
-    backend: str,
-    precision: str,
-    phi: str,
-    dtype: torch.dtype,
-) -> Tensor:
-    """d² of weighted points and a mixture as the energy of a signed cloud, differentiable in all tensors.
+class Inputs(NamedTuple):
+    """What the distance is a function of, checked.
 
-    Args:
+    Attributes:
         z, means: (m, D) and (K, D), of one dtype.
         z_weights, weights: (m,) and (K,), float64, or None for uniform ones.
         variances: (K,), float64, or a number for all.
         gamma: a 0-d float64 tensor or a number.
-        backend: the name of a backend with operators.
+    """
+
+    z: Tensor
+    means: Tensor
+    z_weights: Tensor | None
+    weights: Tensor | None
+    variances: float | Tensor
+    gamma: float | Tensor
+
+
+class Options(NamedTuple):
+    """How it is computed.
+
+    Attributes:
+        backend: the name of a backend.
         precision: ``"highest"``, ``"high"``, ``"medium"`` or ``"default"`` for torch's own setting.
         phi: the form of φ_D, ``"approx"`` or ``"exact"``.
         dtype: of the result.
+    """
+
+    backend: str
+    precision: str
+    phi: str
+    dtype: torch.dtype
+
+
+def energy(inputs: Inputs, options: Options) -> Tensor:
+    """d² of weighted points and a mixture as the energy of a signed cloud, differentiable in all tensors.
+
+    Args:
+        inputs: the points and the mixture.
+        options: with a backend that has operators.
 
     Returns:
         A 0-d tensor ≥ 0: the energy is never negative, so rounding below 0 is cut off.
     """
-    inputs = (z, means, z_weights, weights, variances, gamma)
     transforms = are_transforms_active()  # which hide what they differentiate
-    wanted = torch.is_grad_enabled() and (transforms or any(isinstance(t, Tensor) and t.requires_grad for t in inputs))
+    requires_grad = transforms or any(isinstance(t, Tensor) and t.requires_grad for t in inputs)
+    needs_gradient = torch.is_grad_enabled() and requires_grad
     if transforms or torch.compiler.is_compiling():
-        return _evaluate(inputs, backend, precision, phi, wanted)[0].to(dtype)
-    return _apply_energy(*inputs, backend, precision, phi, dtype, wanted)[0]
+        return _evaluate(inputs, options, needs_gradient)[0].to(options.dtype)
+    return _apply_energy(*inputs, options, needs_gradient)[0]
 
 
-def cloud(
+def widths_and_weights(
     rows: int,
     components: int,
     device: torch.device,
@@ -78,9 +95,9 @@ def cloud(
 
 
 @lru_cache(maxsize=8)
-def _kept_cloud(stream: int, *described: Any) -> tuple[Tensor, Tensor]:
-    """:func:`cloud`: from step to step of a training, the same, and six calls of torch. Each stream has its own."""
-    return cloud(*described)
+def _kept_widths_and_weights(stream: int, *described: Any) -> tuple[Tensor, Tensor]:
+    """What six calls of torch make, and is the same from step to step of a training; each stream has its own."""
+    return widths_and_weights(*described)
 
 
 def _stream(device: torch.device) -> int | None:
@@ -90,25 +107,22 @@ def _stream(device: torch.device) -> int | None:
     return None if torch.cuda.is_current_stream_capturing() else torch.cuda.current_stream(device).cuda_stream
 
 
-def _evaluate(
-    inputs: Sequence[Any], backend: str, precision: str, phi: str, wanted: bool, may_keep: bool = False
-) -> Sequence[Tensor]:
-    """The value, and where it is wanted the gradient in z, means, widths and weights; may keep widths and weights."""
+def _evaluate(inputs: Inputs, options: Options, needs_gradient: bool, may_keep: bool = False) -> Sequence[Tensor]:
+    """The value, and where it is needed the gradient in z, means, widths and weights; may keep widths and weights."""
     z, means, z_weights, weights, variances, gamma = inputs
     described = (z.shape[0], means.shape[0], z.device, *inputs[2:])
     numbers = z_weights is weights is None and isinstance(variances, float) and isinstance(gamma, float)
     may_keep = may_keep and numbers and type(z) is Tensor and z.shape[0] <= MOST_KEPT
     stream = _stream(z.device) if may_keep else None
     if stream is not None:
-        h, w = _kept_cloud(stream, *described)
+        h, w = _kept_widths_and_weights(stream, *described)
         if type(h) is not Tensor:  # made under a mode, such as FakeTensorMode, and of no use outside
-            _kept_cloud.cache_clear()
+            _kept_widths_and_weights.cache_clear()
     else:
-        h, w = cloud(*described)
-    result = (GRADIENT if wanted else ENERGY)[backend](
-        z.contiguous(), means.contiguous(), h, w, 0, h.shape[0], precision, phi
-    )
-    return result if wanted else (result,)
+        h, w = widths_and_weights(*described)
+    operator = (GRADIENT if needs_gradient else ENERGY)[options.backend]
+    result = operator(z.contiguous(), means.contiguous(), h, w, 0, h.shape[0], options.precision, options.phi)
+    return result if needs_gradient else (result,)
 
 
 class _Energy(Function):
@@ -116,28 +130,27 @@ class _Energy(Function):
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor]:
-        inputs, (backend, precision, phi, dtype, wanted) = arguments[:6], arguments[6:]
+        inputs, (options, needs_gradient) = Inputs(*arguments[:6]), arguments[6:]
         with torch._C._AutoDispatchBelowAutograd():  # the operators' own derivative is not asked
-            value, *gradient = _evaluate(inputs, backend, precision, phi, wanted, may_keep=True)
+            value, *gradient = _evaluate(inputs, options, needs_gradient, may_keep=True)
         ctx.set_materialize_grads(False)
         ctx.others = [None if isinstance(t, Tensor) else (t,) for t in inputs[2:]]
-        ctx.operator = (backend, precision, phi)
+        ctx.options = options
         ctx.save_for_backward(inputs[0], inputs[1], *gradient, *(t for t in inputs[2:] if isinstance(t, Tensor)))
-        return (value.to(dtype),)
+        return (value.to(options.dtype),)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
         """The saved gradient, spread over the inputs of the distance and times the gradient of the value."""
         grad_value = grad_outputs[0]
         if grad_value is None:
-            return (None,) * 11
+            return (None,) * 8
         z, means, grad_z, grad_means, grad_h, grad_w, *tensors = ctx.saved_tensors
         needed, rows = ctx.needs_input_grad, z.shape[0]
         if torch.is_grad_enabled():  # once more as a function of the inputs, to be differentiated again
             given = iter(tensors)
             others = [next(given) if other is None else other[0] for other in ctx.others]
-            backend, precision, phi = ctx.operator
-            _, grad_z, grad_means, grad_h, grad_w = _evaluate((z, means, *others), backend, precision, phi, True)
+            _, grad_z, grad_means, grad_h, grad_w = _evaluate(Inputs(z, means, *others), ctx.options, True)
         return (
             _in_dtype(grad_value * grad_z, z.dtype) if needed[0] else None,
             _in_dtype(grad_value * grad_means, means.dtype) if needed[1] else None,
@@ -145,7 +158,8 @@ class _Energy(Function):
             -grad_value * grad_w[rows:] if needed[3] else None,
             2 * grad_value * grad_h[rows:] if needed[4] else None,
             2 * grad_value * grad_h.sum() if needed[5] else None,
-            *(None,) * 5,
+            None,
+            None,
         )
 
 

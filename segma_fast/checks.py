@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from segma_fast.formulas import accumulation_dtype
-from segma_fast.operators import in_transform
 from segma_fast.scalars import as_float
+from segma_fast.tracing import visible
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -104,17 +104,6 @@ def widened(gamma: float | Tensor | None, variances: float | Tensor, *points: Te
         if width is not None and not least <= width <= MOST_SINGLE:
             return tuple(part.to(wide) for part in points)
     return points
-
-
-def visible(tensor: Tensor) -> bool:
-    """Whether the values of a tensor can be read without a synchronisation or a graph break."""
-    return (
-        tensor.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-        and type(tensor) in (Tensor, torch.nn.Parameter)
-        and torch._C._len_torch_dispatch_stack() == 0  # no mode that makes tensors without values
-        and not in_transform(tensor)
-    )
 
 
 def check_dense(name: str, tensor: object, shape: str) -> Tensor:

@@ -1,119 +1,15 @@
-"""Which backends exist here, why the others do not, and which one serves a call.
-
-To add a backend: declare its operators (``segma_fast.operators``) and add an entry to ``BACKENDS``.
-"""
+"""Which backends exist here, why the others do not, and which one serves a call."""
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.util import find_spec
 
 import torch
 
-from segma_fast.backends import cuda, native
+from segma_fast.backends import BACKENDS
 from segma_fast.formulas import FORMS
 
 ENVIRONMENT_VARIABLE = "SEGMA_FAST_BACKEND"
-
-
-@dataclass(frozen=True)
-class Backend:
-    """One implementation of the distance.
-
-    Attributes:
-        name: what ``backend=`` calls it.
-        description: one line for ``segma-fast info``.
-        missing: gives the reason why it cannot be used in this process, or None.
-        unsuitable: gives the reason why it cannot serve points of this device, dtype and dimension, or None.
-        on_request: whether ``"auto"`` leaves it out for points of this device, dtype and dimension in a precision.
-    """
-
-    name: str
-    description: str
-    missing: Callable[[], str | None] = lambda: None
-    unsuitable: Callable[[torch.device, torch.dtype, int], str | None] = lambda device, dtype, dim: None
-    on_request: Callable[[torch.device, torch.dtype, int, str], bool] = lambda device, dtype, dim, precision: False
-
-
-def is_set(variable: str) -> bool:
-    """Whether an environment variable says yes."""
-    return os.environ.get(variable, "0").lower() in ("1", "true", "on", "yes", "y")
-
-
-def _find_triton() -> str | None:
-    try:
-        found = find_spec("triton") is not None
-    except ImportError:
-        found = False
-    return None if found else "Triton is not installed: pip install triton"
-
-
-def _find_compiler() -> str | None:
-    if os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"):
-        return None
-    return "Triton builds its launcher with a C compiler, and found neither CC nor gcc nor clang"
-
-
-# Asked once: torch.compile traces the choice of a backend, and cannot trace these.
-WITHOUT_TRITON, WITHOUT_COMPILER = _find_triton(), _find_compiler()
-
-
-def _no_triton_for(device: torch.device, dtype: torch.dtype, dim: int) -> str | None:
-    if device.type == "cpu":
-        return (
-            None
-            if is_set("TRITON_INTERPRET")
-            else "it runs on a GPU (TRITON_INTERPRET=1 interprets it on the CPU, to test it)"
-        )
-    if device.type not in ("cuda", "xpu"):
-        return f"it has no kernel for {device.type} tensors"
-    if device.type == "cuda" and torch.version.cuda and torch.cuda.get_device_capability(device) < (8, 0):
-        return "it needs a GPU of compute capability 8.0 or later"
-    return WITHOUT_COMPILER
-
-
-def _left_to_triton(device: torch.device, dtype: torch.dtype, dim: int, precision: str) -> bool:
-    """Where the Triton kernels were measured to be faster than the CUDA ones, or nobody has measured.
-
-    On an H200 the CUDA kernels are ahead up to 256 coordinates, but ``"highest"``, which ``"default"`` may be, has
-    matrix products only up to 64.
-    """
-    if device.type != "cuda":
-        return True
-    if WITHOUT_TRITON or WITHOUT_COMPILER:
-        return False
-    measured = torch.cuda.get_device_capability(device) == (9, 0) and dtype != torch.float64
-    return not measured or dim > (256 if precision in ("high", "medium") else 64)
-
-
-# Best first: "auto" takes the first that can serve the call.
-BACKENDS: tuple[Backend, ...] = (
-    Backend(
-        "native",
-        "compiled C++, value and gradients in one pass over pairs of points, O(mD) memory, CPU",
-        lambda: native.REASON,
-        lambda device, dtype, dim: None if device.type == "cpu" else f"it has no kernel for {device.type} tensors",
-    ),
-    Backend(
-        "cuda",
-        "compiled CUDA C++, value and gradients in one pass over pairs of points, O(mD) memory, GPU",
-        cuda.missing,
-        cuda.unsuitable,
-        _left_to_triton,
-    ),
-    Backend(
-        "triton",
-        "Triton kernels, value and gradients in one pass over pairs of points, O(mD) memory, GPU",
-        lambda: WITHOUT_TRITON,
-        _no_triton_for,
-        lambda device, dtype, dim, precision: device.type == "cpu",
-    ),
-    Backend("chunked", "plain torch, tile by tile, O(mD) memory, any device"),
-    Backend("reference", "equation (8) as written, in plain torch with m×m matrices, any device"),
-)
 
 
 def describe_backends() -> list[tuple[str, str | None, str]]:

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from segma_fast.autograd import Inputs
 from segma_fast.formulas import accumulation_dtype
 
 Group = Any  # torch.distributed.ProcessGroup, which a build of torch may lack
@@ -27,13 +28,13 @@ class Shards:
         group: the processes.
         rank: of this process, among ``len(rows)``.
         rows: codes of each process.
-        wanted: whether any of them wants a gradient.
+        needs_gradient: whether any of them needs a gradient.
     """
 
     group: Group
     rank: int
     rows: tuple[int, ...]
-    wanted: bool
+    needs_gradient: bool
 
     @property
     def total(self) -> int:
@@ -71,7 +72,7 @@ def world() -> Group | None:
     return dist.group.WORLD if ready else None
 
 
-def place(group: Group | None) -> tuple[int, int]:
+def rank_and_size(group: Group | None) -> tuple[int, int]:
     """This process's number in a group, and how many there are.
 
     Raises:
@@ -91,7 +92,7 @@ def check_group(group: Group | None) -> None:
         raise TypeError(f"process_group must be a torch.distributed.ProcessGroup or None, got {type(group).__name__}")
 
 
-def share(count: int, process: int, processes: int) -> slice:
+def shard_slice(count: int, process: int, processes: int) -> slice:
     """The part of ``count`` rows that belongs to one of several processes; sizes differ by 1 at most."""
     return slice(count * process // processes, count * (process + 1) // processes)
 
@@ -102,27 +103,19 @@ def all_gather(received: Tensor, sent: Tensor, group: Group) -> None:
     gather(received, sent, group=group)
 
 
-def agree(
-    z: Tensor,
-    means: Tensor,
-    weights: Tensor | None,
-    variances: float | Tensor,
-    gamma: float | Tensor | None,
-    *,
-    options: dict[str, object],
-    group: Group,
-) -> Shards:
-    """Tell all processes of a group what each has, and find on all of them the same that does not fit.
+def compare_across_processes(inputs: Inputs, *, options: dict[str, object], group: Group) -> Shards:
+    """Exchange what each process of a group was called with, and raise the same error on all where it does not fit.
 
     Args:
-        z: the codes of this process, (n, D); n may differ and be 0.
-        means, weights, variances, gamma: which have to have the same numbers on all, but for rounding.
+        inputs: z is the codes of this process, (n, D); n may differ and be 0. The others have to have the same values
+            on all processes, but for rounding; gamma is None where it follows the rule.
         options: what else has to be the same, by name.
         group: the processes.
 
     Raises:
-        ValueError: on every process, if they disagree, if one of them failed (:func:`told`) or none has a code.
+        ValueError: on every process, if they disagree, if one of them failed (:func:`share_errors`) or none has a code.
     """
+    z, means, _, weights, variances, gamma = inputs
     components, columns = means.shape
     facts = {"number of columns": columns, "number of means": components, "dtype": z.dtype, **options}
     facts["kind of gamma"] = "by the rule" if gamma is None else "a number"
@@ -134,9 +127,9 @@ def agree(
     }
     kind: dict[str, Any] = {"dtype": accumulation_dtype(z.device), "device": z.device}
     tensors = [value if isinstance(value, Tensor) else torch.tensor(value, **kind) for value in common.values()]
-    wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (z, *tensors))
+    needs_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (z, *tensors))
     prints = [_fingerprint(tensor.detach().to(**kind), means.shape) for tensor in tensors]
-    numbers = [0, z.shape[0], wanted, *(zlib.crc32(repr(fact).encode()) >> 8 for fact in facts.values())]
+    numbers = [0, z.shape[0], needs_gradient, *(zlib.crc32(repr(fact).encode()) >> 8 for fact in facts.values())]
     table = _exchange(torch.cat([torch.tensor(numbers, **kind), *prints]), group)
     _compare(table, facts, list(common))
     rows = tuple(int(found[1]) for found in table)
@@ -167,8 +160,8 @@ def _compare(table: list[list[float]], facts: dict[str, object], common: list[st
 
 
 @contextmanager
-def told(points: object, group: Group) -> Iterator[None]:
-    """Tell the other processes, which wait for this one in :func:`agree`, of an error that it alone sees."""
+def share_errors(points: object, group: Group) -> Iterator[None]:
+    """Tell the others, which wait in :func:`compare_across_processes`, of an error that this process alone sees."""
     try:
         yield
     except (TypeError, ValueError):

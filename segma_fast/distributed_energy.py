@@ -19,26 +19,17 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from segma_fast.autograd import cloud
-from segma_fast.distributed import Shards, share
+from segma_fast.autograd import Inputs, Options, widths_and_weights
+from segma_fast.distributed import Shards, shard_slice
 from segma_fast.operators import ENERGY, GRADIENT
 
 
-def energy_of_all(
-    z: Tensor,
-    means: Tensor,
-    weights: Tensor | None,
-    variances: float | Tensor,
-    gamma: float | Tensor,
-    *,
-    shards: Shards,
-    backend: str,
-    precision: str,
-    phi: str,
-    dtype: torch.dtype,
-) -> Tensor:
-    """:func:`segma_fast.autograd.energy` of the codes of all processes, the same 0-d tensor on each."""
-    return _apply_energy(z, means, weights, variances, gamma, shards, backend, precision, phi, dtype)
+def energy_of_all(inputs: Inputs, shards: Shards, options: Options) -> Tensor:
+    """:func:`segma_fast.autograd.energy` of the codes of all processes, the same 0-d tensor on each.
+
+    The codes have uniform weights: ``inputs.z_weights`` is None.
+    """
+    return _apply_energy(*inputs, shards, options)
 
 
 def codes_of_all(codes: Tensor, shards: Shards) -> Tensor:
@@ -68,26 +59,26 @@ class _Energy(Function):
         ctx: Any,
         z: Tensor,
         means: Tensor,
+        z_weights: None,
         weights: Tensor | None,
         variances: float | Tensor,
         gamma: float | Tensor,
         shards: Shards,
-        backend: str,
-        precision: str,
-        phi: str,
-        dtype: torch.dtype,
+        options: Options,
     ) -> Tensor:
         everything, means_given, means = shards.gather(z), means, means.contiguous()
         total, (components, dim) = shards.total, means.shape
-        h, w = cloud(total, components, z.device, None, weights, variances, gamma)
-        mine = share(components, shards.rank, len(shards.rows))
+        h, w = widths_and_weights(total, components, z.device, None, weights, variances, gamma)
+        mine = shard_slice(components, shards.rank, len(shards.rows))
         ranges = (shards.own, slice(total + mine.start, total + mine.stop))
-        operator = (GRADIENT if shards.wanted else ENERGY)[backend]
-        parts = [operator(everything, means, h, w, rows.start, rows.stop, precision, phi) for rows in ranges]
-        if not shards.wanted:
+        operator = (GRADIENT if shards.needs_gradient else ENERGY)[options.backend]
+        parts = [
+            operator(everything, means, h, w, rows.start, rows.stop, options.precision, options.phi) for rows in ranges
+        ]
+        if not shards.needs_gradient:
             energy: Tensor = parts[0] + parts[1]
             dist.all_reduce(energy, group=shards.group)
-            return energy.clamp_min(0).to(dtype)
+            return energy.clamp_min(0).to(options.dtype)
         codes, shared = parts
         sums: Tensor = h.new_zeros(components * (dim + 2) + 2)  # what all processes have in common
         grad_means, grad_h, grad_w, scalars = sums.split([components * dim, components, components, 2])
@@ -107,19 +98,20 @@ class _Energy(Function):
             grad_gamma,
         )
         ctx.dtypes = (z.dtype, means.dtype, *(sums.dtype,) * 3)
-        value: Tensor = scalars[0].clamp_min(0).to(dtype)
+        value: Tensor = scalars[0].clamp_min(0).to(options.dtype)
         return value
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         inputs, gradients = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        needed_grads = (*ctx.needs_input_grad[:2], *ctx.needs_input_grad[3:6])
         found: list[Tensor | None] = []
-        for gradient, dtype, needed in zip(gradients, ctx.dtypes, ctx.needs_input_grad, strict=False):
+        for gradient, dtype, needed in zip(gradients, ctx.dtypes, needed_grads, strict=True):
             product = (grad_outputs[0] * gradient).to(dtype) if needed else None
             if product is not None and torch.is_grad_enabled():
                 product = _apply_once(product, *inputs)
             found.append(product)
-        return (*found, *(None,) * 5)
+        return (*found[:2], None, *found[2:], None, None)
 
 
 class _Once(Function):

@@ -8,18 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segma_fast.autograd import energy
+from segma_fast.autograd import Inputs, Options, energy
 from segma_fast.backends import reference
 from segma_fast.checks import check_gamma, check_points, check_same_space, check_variances, check_weights, widened
 from segma_fast.derivatives import keep_inputs
 from segma_fast.dispatch import check_phi, choose_backend
-from segma_fast.distributed import Group, Shards, agree, place, told
+from segma_fast.distributed import Group, Shards, compare_across_processes, rank_and_size, share_errors
 from segma_fast.distributed_energy import codes_of_all, energy_of_all
 from segma_fast.formulas import INV_SQRT_PI, accumulation_dtype, silverman_gamma
 from segma_fast.groups import check_groups, normality_of_groups
-from segma_fast.operators import are_transforms_active
 from segma_fast.precision import choose_precision, without_autocast
 from segma_fast.scalars import check_flag
+from segma_fast.tracing import are_transforms_active
 
 
 def fast_cw_distance(
@@ -93,24 +93,25 @@ def fast_cw_distance(
             inside ``torch.compile`` invalid values give NaN instead, without a synchronisation.
         RuntimeError: in ``torch.jit.trace``; from ``torch.distributed``, if a process dies or is not there in time.
     """
-    spread = process_group is not None and place(process_group)[1] != 1
-    with told(z, process_group) if spread else nullcontext():
-        if spread and are_transforms_active():
+    is_distributed = process_group is not None and rank_and_size(process_group)[1] != 1
+    with share_errors(z, process_group) if is_distributed else nullcontext():
+        if is_distributed and are_transforms_active():
             raise ValueError("process_group works outside of the transforms of torch.func and vmap only")
         log = check_flag("log", log)
-        z, means = _check_pair("z", z, "means", means, may_be_empty=spread)
+        z, means = _check_pair("z", z, "means", means, may_be_empty=is_distributed)
         weights, variances = _weights("weights", weights, means), check_variances(variances, means)
         gamma, dtype = None if gamma is None else check_gamma(gamma, "z", z), _dtype_of(z)
         z, means = widened(gamma, variances, z, means)
         chosen = _choose(z, phi, backend, precision)
     shards = None
-    if spread:
+    if is_distributed:
         kind = "reference" if chosen[0] == "reference" else "any but the reference"
         options = {"phi": phi, "log": log, "precision": chosen[1], "backend": kind}
-        shards = agree(z, means, weights, variances, gamma, options=options, group=process_group)
+        given = Inputs(z, means, None, weights, variances, gamma)  # type: ignore[arg-type]  # gamma by the rule
+        shards = compare_across_processes(given, options=options, group=process_group)
     if gamma is None:
         gamma = silverman_gamma(z.shape[0] if shards is None else shards.total, means.shape[0])
-    return _distance(z, None, means, weights, variances, gamma, log, phi, *chosen, shards).to(dtype)
+    return _distance(Inputs(z, means, None, weights, variances, gamma), log, phi, chosen, shards).to(dtype)
 
 
 def cw_distance_reference(
@@ -179,8 +180,8 @@ def cw_normality(
             with ``log`` or ``process_group``.
     """
     if process_group is not None:
-        place(process_group)  # or there is nobody to tell
-    with told(z, process_group) if process_group is not None else nullcontext():
+        rank_and_size(process_group)  # or there is nobody to tell
+    with share_errors(z, process_group) if process_group is not None else nullcontext():
         z = check_points("z", z, may_be_empty=process_group is not None)
         if groups is not None:
             if check_flag("log", log) or process_group is not None:
@@ -248,7 +249,7 @@ def cw_two_sample(
         x, y = widened(gamma, 0.0, x, y)
     x_weights, y_weights = _weights("x_weights", x_weights, x), _weights("y_weights", y_weights, y)
     chosen = _choose(x, phi, backend, precision)
-    return _distance(x, x_weights, y, y_weights, 0.0, gamma, log, phi, *chosen, None).to(dtype)
+    return _distance(Inputs(x, y, x_weights, y_weights, 0.0, gamma), log, phi, chosen, None).to(dtype)
 
 
 def _check_pair(
@@ -279,33 +280,17 @@ def _choose(points: Tensor, phi: str, backend: str, precision: str | None) -> tu
     return choose_backend(backend, points.device, points.dtype, points.shape[1], chosen), chosen
 
 
-def _distance(
-    z: Tensor,
-    z_weights: Tensor | None,
-    means: Tensor,
-    weights: Tensor | None,
-    variances: float | Tensor,
-    gamma: float | Tensor,
-    log: bool,
-    phi: str,
-    backend: str,
-    precision: str,
-    shards: Shards | None,
-) -> Tensor:
+def _distance(inputs: Inputs, log: bool, phi: str, chosen: tuple[str, str], shards: Shards | None) -> Tensor:
     """Weighted points against a mixture: the reference as it stands, or the energy of the signed cloud."""
-    dtype = _dtype_of(z)
-    wide = accumulation_dtype(z.device) if log else dtype
+    z, gamma, (backend, precision), dtype = inputs.z, inputs.gamma, chosen, _dtype_of(inputs.z)
+    options = Options(backend, precision, phi, accumulation_dtype(z.device) if log else dtype)
     if backend == "reference":
-        z = z if shards is None else codes_of_all(z, shards)
-        inputs = reference.as_tensors((z, means, z_weights, weights, variances, gamma))
+        inputs = inputs if shards is None else inputs._replace(z=codes_of_all(z, shards))
         with without_autocast(z.device):
-            value = keep_inputs(reference.cw_distance(*inputs, phi=phi), z, means).to(wide)
+            value = reference.cw_distance(*reference.as_tensors(inputs), phi=phi)
+            value = keep_inputs(value, inputs.z, inputs.means).to(options.dtype)
     else:
-        how: dict[str, Any] = {"backend": backend, "precision": precision, "phi": phi, "dtype": wide}
-        if shards is None:
-            value = energy(z, means, z_weights, weights, variances, gamma, **how)
-        else:
-            value = energy_of_all(z, means, weights, variances, gamma, shards=shards, **how)
+        value = energy(inputs, options) if shards is None else energy_of_all(inputs, shards, options)
     if not log:
         return value
     root = (4 * gamma.detach().to(value.dtype)).sqrt() if isinstance(gamma, Tensor) else torch.sym_sqrt(4 * gamma)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from segma_fast.autograd import energy
+from segma_fast.autograd import Inputs, Options, energy
 from segma_fast.checks import check_dense, check_device
 from segma_fast.formulas import accumulation_dtype, profile, squared_distances
 from segma_fast.precision import without_autocast
@@ -48,16 +48,14 @@ def check_groups(groups: object, z: Tensor) -> Tensor:
     return found
 
 
-def normality_of_groups(
-    z: Tensor, groups: Tensor, gamma: float | Tensor, *, backend: str, precision: str, phi: str
-) -> Tensor:
+def normality_of_groups(z: Tensor, groups: Tensor, gamma: float | Tensor, options: Options) -> Tensor:
     """The distance above, 0-d in float64, by a backend with operators; the reference has it as it is written.
 
     Args:
         z: (m, D), float32 or float64: in half, gradients of parts that cancel would each be rounded.
         groups: (m,), integers.
         gamma: a 0-d float64 tensor or a number.
-        backend, precision, phi: as in :func:`segma_fast.autograd.energy`.
+        options: of :func:`segma_fast.autograd.energy`.
     """
     wide = accumulation_dtype(z.device)
     rows = len(z)
@@ -66,14 +64,13 @@ def normality_of_groups(
     pairs = rows * rows - int(sizes.square().sum())  # P
     weight, own = pairs**-0.5, pairs**0.5 / rows
     cloud = (z, z.new_zeros(1, z.shape[1]), z.new_full((rows,), weight, dtype=wide), z.new_full((1,), own, dtype=wide))
-    options: dict[str, Any] = {"backend": backend, "precision": precision, "phi": phi, "dtype": wide}
-    value = energy(*cloud, 1.0, gamma, **options)
+    value = energy(Inputs(*cloud, 1.0, gamma), options)
     prior = (2 * math.pi * (2 + 2 * torch.as_tensor(gamma, dtype=wide, device=z.device))).rsqrt()
     small, large = _by_size(order, sizes)
-    inside = _pairs_of_small_groups(z, torch.as_tensor(gamma, dtype=wide, device=z.device), small, phi)
+    inside = _pairs_of_small_groups(z, torch.as_tensor(gamma, dtype=wide, device=z.device), small, options.phi)
     for group in large:
         ones = z.new_ones(len(group), dtype=wide)
-        inside = inside + energy(z[group[1:]], z[group[:1]], ones[1:], -ones[:1], 0.0, gamma, **options)
+        inside = inside + energy(Inputs(z[group[1:]], z[group[:1]], ones[1:], -ones[:1], 0.0, gamma), options)
     distance: Tensor = value + (1 - own * own) * prior - inside / pairs
     return distance
 

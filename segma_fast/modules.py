@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from segma_fast.checks import check_gamma
 from segma_fast.dispatch import check_backend, check_phi
-from segma_fast.distributed import Group, check_group, place
+from segma_fast.distributed import Group, check_group, rank_and_size
 from segma_fast.functional import fast_cw_distance
 from segma_fast.precision import choose_precision
 from segma_fast.scalars import check_flag
@@ -111,5 +111,5 @@ class CWDistanceLoss(nn.Module):
         if self.process_group == LEFT_BEHIND:
             options += f", process_group {LEFT_BEHIND}"
         elif self.process_group is not None:
-            options += f", process_group of {place(self.process_group)[1]}"
+            options += f", process_group of {rank_and_size(self.process_group)[1]}"
         return f"gamma={self.gamma}, {options}"

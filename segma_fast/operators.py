@@ -1,4 +1,4 @@
-"""The operators that compiled code, Triton and plain torch all implement: two schemas a backend.
+"""The operators that compiled code, Triton and plain torch all implement: two for each backend that has them.
 
 ``segma_fast::<backend>_energy`` gives the energy of the signed cloud of points ``[z, means]``, and
 ``segma_fast::<backend>_gradient`` the energy with its gradient (``backends/chunked.py`` states them in full).
@@ -13,61 +13,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segma_fast.backends import chunked, cuda, native  # noqa: F401  native: its import registers compiled operators
+from segma_fast.backends import BACKENDS
 from segma_fast.derivatives import autograd_kernel, vmap_kernel
-from segma_fast.precision import without_autocast
+from segma_fast.precision import matmul_precision, without_autocast
 
-ARGUMENTS = "(Tensor z, Tensor means, Tensor h, Tensor w, SymInt start, SymInt stop, str precision, str phi='approx')"
+ARGUMENTS = "(Tensor z, Tensor means, Tensor h, Tensor w, SymInt start, SymInt stop, str precision, str phi)"
 _library = torch.library.Library("segma_fast", "FRAGMENT")
 ENERGY: dict[str, Callable[..., Any]] = {}  # by backend
 GRADIENT: dict[str, Callable[..., Any]] = {}
 
 
-def in_transform(tensor: Tensor) -> bool:
-    """Whether a transform of ``torch.func`` or vmap holds the tensor: its values and ``requires_grad`` are hidden."""
-    return not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+def _implement(name: str, function: Callable[..., Any]) -> None:
+    """Python code as an operator of all devices: outside of autocast, and with a precision that is decided."""
 
-
-def are_transforms_active() -> bool:
-    """Whether the code runs inside a transform of ``torch.func`` or vmap."""
-    return torch._C._are_functorch_transforms_active()
-
-
-def _in_full_precision(implementation: Callable[..., Any]) -> Callable[..., Any]:
-    """Plain torch code as an operator: no autocast, and every ``precision`` is ``"highest"``.
-
-    d² is so small a difference that rounding the scores to TF32 changes it by 40 % and more.
-    """
-
-    def run(
-        z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str = "approx"
-    ) -> Any:
+    def run(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str) -> Any:
+        if precision == "default":
+            precision = matmul_precision(z.device)
         with without_autocast(z.device):
-            return implementation(z, means, h, w, start, stop, phi)
+            return function(z, means, h, w, start, stop, precision, phi)
 
-    return run
-
-
-def _by_triton(name: str) -> Callable[..., Any]:
-    """A function of the Triton backend, which is imported with its first call."""
-
-    def run(*arguments: Any, phi: str = "approx") -> Any:
-        from segma_fast.backends import triton_launch
-
-        with without_autocast(arguments[0].device):
-            return getattr(triton_launch, name)(*arguments[:7], *(arguments[7:] or (phi,)))
-
-    return run
+    _library.impl(name, run, "CompositeExplicitAutograd")
 
 
 def _fake_energy(
-    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str = "approx"
+    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str
 ) -> Tensor:
     return h.new_empty(())
 
 
 def _fake_gradient(
-    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str = "approx"
+    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     rows, dtype = z.shape[0], torch.promote_types(z.dtype, torch.float32)
     if start == 0 and stop == h.shape[0]:  # said plainly: export cannot simplify the other form
@@ -79,8 +54,8 @@ def _fake_gradient(
     return h.new_empty(()), dz, dmeans, h.new_empty(stop - start), h.new_empty(stop - start)
 
 
-def declare(backend: str) -> None:
-    """Define both operators of a backend, what they return and their derivatives; the kernels are registered apart."""
+def _declare(backend: str) -> None:
+    """Define both operators of a backend, what they return and their derivatives."""
     tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
     _library.define(f"{backend}_energy{ARGUMENTS} -> Tensor", tags=tags)
     _library.define(f"{backend}_gradient{ARGUMENTS} -> (Tensor, Tensor, Tensor, Tensor, Tensor)", tags=tags)
@@ -93,13 +68,9 @@ def declare(backend: str) -> None:
         _library.impl(name, autograd_kernel(operator[backend], GRADIENT[backend]), "Autograd")
 
 
-declare("chunked")
-_library.impl("chunked_energy", _in_full_precision(chunked.energy), "CompositeExplicitAutograd")
-_library.impl("chunked_gradient", _in_full_precision(chunked.gradient), "CompositeExplicitAutograd")
-declare("native")
-declare("triton")
-_library.impl("triton_energy", _by_triton("energy"), "CompositeExplicitAutograd")
-_library.impl("triton_gradient", _by_triton("gradient"), "CompositeExplicitAutograd")
-declare("cuda")
-_library.impl("cuda_energy", cuda.energy, "CompositeExplicitAutograd")
-_library.impl("cuda_gradient", cuda.gradient, "CompositeExplicitAutograd")
+for _backend in BACKENDS:
+    if _backend.operators is not None:
+        _declare(_backend.name)
+        if not isinstance(_backend.operators, str):
+            _implement(f"{_backend.name}_energy", _backend.operators[0])
+            _implement(f"{_backend.name}_gradient", _backend.operators[1])

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import torch
 
-from segma_fast.backends import native
+from segma_fast.backends import extension
 
 
 def describe_native() -> list[str]:
     """A few lines: the kernels as built or why they are not, and the CUDA toolkit beside torch."""
-    info = native.build_info()
+    info = extension.build_info()
     if not info:
-        return [f"native code: {native.REASON}", f"c++ compiler: {_compiler()}", f"cuda toolkit: {_cuda_toolkit()}"]
+        return [f"native code: {extension.REASON}", f"c++ compiler: {_compiler()}", f"cuda toolkit: {_cuda_toolkit()}"]
     path = f"{info['code_path']} is in use" if info["code_path"] else info["code_path_error"]
     return [
         f"native code: built by {info['compiler']} with torch {info['built_with_torch']} for torch >= "

@@ -56,7 +56,7 @@ def plan_of(job: Job) -> Any:
     """The plan that a call on such a GPU gets."""
     import torch
 
-    from segma_fast.backends import triton_plan
+    from segma_fast.backends.triton import plan as triton_plan
 
     triton_plan.make_plan.cache_clear()
     triton_plan.capability = lambda device: divmod(job.architecture, 10)
@@ -65,7 +65,7 @@ def plan_of(job: Job) -> Any:
 
 
 def pointers(job: Job) -> dict[str, str]:
-    """Types of the arrays, as ``triton_launch.evaluate`` makes them."""
+    """Types of the arrays, as ``launch.evaluate`` makes them."""
     points = {"float64": "*fp64", "float32": "*fp32", "float16": "*fp16", "bfloat16": "*bf16"}[job.dtype]
     real = "*fp64" if job.dtype == "float64" else "*fp32"
     return {
@@ -83,10 +83,10 @@ def compile_job(job: Job) -> Report:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource, compile
 
-    from segma_fast.backends import triton_kernels, triton_prepare
+    from segma_fast.backends.triton.kernels import pairs, prepare
 
     plan = plan_of(job)
-    function = getattr(triton_kernels if job.kernel == "pairs" else triton_prepare, job.kernel)
+    function = getattr(pairs if job.kernel == "pairs" else prepare, job.kernel)
     known = dict(plan.options, LIMIT=plan.limit, WIDE=plan.form[0], COARSE=plan.coarse, SPLIT=job.split)
     known |= {"WHOLE": True, "FIRST": True, "LAST": True}
     options = {}

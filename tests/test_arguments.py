@@ -13,6 +13,7 @@ import torch
 from cases import DEVICE, evaluate, near_optimum, relative_error, skip_unless_served, truth
 from torch import Tensor
 
+from segma_fast.backends.registry import Backend
 from segma_fast import CWDistanceLoss, cw_distance_reference, cw_normality, cw_two_sample, dispatch, fast_cw_distance
 
 META = torch.device("meta")
@@ -194,8 +195,8 @@ def test_numbers_of_other_kinds(backend: str) -> None:
 
 
 def test_unavailable_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = dispatch.Backend("broken", "for this test", missing=lambda: "no such chip")
-    narrow = dispatch.Backend("narrow", "for this test", unsuitable=lambda device, dtype, dim: f"takes no {dtype}")
+    broken = Backend("broken", "for this test", -2, missing=lambda: "no such chip")
+    narrow = Backend("narrow", "for this test", -1, unsuitable=lambda device, dtype, dim: f"takes no {dtype}")
     monkeypatch.setattr(dispatch, "BACKENDS", (broken, narrow, *dispatch.BACKENDS))
     missing = CWDistanceLoss(backend="broken")  # on the machine where it was made
     with pytest.raises(ValueError, match=r"backend='broken' is not available: no such chip"):

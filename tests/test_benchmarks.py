@@ -14,7 +14,7 @@ import pytest
 import torch
 from cases import relative_error
 
-from segma_fast.backends import native
+from segma_fast.backends import extension
 from segma_fast.bench.contenders import ours
 from segma_fast.bench.problems import Case, make_problem, truth
 from segma_fast.bench.records import Record, Results
@@ -60,7 +60,7 @@ def test_durations_are_replayed(helper: Any) -> None:
     assert (readings[1] - readings[0], readings[3] - readings[2]) == (3.0, 4.0)
 
 
-@pytest.mark.skipif(native.REASON is not None, reason=f"native: {native.REASON}")
+@pytest.mark.skipif(extension.REASON is not None, reason=f"native: {extension.REASON}")
 def test_parts_of_a_small_call(helper: Any) -> None:
     """The operator alone gives the value and gradients of the whole call."""
     overhead, problem = helper("test_overhead"), make_problem(Case(40, 10, 3))

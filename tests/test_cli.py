@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segma_fast.backends import native
+from segma_fast.backends import extension
 from segma_fast.cli import COMMANDS, main
 from segma_fast.config import TrainConfig, load_config, save_config, starting_config
 from segma_fast.models.segma import Objective
@@ -83,9 +83,9 @@ def test_component_that_does_not_exist(arguments: list[str], run_dir: Path, caps
 def test_info_tells_backends_and_choice(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     main(["info"])
     shown = capsys.readouterr().out
-    best = "chunked" if native.REASON else "native"
+    best = "chunked" if extension.REASON else "native"
     assert "chunked      available" in shown and f"auto chooses: {best} on cpu" in shown
-    assert f"native code: {native.REASON or 'built by'}" in shown and "cuda toolkit: " in shown
+    assert f"native code: {extension.REASON or 'built by'}" in shown and "cuda toolkit: " in shown
     monkeypatch.setenv("SEGMA_FAST_BACKEND", "reference")
     main(["info"])
     assert "auto chooses: reference on cpu (SEGMA_FAST_BACKEND=reference)" in capsys.readouterr().out

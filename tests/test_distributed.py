@@ -15,7 +15,7 @@ from cases import relative_error
 from processes import ROWS, WAIT, Embedding, combinations, evaluate, train
 
 from segma_fast import CWDistanceLoss, cw_normality, fast_cw_distance
-from segma_fast.distributed import share
+from segma_fast.distributed import shard_slice
 
 
 @pytest.fixture(scope="module", params=[2, 3])
@@ -103,7 +103,7 @@ def test_lost_process_is_an_error_in_time_for_the_others(tmp_path: Path, how: st
 def test_shares_cover_everything_evenly() -> None:
     for count in (0, 1, 7, 12):
         for size in (1, 2, 3, 5):
-            parts = [list(range(count))[share(count, i, size)] for i in range(size)]
+            parts = [list(range(count))[shard_slice(count, i, size)] for i in range(size)]
             assert sum(parts, []) == list(range(count))
             assert max(map(len, parts)) - min(map(len, parts)) <= 1
 

@@ -23,7 +23,7 @@ from cases import (
 from torch import Tensor
 
 from segma_fast import cw_normality, cw_two_sample, fast_cw_distance, silverman_gamma
-from segma_fast.backends import native
+from segma_fast.backends import extension
 from segma_fast.exact_phi import exact_coefficients, exact_phi, exact_slope
 from segma_fast.formulas import form_of, phi_of, profile
 
@@ -111,13 +111,13 @@ def test_polynomial_within_the_limits(dim: int, double: bool) -> None:
         assert abs(q / (mpmath.sqrt(mpmath.mpf(slope)) * limit_at_infinity) - 1) <= LIMITS[double][0]
 
 
-@pytest.mark.skipif(native.MODULE is None, reason=f"native code: {native.REASON}")
+@pytest.mark.skipif(extension.MODULE is None, reason=f"native code: {extension.REASON}")
 def test_every_dimension_has_a_polynomial() -> None:
     """D = 2 … 4096: close to φ at two places of s each, the same in Python and in C++."""
-    assert native.MODULE is not None
+    assert extension.MODULE is not None
     for dim in range(2, 4097):
         for double in (False, True):
-            slope, coefficients = native.MODULE.polynomial(dim, double)
+            slope, coefficients = extension.MODULE.polynomial(dim, double)
             assert slope == exact_slope(dim)
             assert len(coefficients) <= (44 if double else 18) if dim < 9 else (30 if double else 12)
             if double and dim % 16 and dim > 64:
@@ -127,10 +127,10 @@ def test_every_dimension_has_a_polynomial() -> None:
                 q = math.fsum(a * (2 * tau - 1) ** k for k, a in enumerate(coefficients))
                 assert math.sqrt(tau) * q == pytest.approx(exact_phi(s, dim), rel=1e-12 if double else 2e-7)
     for dim in (2, 3, 10, 100, 5000):
-        ours, theirs = exact_coefficients(dim, False), native.MODULE.polynomial(dim, False)[1]
+        ours, theirs = exact_coefficients(dim, False), extension.MODULE.polynomial(dim, False)[1]
         assert theirs == pytest.approx(ours, abs=1e-11)
     with pytest.raises(ValueError, match="dim=1, expected at least 2"):
-        native.MODULE.polynomial(1, False)
+        extension.MODULE.polynomial(1, False)
 
 
 @pytest.mark.parametrize("s, dim", [(-1.0, 3), (math.nan, 3), (math.inf, 3), (1.0, 0)])

@@ -14,7 +14,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from segma_fast import CWDistanceLoss, fast_cw_distance, silverman_gamma
-from segma_fast.autograd import cloud
+from segma_fast.autograd import widths_and_weights
 from segma_fast.backends.reference import scalar_product
 from segma_fast.operators import GRADIENT
 
@@ -111,7 +111,7 @@ def test_graphed_callable(gpu_backend: str) -> None:
 def test_at_most_two_launches(gpu_backend: str, dim: int) -> None:
     m, components = 4096, 10
     z, means = near_optimum(m, components, dim)
-    h, w = cloud(m, components, DEVICE, None, None, 1.0, silverman_gamma(m, components))
+    h, w = widths_and_weights(m, components, DEVICE, None, None, 1.0, silverman_gamma(m, components))
     operator = GRADIENT[gpu_backend]
     operator(z, means, h, w, 0, m + components, "high")
     torch.cuda.synchronize()

@@ -18,9 +18,9 @@ from cases import evaluate, near_optimum, relative_error
 from torch import Tensor
 
 from segma_fast import fast_cw_distance
-from segma_fast.backends import native
+from segma_fast.backends import extension
 
-pytestmark = pytest.mark.skipif(native.REASON is not None, reason=f"native: {native.REASON}")
+pytestmark = pytest.mark.skipif(extension.REASON is not None, reason=f"native: {extension.REASON}")
 
 EDGES = (1, 2, 6, 12, 15, 16, 17, 32, 47, 48, 49, 95, 96, 97, 191, 192, 193, 383, 384, 385, 512, 513)
 DIMENSIONS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65, 255, 256, 257, 512, 513, 640, 775)
@@ -63,7 +63,7 @@ def worst_errors(count: int) -> dict[str, list[float]]:
     return {name: errors.tolist() for name, errors in worst.items()}
 
 
-@pytest.mark.parametrize("path", native.build_info().get("code_paths", ["none"]))
+@pytest.mark.parametrize("path", extension.build_info().get("code_paths", ["none"]))
 def test_every_code_path(path: str) -> None:
     """The path is chosen once for a process, so each gets a process of its own."""
     environment = os.environ | {"SEGMA_FAST_CPU_PATH": path}
@@ -186,11 +186,11 @@ def test_bad_arguments_of_the_operators(kind: str) -> None:
         (2, [ones.float(), ones[:8], ones[:, None], torch.cat([ones, ones])[::2]], "float64 vectors of 9|contiguous"),
         (5, [10, -1, 2**62], "not within 0:9"),
     ]
-    empty = operator(z[:0], z[:0], ones[:0], ones[:0], 0, 0, "highest")
+    empty = operator(z[:0], z[:0], ones[:0], ones[:0], 0, 0, "highest", "approx")
     assert (empty if kind == "energy" else empty[0]).item() == 0
     for index, values, message in bad:
         for value in values:
-            arguments = [z, z[:2], ones, ones, 0, 9, "highest"]
+            arguments = [z, z[:2], ones, ones, 0, 9, "highest", "approx"]
             arguments[index] = value
             with pytest.raises(RuntimeError, match=message):
                 operator(*arguments)
@@ -198,11 +198,11 @@ def test_bad_arguments_of_the_operators(kind: str) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    print(json.dumps([native.build_info()["code_path"], worst_errors(160)]))
+    print(json.dumps([extension.build_info()["code_path"], worst_errors(160)]))
 
 
 def test_errors_hold_no_path_of_the_build_machine() -> None:
     z, h = torch.randn(5, 3), torch.rand(6)
     with pytest.raises(RuntimeError, match="h and w must be float64") as caught:
-        torch.ops.segma_fast.native_energy(z, z[:1].clone(), h, h.double(), 0, 6, "default")
+        torch.ops.segma_fast.native_energy(z, z[:1].clone(), h, h.double(), 0, 6, "default", "approx")
     assert str(Path(__file__).parents[1]) not in str(caught.value)

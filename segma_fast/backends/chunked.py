@@ -21,6 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from segma_fast.backends.registry import Backend, register
 from segma_fast.formulas import INV_SQRT_PI, accumulation_dtype, form_of, profile, unit_of
 from segma_fast.precision import products_are_rounded
 
@@ -165,7 +166,7 @@ def _add_potential(u: Tensor, w: Tensor, start: int, tile: Tile, value: Tensor, 
         u[tile.columns] += w[tile.rows] @ exact
 
 
-def energy(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, phi: str) -> Tensor:
+def energy(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str) -> Tensor:
     """The part of the energy that belongs to the rows ``start:stop``; see :func:`gradient`."""
     x = _cloud_of(z, means)
     whole = start == 0 and stop == x.shape[0]
@@ -179,7 +180,7 @@ def energy(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int
 
 
 def gradient(
-    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, phi: str
+    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Energy and gradient of the signed cloud x = [z, means], ``E = Σ_ab w_a w_b k(|x_a - x_b|², h_a + h_b)``.
 
@@ -187,6 +188,7 @@ def gradient(
         z, means: the M points, (m, D) and (K, D), of one dtype.
         h, w: their widths and signed weights, (M,), float64.
         start, stop: the rows a of the sum to evaluate, against all M points; ``0, M`` for all of E.
+        precision: of no effect: d² is so small a difference that rounding the scores to TF32 changes it by 40 %.
         phi: the form of φ_D in k, "approx" or "exact".
 
     Returns:
@@ -266,3 +268,8 @@ def _potential_on_line(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -
         parts.append((k @ w, 2 * (k_t * gap) @ w, k_h @ w))
     u, du_dx, du_dh = (torch.cat(part) for part in zip(*parts, strict=True))
     return u, du_dx, du_dh
+
+
+register(
+    Backend("chunked", "plain torch, tile by tile, O(mD) memory, any device", rank=3, operators=(energy, gradient))
+)

@@ -1,4 +1,4 @@
-"""The CUDA kernels in C++, part of ``segma_fast._C`` where it was built with a CUDA toolkit.
+"""The backend ``cuda``: CUDA kernels in C++, part of ``segma_fast._C`` where it was built with a CUDA toolkit.
 
 That the module is loaded registers the operator ``segma_fast::cuda_kernels``, which takes precision and form by their
 names and gives the energy and, if it is wanted, all gradients.
@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segma_fast.backends import native
-from segma_fast.precision import matmul_precision
+from segma_fast.backends import extension, triton
+from segma_fast.backends.registry import Backend, register
 
 DEVICES = ("cuda",)  # whose tensors the operator serves
 
@@ -21,8 +21,8 @@ def missing() -> str | None:
     """Why there are no kernels in this process, or None."""
     if hasattr(torch.ops.segma_fast, "cuda_kernels"):
         return None
-    if native.REASON is not None:
-        return native.REASON
+    if extension.REASON is not None:
+        return extension.REASON
     if not torch.version.cuda:
         return f"torch {torch.__version__} has no CUDA"
     return "built without a CUDA toolkit: install it and segma_fast again with `pip install --no-build-isolation -v`"
@@ -37,25 +37,40 @@ def unsuitable(device: torch.device, dtype: torch.dtype, dim: int) -> str | None
     return None
 
 
-def energy(
-    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str = "approx"
-) -> Tensor:
+def _left_to_triton(device: torch.device, dtype: torch.dtype, dim: int, precision: str) -> bool:
+    """Where the Triton kernels were measured to be faster than these, or nobody has measured.
+
+    On an H200 these are ahead up to 256 coordinates, but ``"highest"``, which ``"default"`` may be, has matrix
+    products only up to 64.
+    """
+    if device.type != "cuda":
+        return True
+    if triton.WITHOUT_TRITON or triton.WITHOUT_COMPILER:
+        return False
+    measured = torch.cuda.get_device_capability(device) == (9, 0) and dtype != torch.float64
+    return not measured or dim > (256 if precision in ("high", "medium") else 64)
+
+
+def energy(*arguments: Any) -> Tensor:
     """``chunked.energy`` as CUDA kernels."""
-    found: Tensor = _evaluate(z, means, h, w, start, stop, precision, phi, False)[0]
+    found: Tensor = torch.ops.segma_fast.cuda_kernels(*arguments, False)[0]
     return found
 
 
-def gradient(
-    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str = "approx"
-) -> tuple[Tensor, ...]:
+def gradient(*arguments: Any) -> tuple[Tensor, ...]:
     """``chunked.gradient`` as CUDA kernels."""
-    found: tuple[Tensor, ...] = _evaluate(z, means, h, w, start, stop, precision, phi, True)
+    found: tuple[Tensor, ...] = torch.ops.segma_fast.cuda_kernels(*arguments, True)
     return found
 
 
-def _evaluate(
-    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str, wanted: bool
-) -> Any:
-    if precision == "default":
-        precision = matmul_precision(z.device)
-    return torch.ops.segma_fast.cuda_kernels(z, means, h, w, start, stop, precision, phi, wanted)
+register(
+    Backend(
+        "cuda",
+        "compiled CUDA C++, value and gradients in one pass over pairs of points, O(mD) memory, GPU",
+        rank=1,
+        missing=missing,
+        unsuitable=unsuitable,
+        on_request=_left_to_triton,
+        operators=(energy, gradient),
+    )
+)

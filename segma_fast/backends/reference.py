@@ -7,14 +7,16 @@ tests compare with, with float32 inputs it is what a user would otherwise write.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from segma_fast.checks import visible
+from segma_fast.backends.registry import Backend, register
 from segma_fast.formulas import accumulation_dtype, phi_of, squared_distances, unit_of
 from segma_fast.precision import products_are_rounded
+from segma_fast.tracing import visible
 
 LARGEST = 1e15  # coordinates, also divided by γ, of which float32 can square and add up the differences
 
@@ -96,7 +98,7 @@ def working_dtype(z: Tensor, means: Tensor, gamma: float | Tensor) -> torch.dtyp
     return wide if largest > LARGEST * min(1.0, gamma) else torch.float32
 
 
-def as_tensors(inputs: tuple[Any, ...]) -> list[Tensor]:
+def as_tensors(inputs: Sequence[Any]) -> list[Tensor]:
     """The six inputs of the distance as tensors of one dtype: (m, D), (K, D), (m,), (K,), (K,) and 0-d."""
     z, means, *others = inputs
     dtype, rows, components = working_dtype(z, means, inputs[5]), z.shape[0], means.shape[0]
@@ -106,3 +108,6 @@ def as_tensors(inputs: tuple[Any, ...]) -> list[Tensor]:
     tensors = [v if isinstance(v, Tensor) else torch.full((), v, device=z.device, dtype=wide) for v in values]
     shapes = ((rows,), (components,), (components,), ())
     return [z.to(dtype), means.to(dtype), *(t.to(dtype).expand(s) for t, s in zip(tensors, shapes, strict=True))]
+
+
+register(Backend("reference", "equation (8) as written, in plain torch with m×m matrices, any device", rank=4))

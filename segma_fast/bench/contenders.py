@@ -10,10 +10,9 @@ from functools import partial
 
 import torch
 
-from segma_fast.backends import reference
+from segma_fast.backends import BACKENDS, reference
 from segma_fast.bench.problems import Case, Problem, Run
 from segma_fast.bench.tiles import compiled_tiles
-from segma_fast.dispatch import BACKENDS
 from segma_fast.functional import cw_normality, fast_cw_distance
 from segma_fast.precision import PRECISIONS
 

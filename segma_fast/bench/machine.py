@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from segma_fast.backends import native
+from segma_fast.backends import extension
 from segma_fast.version import __version__
 
 SIZE = 2048
@@ -65,7 +65,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "segma_fast": __version__,
-        "native": native.build_info(),
+        "native": extension.build_info(),
         "packages": {name: _version(name) for name in PACKAGES},
         "load_average_at_start": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
         **_describe_gpu(device),

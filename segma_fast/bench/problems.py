@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from segma_fast.autograd import cloud
+from segma_fast.autograd import widths_and_weights
 from segma_fast.backends.reference import scalar_product
 from segma_fast.formulas import silverman_gamma
 from segma_fast.operators import ENERGY, GRADIENT
@@ -151,7 +151,7 @@ def _plain(z: Tensor, means: Tensor, product: Callable[..., Tensor]) -> tuple[fl
 
 def _chunked(z: Tensor, means: Tensor, gamma: float, phi: str) -> tuple[float, Tensor, Tensor]:
     rows, total = len(z), len(z) + len(means)
-    inputs = (z, means, *cloud(rows, len(means), z.device, None, None, 1.0, gamma))
+    inputs = (z, means, *widths_and_weights(rows, len(means), z.device, None, None, 1.0, gamma))
     value = ENERGY["chunked"](*inputs, 0, total, "highest", phi)
     grad_z = GRADIENT["chunked"](*inputs, 0, min(SOME, rows), "highest", phi)[1]
     grad_means = GRADIENT["chunked"](*inputs, rows, total, "highest", phi)[2]

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from segma_fast import large_batch
 from segma_fast.dispatch import check_phi, choose_backend
-from segma_fast.distributed import Group, place, share, world
+from segma_fast.distributed import Group, rank_and_size, shard_slice, world
 from segma_fast.formulas import silverman_gamma
 from segma_fast.functional import fast_cw_distance
 from segma_fast.mixture import GaussianMixture, initial_means
@@ -123,10 +123,10 @@ class SeGMA(ImageModel):
             pixels, mean over rows), ``log_distance`` and, with β > 0, ``cross_entropy``.
         """
         objective, group = self.objective, world()
-        process, processes = place(group)
+        process, processes = rank_and_size(group)
 
         def own(rows: Tensor) -> Tensor:
-            return rows[share(len(rows), process, processes)]
+            return rows[shard_slice(len(rows), process, processes)]
 
         images, labels = batch.images, own(batch.labels)
         unlabelled, labelled = own(batch.unlabelled), own(batch.labelled)

@@ -1,7 +1,7 @@
 """The primitive as Triton kernels: value and gradient of the signed cloud in one pass over pairs, on any GPU.
 
-Two launches. ``prepare`` (``triton_points.py``) centres and rounds the points; in ``pairs`` every program holds a
-block of rows and runs over its share of the sources (``triton_pairs.py``). Where there are too few rows for the
+Two launches. ``prepare`` (``prepare.py``) centres and rounds the points; in ``pairs`` every program holds a block of
+rows and runs over its share of the sources (``products.py``, ``differences.py``). Where there are too few rows for the
 machine, several programs share a block of rows: each writes its sums to the workspace, and the last to arrive, told by
 an integer counter, adds them in their order. So no sum depends on who was first, and the same input gives the same
 bits.
@@ -12,9 +12,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from segma_fast.backends.triton_differences import by_differences, by_many_differences
-from segma_fast.backends.triton_points import LEAST, judge, regions, tile
-from segma_fast.backends.triton_products import by_products
+from segma_fast.backends.triton.kernels.differences import by_differences, by_many_differences
+from segma_fast.backends.triton.kernels.points import LEAST, judge, regions, tile
+from segma_fast.backends.triton.kernels.products import by_products
 
 INV_SQRT_PI = tl.constexpr(0.5641895835477563)
 # whose values make no other kernel

@@ -10,8 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
-from segma_fast.backends import triton_panels
-from segma_fast.backends.triton_blocks import Blocks, choose_blocks
+from segma_fast.backends.triton.blocks import Blocks, choose_blocks
 from segma_fast.formulas import form_of
 
 FEW_DIMENSIONS = 8  # up to which differences of coordinates cost little
@@ -65,7 +64,7 @@ def make_plan(
     width, block = triton.next_power_of_2(max(16, dim)), 64
     interpreted = device.type == "cpu"  # operation by operation: the larger a tile, the fewer of them
     if panels:
-        sizes = triton_panels.sizes_for(device)
+        sizes = panel_sizes(device)
         width, block, blocks = dim, sizes.block, Blocks(sizes.rows, 16, 4, 1)
     elif products:
         block = min(64, 4096 // width)
@@ -98,6 +97,21 @@ def make_plan(
 def uncut(dim: int) -> float:
     """Twice a score, and what matrix units cut from it on average: see ``CUT`` in ``csrc/cuda_prepare.h``."""
     return 2.0 * (1.0 + 2.0**-25 * -(-dim // 16))
+
+
+@dataclass(frozen=True)
+class PanelSizes:
+    """What one program of the kernels around panels takes."""
+
+    block: int  # points that it prepares
+    strip: int  # rows that it weighs
+    rows: int  # rows that it finishes
+    part: int  # coordinates or sources that it holds at once
+
+
+def panel_sizes(device: torch.device) -> PanelSizes:
+    """Small, to have many programs; large where they are interpreted, one after another."""
+    return PanelSizes(128, 128, 128, 512) if device.type == "cpu" else PanelSizes(16, 8, 16, 128)
 
 
 @lru_cache(maxsize=64)

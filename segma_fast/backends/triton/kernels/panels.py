@@ -1,11 +1,11 @@
-"""The Triton kernels around the matrix products of a panel (``triton_panels.py``)."""
+"""The Triton kernels around the matrix products of a panel (``triton/panels.py``)."""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from segma_fast.backends.triton_points import (
+from segma_fast.backends.triton.kernels.points import (
     add_sums,
     bent,
     degree,
@@ -16,7 +16,7 @@ from segma_fast.backends.triton_points import (
     row_scale,
     split,
 )
-from segma_fast.backends.triton_prepare import describe
+from segma_fast.backends.triton.kernels.prepare import describe
 
 
 @triton.jit(do_not_specialize=["m", "total", "padded", "first"])

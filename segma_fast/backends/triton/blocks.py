@@ -8,7 +8,7 @@ warps; elsewhere rows beyond 16 for every warp share what is loaded.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 SHAPE = "SEGMA_FAST_TRITON_BLOCKS"  # rows,columns,warps,stages for all matrix products
 
@@ -124,21 +124,3 @@ def chosen_blocks() -> Blocks | None:
             "and warps from 1 to 16, all powers of two, and stages from 1 to 8"
         )
     return blocks
-
-
-def candidates(
-    width: int, low: bool, low_weights: bool, gradient: bool, exact: bool, capability: tuple[int, int]
-) -> list[Blocks]:
-    """At most eight blocks of products that are worth timing, the table's first; some may not fit into a program."""
-    first = choose_blocks("products", width, low, low_weights, gradient, exact, capability)
-    rows, columns, warps, stages = first.rows, first.columns, first.warps, first.stages
-    others = [
-        replace(first, stages=stages + 1),
-        replace(first, columns=columns // 2),
-        replace(first, columns=2 * columns),
-        Blocks(rows // 2, columns, warps // 2, stages),
-        Blocks(rows // 2, columns // 2, warps // 2, stages + 1),
-        replace(first, rows=rows // 2),
-        replace(first, stages=stages - 1),
-    ]
-    return list(dict.fromkeys([first, *(blocks for blocks in others if blocks.valid)]))[:8]

@@ -2,37 +2,22 @@
 
 A panel is a block of rows against a block of sources. Its scores come from one product of fp16 coordinates, in which
 both halves of every number lie side by side; ``weigh`` turns them into rounded weights; a second product sums the
-sources, and ``add_forces`` adds that to the results. The arithmetic is that of ``triton_products.py``.
+sources, and ``add_forces`` adds that to the results. The arithmetic is that of ``triton/kernels/products.py``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from segma_fast.backends.triton_panel_kernels import add_forces, prepare_panel, weigh
-from segma_fast.backends.triton_prepare import CLOSE_BY, CLOSEST, HEADROOM, coarseness
+from segma_fast.backends.triton.kernels.panels import add_forces, prepare_panel, weigh
+from segma_fast.backends.triton.kernels.prepare import CLOSE_BY, CLOSEST, HEADROOM, coarseness
+from segma_fast.backends.triton.plan import Plan, panel_sizes
 
 ROWS, COLUMNS = 1536, 2560  # of a panel at most
 SOURCES = 16_000_000  # bytes of rounded sources, and of rounded rows: with all else, about 64 MB
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What one program takes."""
-
-    block: int  # points that it prepares
-    strip: int  # rows that it weighs
-    rows: int  # rows that it finishes
-    part: int  # coordinates or sources that it holds at once
-
-
-def sizes_for(device: torch.device) -> Sizes:
-    """Small, to have many programs; large where they are interpreted, one after another."""
-    return Sizes(128, 128, 128, 512) if device.type == "cpu" else Sizes(16, 8, 16, 128)
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
@@ -65,14 +50,14 @@ def set_head(head: Tensor, z: Tensor, means: Tensor, h: Tensor, coarse: bool, wi
 
 def fill(
     z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, singles: Tensor, doubles: Tensor,
-    u_sums: Tensor, q_sums: Tensor, dz: Tensor, dmeans: Tensor, padded: int, plan: Any, gradient: bool,
+    u_sums: Tensor, q_sums: Tensor, dz: Tensor, dmeans: Tensor, padded: int, plan: Plan, gradient: bool,
 ) -> None:  # fmt: skip
     """Leave the sums of the rows ``start:stop`` in ``u_sums``, ``q_sums``, ``dz`` and ``dmeans``."""
     m, dim = z.shape
     total, low, low_weights = h.shape[0], plan.low, plan.options["LOW_WEIGHTS"]
     pitch = -(-dim // 16) * 16
     wide = (4 if low else 1) * pitch
-    block, sizes = plan.block, sizes_for(z.device)
+    block, sizes = plan.block, panel_sizes(z.device)
     blocks = padded // block
     numbers, field = singles[4 * padded :], singles[4 * padded + 4 * blocks :]
     set_head(field[blocks * dim :], z, means, h, plan.coarse, plan.form[0])

@@ -2,59 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from contextlib import AbstractContextManager, nullcontext
-from time import perf_counter
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
-from segma_fast.backends import triton_panels
-from segma_fast.backends.triton_blocks import Blocks, candidates, chosen_blocks
-from segma_fast.backends.triton_kernels import pairs
-from segma_fast.backends.triton_plan import Division, Plan, capability, divide, make_plan
-from segma_fast.backends.triton_prepare import lay_out, prepare
+from segma_fast.backends.triton import panels
+from segma_fast.backends.triton.blocks import chosen_blocks
+from segma_fast.backends.triton.kernels.pairs import pairs
+from segma_fast.backends.triton.kernels.prepare import lay_out, prepare
+from segma_fast.backends.triton.plan import Division, divide, make_plan
 from segma_fast.precision import matmul_precision
-
-TUNE = "SEGMA_FAST_TRITON_TUNE"  # 1: time a few blocks at the first call of a kind, and log them
-
-
-_logger = logging.getLogger("segma_fast")
-
-
-_tuned: dict[tuple[Any, ...], Blocks] = {}
-
-
-def tune(key: tuple[Any, ...], plan: Plan, arguments: tuple[Any, ...]) -> Blocks | None:
-    """The fastest of a few blocks for a kind of call, timed once; None while a CUDA graph is recorded."""
-    device = arguments[0].device
-    if key in _tuned or not plan.products or plan.panels:
-        return _tuned.get(key)
-    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-        return None
-    found: list[tuple[float, Blocks]] = []
-    options, exact = plan.options, len(plan.form) > 2
-    asked = (plan.width, plan.low, options["LOW_WEIGHTS"], options["GRADIENT"], exact, capability(device))
-    for blocks in candidates(*asked):
-        try:
-            found.append((min(_seconds(*arguments, blocks) for _ in range(4)), blocks))
-        except triton.runtime.errors.OutOfResources:
-            continue
-    found.sort(key=lambda entry: entry[0])
-    _tuned[key] = found[0][1]
-    _logger.info("%s: %s", key, "; ".join(f"{1e3 * seconds:.3f} ms with {blocks}" for seconds, blocks in found))
-    return _tuned[key]
-
-
-def _seconds(*arguments: Any) -> float:
-    start = perf_counter()
-    evaluate(*arguments)
-    if arguments[0].device.type != "cpu":
-        torch.accelerator.synchronize(arguments[0].device)
-    return perf_counter() - start
 
 
 def on_device(device: torch.device) -> AbstractContextManager[Any]:
@@ -64,35 +23,27 @@ def on_device(device: torch.device) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def energy(
-    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str = "approx"
-) -> Tensor:
+def energy(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str) -> Tensor:
     """``chunked.energy`` as Triton kernels."""
     return evaluate(z, means, h, w, start, stop, precision, phi, gradient=False)[0]
 
 
 def gradient(
-    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str = "approx"
+    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str
 ) -> tuple[Tensor, ...]:
     """``chunked.gradient`` as Triton kernels."""
     return evaluate(z, means, h, w, start, stop, precision, phi, gradient=True)
 
 
 def evaluate(
-    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str, gradient: bool,
-    blocks: Blocks | None = None,
+    z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str, gradient: bool
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """Energy, and gradients in z, means, h and w (empty if not wanted)."""
     if precision == "default":
         precision = matmul_precision(z.device)
     (m, dim), total, count, device = z.shape, h.shape[0], stop - start, z.device
     described = (dim, z.dtype, precision, phi, gradient, device)
-    if blocks is None:
-        blocks = chosen_blocks()
-    if blocks is None and os.environ.get(TUNE, "0") in ("1", "true", "on", "yes"):
-        arguments = (z, means, h, w, start, stop, precision, phi, gradient)
-        blocks = tune((*described, count.bit_length()), make_plan(*described), arguments)
-    plan = make_plan(*described, blocks)
+    plan = make_plan(*described, chosen_blocks())
     work = divide(plan, m, total, start, stop, device) if count else Division(start, 0, 0, 0, 1, 0)
 
     def new(dtype: torch.dtype, *shape: int) -> Tensor:
@@ -122,7 +73,7 @@ def evaluate(
             end = min(offset + work.sources, work.padded)
             if plan.panels:
                 tickets.zero_()
-                triton_panels.fill(
+                panels.fill(
                     *cloud, start, stop, singles, doubles, u_sums, q_sums, dz, dmeans, work.padded, plan, gradient
                 )
             elif plan.products:

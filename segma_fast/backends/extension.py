@@ -1,0 +1,44 @@
+"""The compiled module ``segma_fast._C``: whether it was built and loads here, and why not.
+
+Loading it registers its operators with torch: those of the backend ``native``, and where it was built with a CUDA
+toolkit the kernels of ``cuda``.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch  # noqa: F401  # first: the module is linked to torch's libraries, but records no path to them
+
+NOTE = Path(__file__).parents[1] / "_build_note.txt"  # left by setup.py instead of the module
+
+
+def _load() -> tuple[ModuleType | None, str | None]:
+    try:
+        return None, f"not built: {NOTE.read_text(encoding='utf-8').strip()}"
+    except OSError:
+        pass
+    try:
+        return import_module("segma_fast._C"), None
+    except ModuleNotFoundError:
+        python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+        return None, f"not built for {python}: install segma_fast again with `pip install --no-build-isolation`"
+    except Exception as error:  # an import of the package must not fail for it
+        return None, f"built, but does not load with torch {torch.__version__}: {' '.join(str(error).split())}"
+
+
+MODULE, REASON = _load()
+
+
+def build_info() -> dict[str, Any]:
+    """How the kernels were built, and the code path that this CPU gets; empty where they are not available.
+
+    Keys: ``compiler``, ``cxx_standard``, ``built_with_torch``, ``torch_target`` (the oldest torch that they serve),
+    ``code_paths``, ``code_path`` (None if ``SEGMA_FAST_CPU_PATH`` names none, then ``code_path_error`` says so),
+    ``cuda_architectures`` and ``sanitized``.
+    """
+    return {} if MODULE is None else dict(MODULE.build_info())

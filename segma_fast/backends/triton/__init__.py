@@ -1,0 +1,67 @@
+"""The backend ``triton``: kernels for GPUs in Triton, which is imported with the first call."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from segma_fast.backends.registry import Backend, register
+
+
+def _find_triton() -> str | None:
+    try:
+        found = find_spec("triton") is not None
+    except ImportError:
+        found = False
+    return None if found else "Triton is not installed: pip install triton"
+
+
+def _find_compiler() -> str | None:
+    if os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"):
+        return None
+    return "Triton builds its launcher with a C compiler, and found neither CC nor gcc nor clang"
+
+
+# Asked once: torch.compile traces the choice of a backend, and cannot trace these.
+WITHOUT_TRITON, WITHOUT_COMPILER = _find_triton(), _find_compiler()
+
+
+def _unsuitable(device: torch.device, dtype: torch.dtype, dim: int) -> str | None:
+    if device.type == "cpu":
+        is_interpreted = os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")  # as Triton
+        reason = "it runs on a GPU (TRITON_INTERPRET=1 interprets it on the CPU, to test it)"
+        return None if is_interpreted else reason
+    if device.type not in ("cuda", "xpu"):
+        return f"it has no kernel for {device.type} tensors"
+    if device.type == "cuda" and torch.version.cuda and torch.cuda.get_device_capability(device) < (8, 0):
+        return "it needs a GPU of compute capability 8.0 or later"
+    return WITHOUT_COMPILER
+
+
+def _energy(*arguments: Any) -> Any:
+    from segma_fast.backends.triton import launch
+
+    return launch.energy(*arguments)
+
+
+def _gradient(*arguments: Any) -> Any:
+    from segma_fast.backends.triton import launch
+
+    return launch.gradient(*arguments)
+
+
+register(
+    Backend(
+        "triton",
+        "Triton kernels, value and gradients in one pass over pairs of points, O(mD) memory, GPU",
+        rank=2,
+        missing=lambda: WITHOUT_TRITON,
+        unsuitable=_unsuitable,
+        on_request=lambda device, dtype, dim, precision: device.type == "cpu",
+        operators=(_energy, _gradient),
+    )
+)
