@@ -33,9 +33,7 @@ def autograd_kernel(operator: Operator, gradient: Operator) -> Callable[..., Any
         gradient: the operator of the same backend that gives both.
     """
 
-    def call(
-        z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str
-    ) -> Any:
+    def call(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str) -> Any:
         with enable_single_level_autograd_function():
             return _apply(z, means, h, w, start, stop, precision, phi, operator, gradient)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -198,9 +197,8 @@ def cw_normality(
                 width = torch.as_tensor(gamma, dtype=points.dtype, device=z.device)
                 value = reference.cw_normality_of_groups(points, groups, width, phi=phi)
             else:
-                value = normality_of_groups(
-                    z.to(_dtype_of(z)), groups, gamma, backend=backend, precision=precision, phi=phi
-                )
+                options = Options(backend, precision, phi, accumulation_dtype(z.device))
+                value = normality_of_groups(z.to(_dtype_of(z)), groups, gamma, options)
         return value.to(dtype)
     return fast_cw_distance(
         z,
