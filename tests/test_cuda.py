@@ -123,7 +123,7 @@ def test_nan_reaches_all_rows(dim: int) -> None:
     for place in (0, 2):
         arguments = [t.clone() for t in inputs(50, 4, dim)]
         arguments[place].view(-1)[-1 if place == 0 else 52] = torch.nan
-        value, dz, _, dh, dw = cuda.gradient(*arguments, 0, 20, "high")
+        value, dz, _, dh, dw = cuda.gradient(*arguments, 0, 20, "high", "approx")
         assert value.isnan() and dz.isnan().all() and dh.isnan().all() and dw.isnan().all()
 
 
@@ -147,10 +147,10 @@ def test_duplicates_beside_a_small_width(backend: str, gamma: float) -> None:
 
 def test_no_rows() -> None:
     z, means, h, w = inputs(5, 2, 20)
-    value, dz, dmeans, dh, dw = cuda.gradient(z, means, h, w, 3, 3, "high")
+    value, dz, dmeans, dh, dw = cuda.gradient(z, means, h, w, 3, 3, "high", "approx")
     assert value == 0 and dz.shape == dmeans.shape == (0, 20) and len(dh) == len(dw) == 0
     nobody = torch.zeros(0, 20, device=DEVICE)
-    assert cuda.energy(nobody, nobody, h[:0], w[:0], 0, 0, "high") == 0
+    assert cuda.energy(nobody, nobody, h[:0], w[:0], 0, 0, "high", "approx") == 0
 
 
 def test_what_is_refused() -> None:
