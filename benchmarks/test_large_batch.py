@@ -16,7 +16,7 @@ from segma_fast.batches import Batch
 from segma_fast.bench.memory import CLEAR_REFS, peak_beyond
 from segma_fast.bench.records import Record
 from segma_fast.mixture import GaussianMixture, initial_means
-from segma_fast.models import AutoEncoder, NetworkConfig, Objective, SeGMA
+from segma_fast.models import AutoEncoder, NetworkConfig, SeGMA, SeGMAConfig
 
 MICRO_BATCH = 512
 SHAPE, DIM, COMPONENTS = (3, 32, 32), 32, 10
@@ -27,7 +27,7 @@ def measure(batch: int, micro_batch: int | None) -> dict[str, float]:
     torch.manual_seed(0)
     network = NetworkConfig("conv", DIM, (786, 786))
     prior = GaussianMixture(initial_means(COMPONENTS, DIM, "simplex", 5.0))
-    model = SeGMA(AutoEncoder(SHAPE, network), prior, Objective())
+    model = SeGMA(AutoEncoder(SHAPE, network), prior, SeGMAConfig())
     images = torch.randint(256, (batch, *SHAPE), dtype=torch.uint8)
     labels = torch.arange(256) % COMPONENTS
 

@@ -17,7 +17,7 @@ from segma_fast.bench.records import Record
 from segma_fast.bench.timing import take_turns
 from segma_fast.config import EXPERIMENTS
 from segma_fast.mixture import GaussianMixture, initial_means
-from segma_fast.models import AutoEncoder, NetworkConfig, Objective, SeGMA
+from segma_fast.models import AutoEncoder, NetworkConfig, SeGMA, SeGMAConfig
 from segma_fast.models.base import as_pixels, squared_error
 
 NETWORK: NetworkConfig = EXPERIMENTS["mnist"]["network"]
@@ -40,7 +40,7 @@ class Step:
         generator = torch.Generator().manual_seed(0)
         torch.manual_seed(0)
         prior = GaussianMixture(initial_means(COMPONENTS, NETWORK.latent_dim, "simplex", 5.0))
-        model = SeGMA(AutoEncoder(SHAPE, NETWORK), prior, Objective(backend=backend)).to(device)  # type: ignore[arg-type]
+        model = SeGMA(AutoEncoder(SHAPE, NETWORK), prior, SeGMAConfig(backend=backend)).to(device)  # type: ignore[arg-type]
         images = torch.randint(256, (batch, *SHAPE), dtype=torch.uint8, generator=generator).to(device)
         labels = (torch.arange(LABELLED) % COMPONENTS).to(device)
         return cls(model, torch.optim.Adam(model.parameters(), 3e-4, fused=True), images, labels)

@@ -15,7 +15,7 @@ from segma_fast.data import DataConfig
 from segma_fast.files import write_text
 from segma_fast.labels import LabelChoice
 from segma_fast.mixture import MeansInit
-from segma_fast.models import MODELS, ModelConfig, NetworkConfig, Objective
+from segma_fast.models import MODELS, ModelConfig, NetworkConfig, SeGMAConfig
 
 # Fields that a resumed run may change: they touch the weights of a given step by no more than rounding, but for the
 # noise that some models draw, which another device and a compiled step draw otherwise.
@@ -32,7 +32,7 @@ class TrainConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     model: str = "segma"
     """what is trained: segma, m1, m2, m1m2, adgm, amm, samm or cagem"""
-    objective: ModelConfig = field(default_factory=Objective)
+    objective: ModelConfig = field(default_factory=SeGMAConfig)
     """the model's own settings, of its ``Config``"""
     run_dir: Path = Path("runs/digits")
     """folder that receives the run"""

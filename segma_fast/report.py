@@ -17,7 +17,7 @@ from segma_fast.dispatch import choose_backend
 from segma_fast.files import write_text
 from segma_fast.metrics import Evaluation
 from segma_fast.models import MODELS
-from segma_fast.models.segma import Objective, SeGMA
+from segma_fast.models.segma import SeGMA, SeGMAConfig
 from segma_fast.run import REPORT
 from segma_fast.training import Outcome
 
@@ -56,7 +56,7 @@ def summarize(outcome: Outcome, config: TrainConfig) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": str(model.device),
     }
-    if isinstance(model, SeGMA) and isinstance(config.objective, Objective):
+    if isinstance(model, SeGMA) and isinstance(config.objective, SeGMAConfig):
         labelled = min(labels, config.labelled_batch_size)
         rows = config.batch_size + (labelled if config.objective.rows == "all" else 0)
         pick = torch.arange(rows) % len(data.train_images)

@@ -16,7 +16,7 @@ from PIL import Image
 from segma_fast.backends import native
 from segma_fast.cli import COMMANDS, main
 from segma_fast.config import TrainConfig, load_config, save_config, starting_config
-from segma_fast.models.segma import Objective
+from segma_fast.models.segma import SeGMAConfig
 from segma_fast.train_command import parse
 
 IMAGE_COMMANDS = ["sample", "interpolate", "transfer", "intensify"]
@@ -167,7 +167,7 @@ def test_minutes_hold_for_one_sitting(tmp_path: Path) -> None:
 
 
 def test_preset_on_a_configuration_file_keeps_the_rest(tmp_path: Path) -> None:
-    mine = dataclasses.replace(TrainConfig(), epochs=7, objective=Objective(gamma=0.3, backend="reference"))
+    mine = dataclasses.replace(TrainConfig(), epochs=7, objective=SeGMAConfig(gamma=0.3, backend="reference"))
     save_config(mine, tmp_path / "config.json")
     objective = parse(["--config", str(tmp_path / "config.json"), "--preset", "authors"]).config.objective
     assert (objective.rows, objective.gamma, objective.backend) == ("unlabelled", 0.3, "reference")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from segma_fast.batches import Batch
 from segma_fast.mixture import GaussianMixture, initial_means
-from segma_fast.models import AutoEncoder, NetworkConfig, Objective, SeGMA
+from segma_fast.models import AutoEncoder, NetworkConfig, SeGMA, SeGMAConfig
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 
@@ -19,7 +19,7 @@ def model(precision: str | None = None) -> SeGMA:
     torch.manual_seed(0)
     prior = GaussianMixture(initial_means(10, 10, "simplex", 3.0))
     networks = AutoEncoder((1, 28, 28), NetworkConfig(latent_dim=10, hidden=(256, 256)))
-    return SeGMA(networks, prior, Objective(precision=precision)).cuda()
+    return SeGMA(networks, prior, SeGMAConfig(precision=precision)).cuda()
 
 
 def batches(count: int) -> list[Batch]:

@@ -14,11 +14,11 @@ from segma_fast import GaussianMixture, cw_distance_reference, fast_cw_distance,
 from segma_fast.batches import Batch
 from segma_fast.config import starting_config
 from segma_fast.mixture import initial_means
-from segma_fast.models import AutoEncoder, NetworkConfig, Objective, SeGMA
+from segma_fast.models import AutoEncoder, NetworkConfig, SeGMA, SeGMAConfig
 from segma_fast.run import build_model
 
 
-def segma(objective: Objective, components: int = 3) -> SeGMA:
+def segma(objective: SeGMAConfig, components: int = 3) -> SeGMA:
     torch.manual_seed(0)
     network = AutoEncoder((1, 4, 4), NetworkConfig(latent_dim=2, hidden=(8,)))
     proportions = torch.arange(1.0, components + 1)
@@ -81,7 +81,7 @@ def test_image_too_small_for_the_convolutions() -> None:
 
 @pytest.mark.parametrize("rows", ["all", "unlabelled"])
 def test_objective_is_equation_9(rows: str) -> None:
-    model = segma(Objective(alpha=2.0, beta=3.0, rows=rows))
+    model = segma(SeGMAConfig(alpha=2.0, beta=3.0, rows=rows))
     images, _, labelled, labels, _ = given = batch()
     loss, terms = model(given)
     images = images / 255
@@ -108,7 +108,7 @@ def test_objective_is_equation_9(rows: str) -> None:
 
 def test_unlabelled_rows_alone_give_no_cross_entropy() -> None:
     given = batch()
-    _, terms = segma(Objective(beta=0.0))(given._replace(labelled=given.labelled[:0], labels=given.labels[:0]))
+    _, terms = segma(SeGMAConfig(beta=0.0))(given._replace(labelled=given.labelled[:0], labels=given.labels[:0]))
     assert "cross_entropy" not in terms
 
 
@@ -122,7 +122,7 @@ def test_bandwidth_of_the_authors(experiment: str, gamma: float) -> None:
 
 @pytest.mark.parametrize("phi", ["approx", "exact"])
 def test_form_of_phi_reaches_the_distance(phi: str) -> None:
-    model = segma(Objective(phi=phi))
+    model = segma(SeGMAConfig(phi=phi))
     codes, gamma = torch.randn(20, 2), silverman_gamma(20, 3)
     prior = (model.prior.means, model.prior.proportions, model.prior.variances, gamma)
     assert torch.equal(model.distance(codes), fast_cw_distance(codes, *prior, phi=phi))
@@ -130,7 +130,7 @@ def test_form_of_phi_reaches_the_distance(phi: str) -> None:
 
 def test_gamma_rows_and_fixed_gamma_reach_the_distance() -> None:
     values = [
-        segma(Objective(gamma=gamma, gamma_rows=rows))(batch())[1]["log_distance"].item()
+        segma(SeGMAConfig(gamma=gamma, gamma_rows=rows))(batch())[1]["log_distance"].item()
         for gamma, rows in [
             (None, "unlabelled"),
             (silverman_gamma(7, 3), "distance"),

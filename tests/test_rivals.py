@@ -141,7 +141,7 @@ def test_classes_that_have_no_label(tmp_path: Path) -> None:
 
 
 def test_a_model_and_another_ones_settings(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"objective must be a ADGMConfig for the model 'adgm', got Objective"):
+    with pytest.raises(ValueError, match=r"objective must be a ADGMConfig for the model 'adgm', got SeGMAConfig"):
         replace(TrainConfig(), model="adgm")
     with pytest.raises(ValueError, match=r"unknown model 'none'"):
         starting_config("digits", None, "none")

@@ -16,7 +16,7 @@ from segma_fast.data import DataConfig
 from segma_fast.experiments.scores import load_scores
 from segma_fast.files import only_one
 from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.segma import Objective
+from segma_fast.models.segma import SeGMAConfig
 from segma_fast.run import DataInfo, latest_checkpoint, load_run
 
 
@@ -74,8 +74,8 @@ def test_two_trainings_in_a_folder(tmp_path: Path) -> None:
         {"labels": 5},
         {"components": 3},
         {"batch_size": 9999},
-        {"objective": Objective(backend="none")},
-        {"objective": Objective(precision="lowest")},
+        {"objective": SeGMAConfig(backend="none")},
+        {"objective": SeGMAConfig(precision="lowest")},
         {"data": DataConfig(dataset="./gone")},
         {"network": NetworkConfig(network="conv")},
     ],

@@ -21,7 +21,7 @@ from segma_fast.experiments.paper import MODELS as VARIANTS
 from segma_fast.experiments.paper import Trial
 from segma_fast.experiments.tables import Result, duration
 from segma_fast.files import only_one, write_text
-from segma_fast.models import MODELS, ImageModel, Objective
+from segma_fast.models import MODELS, ImageModel, SeGMAConfig
 from segma_fast.run import load_run
 from segma_fast.version import __version__
 
@@ -95,7 +95,7 @@ class Comparison:
             config = replace(config, checkpoint_every=3000, run_dir=self.folder / f"{name}-seed{self.seed}")
             if self.labels is not None:
                 config = replace(config, labels=self.labels)
-            if isinstance(config.objective, Objective) and name != "segma":
+            if isinstance(config.objective, SeGMAConfig) and name != "segma":
                 config = replace(config, objective=replace(config.objective, beta=0.0))
                 config = replace(config, components=1 if name == "cwae" else None)
             if self.dataset is not None:

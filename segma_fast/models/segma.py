@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Objective(ModelConfig):
+class SeGMAConfig(ModelConfig):
     """Equation (9), ``MSE + α log d² + β CE``, and what the paper leaves open in it."""
 
     alpha: float = 5.0
@@ -75,12 +75,12 @@ class SeGMA(ImageModel):
         objective: weights and rules of the loss.
     """
 
-    Config = Objective
+    Config = SeGMAConfig
     title = "SeGMA"
     terms = ("reconstruction", "log_distance", "cross_entropy")
     shares_batches = True
 
-    def __init__(self, autoencoder: AutoEncoder, prior: GaussianMixture, objective: Objective) -> None:
+    def __init__(self, autoencoder: AutoEncoder, prior: GaussianMixture, objective: SeGMAConfig) -> None:
         super().__init__()
         if autoencoder.latent_dim != prior.dim:
             raise ValueError(f"codes have dimension {autoencoder.latent_dim}, the prior {prior.dim}: must be equal")
@@ -99,7 +99,7 @@ class SeGMA(ImageModel):
             ValueError: if β > 0 and there is not one component a class.
         """
         objective = config.objective
-        assert isinstance(objective, Objective)
+        assert isinstance(objective, SeGMAConfig)
         components = classes if config.components is None else config.components
         if objective.beta > 0:
             check_one_a_class(config, classes, ", or set beta to 0 for an unsupervised model")
