@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segma_fast.batches import Batch
 from segma_fast.bench.records import Record
 from segma_fast.bench.timing import take_turns
 from segma_fast.config import EXPERIMENTS
 from segma_fast.mixture import GaussianMixture, initial_means
-from segma_fast.models import AutoEncoder, NetworkConfig, SeGMA, SeGMAConfig
+from segma_fast.models import AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
 from segma_fast.models.base import as_pixels, squared_error
 
 NETWORK: NetworkConfig = EXPERIMENTS["mnist"]["network"]
@@ -45,23 +44,20 @@ class Step:
         labels = (torch.arange(LABELLED) % COMPONENTS).to(device)
         return cls(model, torch.optim.Adam(model.parameters(), 3e-4, fused=True), images, labels)
 
-    def rows(self) -> tuple[Tensor, Tensor]:
-        order = torch.arange(len(self.images), device=self.images.device)
-        return order[: -len(self.labels)], order[-len(self.labels) :]
-
     def __call__(self) -> None:
-        loss, _ = self.model(Batch(self.images, *self.rows(), self.labels))
+        labelled = len(self.labels)
+        loss, _ = self.model(Batch(self.images, self.labels, len(self.images) - labelled, labelled))
         self._descend(loss)
 
     def bare(self) -> None:
         """The same step with encoder, decoder and loss called one after the other."""
-        unlabelled, labelled = self.rows()
-        pixels = as_pixels(self.images[torch.cat([unlabelled, labelled])])
+        unlabelled = len(self.images) - len(self.labels)
+        pixels = as_pixels(self.images)
         codes, objective = self.model.autoencoder.encode(pixels), self.model.objective
-        counted = codes if objective.rows == "all" else codes[: len(unlabelled)]
+        counted = codes if objective.rows == "all" else codes[:unlabelled]
         errors = squared_error(pixels[: len(counted)], self.model.autoencoder.decode(counted))
-        loss = errors.mean() + objective.alpha * self.model.distance(counted, len(unlabelled), log=True)
-        posterior = self.model.prior.log_posterior(codes[len(unlabelled) :])
+        loss = errors.mean() + objective.alpha * self.model.distance(counted, unlabelled, log=True)
+        posterior = self.model.prior.log_posterior(codes[unlabelled:])
         self._descend(loss + objective.beta * torch.nn.functional.nll_loss(posterior, self.labels))
 
     def distance(self) -> Callable[[], Any]:

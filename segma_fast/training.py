@@ -13,7 +13,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from segma_fast.batches import Batch, Rows
+from segma_fast.batches import Rows, gather
 from segma_fast.checkpoints import State, begin, check_folder, save_checkpoint
 from segma_fast.config import TrainConfig
 from segma_fast.data import ImageData, load_data
@@ -75,7 +75,6 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
 
     step_loss = model
     if config.compile:
-        torch._dynamo.mark_static_address(images)  # a CUDA graph reads them where they are
         step_loss = torch.compile(model, mode="reduce-overhead")
 
     state = State(plain_model, optimizers)
@@ -94,10 +93,16 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         step, before = start, clock.seconds
         began = tick = saved = time.perf_counter()
         while step < steps:
-            unlabelled_rows = pool[step].to(images.device, non_blocking=True)
-            labelled_rows = labelled[step].to(images.device, non_blocking=True)
+            batch = gather(
+                images,
+                labels,
+                pool[step],
+                labelled[step],
+                process=accelerator.process_index,
+                processes=accelerator.num_processes,
+                micro_batch=config.micro_batch,
+            )
             rate = config.learning_rate * config.decay ** (step // pool.steps // config.decay_every)
-            batch = Batch(images, unlabelled_rows, labelled_rows, labels[labelled_rows], config.micro_batch)
             line: dict[str, Tensor] = {}
             for game, (own, optimizer) in enumerate(zip(games, optimizers, strict=True)):
                 loss, terms = step_loss(batch, game)

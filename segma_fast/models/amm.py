@@ -21,10 +21,9 @@ from torch.nn import functional as F
 from segma_fast.models.amm_networks import Shape, gradient_penalty
 from segma_fast.models.amm_tables import SIZES, build_networks, choose_architecture
 from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.base import ImageModel, ModelConfig, as_pixels, register
+from segma_fast.models.base import Batch, ImageModel, ModelConfig, as_pixels, register
 
 if TYPE_CHECKING:
-    from segma_fast.batches import Batch
     from segma_fast.config import TrainConfig
 
 
@@ -133,7 +132,7 @@ class AMM(ImageModel):
         """The loss of one game; arguments as in :meth:`ImageModel.forward`, the noise is of torch's own generator.
 
         Args:
-            batch: the images, and the rows of them in this step.
+            batch: the images and labels of this step.
             game: 0, the discriminator against equations (13) and (14) with the penalty (18); 1, the generators, each
                 of which wants the opposite answer (algorithms 1 and 2). Rows without and with labels make two means.
 
@@ -141,8 +140,8 @@ class AMM(ImageModel):
             The loss, 0-d, and of game 0 ``penalty`` and D, a mean probability, of inferred (``real``) and synthesised
             (``fake``) triples, of game 1 ``generator``, its loss.
         """
-        x, labelled = as_pixels(batch.images[batch.rows]), len(batch.labelled)
-        parts = [rows for rows in (len(batch.unlabelled), labelled) if rows]
+        x, labelled = as_pixels(batch.images), len(batch.labels)
+        parts = [rows for rows in (batch.unlabelled, labelled) if rows]
         with torch.set_grad_enabled(torch.is_grad_enabled() and game == 1):
             given = F.one_hot(batch.labels, self.components).float() if labelled else None
             inferred = (x, *self.encoder(x, given))

@@ -10,13 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from segma_fast.batches import Batch
     from segma_fast.config import TrainConfig
     from segma_fast.data import ImageData
 
@@ -46,6 +45,26 @@ class ModelConfig:
             raise ValueError(f"micro_batch={config.micro_batch}: the model {config.model!r} takes no micro-batches")
 
 
+class Batch(NamedTuple):
+    """What a model is given of one step: the rows of this process, those without a label first."""
+
+    images: Tensor
+    """(n + l, C, H, W), uint8 or floating point in [0, 1]"""
+    labels: Tensor
+    """classes of the last l images, (l,), int64; l = 0 without labels"""
+    unlabelled_total: int
+    """n, summed over all processes"""
+    labelled_total: int
+    """l, summed over all processes"""
+    micro_batch: int | None = None
+    """images that go through the networks at once, for models that can; None for all"""
+
+    @property
+    def unlabelled(self) -> int:
+        """n: how many of the images have no label."""
+        return len(self.images) - len(self.labels)
+
+
 class ImageModel(nn.Module, ABC):
     """Images (N, C, H, W) in [0, 1] to codes (N, D) and back, with K components that stand for classes or clusters.
 
@@ -61,7 +80,7 @@ class ImageModel(nn.Module, ABC):
     mapping: ClassVar[Literal["one-to-one", "many-to-one"]] = "one-to-one"
     """how the components of a model without labels are matched with classes"""
     shares_batches: ClassVar[bool] = False
-    """whether :meth:`forward` takes only its share of the batch where several processes train together"""
+    """whether :meth:`forward` gives the loss of the whole batch where several processes have a share of it each"""
     pictures: ClassVar[tuple[str, ...]] = ()
     """names of the files that :meth:`own_pictures` may write"""
     components: int
@@ -94,7 +113,7 @@ class ImageModel(nn.Module, ABC):
         """The loss of a batch.
 
         Args:
-            batch: the images, and the rows of them in this step.
+            batch: the images and labels of this step.
             game: whose loss, a number in the order of :meth:`games`.
 
         Returns:

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.base import ImageModel, as_pixels, check_one_a_class, register
+from segma_fast.models.base import Batch, ImageModel, as_pixels, check_one_a_class, register
 from segma_fast.models.conditional import Conditional, PixelConfig, Pixels, log_standard_normal
 
 if TYPE_CHECKING:
-    from segma_fast.batches import Batch
     from segma_fast.config import TrainConfig
 
 MEMORY = 0.9  # of the running sums over labelled codes, a step: they follow the codes as these change
@@ -93,11 +92,11 @@ class M1(ImageModel):
 
     def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus the bound, mean over all rows; the labelled codes go into the running means."""
-        observed = self.pixels.observed(as_pixels(batch.images[batch.rows]))
+        observed = self.pixels.observed(as_pixels(batch.images))
         codes, weight = self.layer(self.pixels, observed)
         bound = (weight + log_standard_normal(codes)).mean()
         if self.training:
-            self._remember(codes[len(batch.unlabelled) :].detach(), batch.labels)
+            self._remember(codes[batch.unlabelled :].detach(), batch.labels)
         return -bound, {"bound": bound.detach()}
 
     @torch.no_grad()

@@ -12,16 +12,15 @@ from torch.nn import functional as F
 
 from segma_fast import large_batch
 from segma_fast.dispatch import check_phi, choose_backend
-from segma_fast.distributed import Group, place, share, world
+from segma_fast.distributed import Group, place, world
 from segma_fast.formulas import silverman_gamma
 from segma_fast.functional import fast_cw_distance
 from segma_fast.mixture import GaussianMixture, initial_means
 from segma_fast.models.autoencoder import AutoEncoder
-from segma_fast.models.base import ImageModel, ModelConfig, as_pixels, check_one_a_class, register, squared_error
+from segma_fast.models.base import Batch, ImageModel, ModelConfig, as_pixels, check_one_a_class, register, squared_error
 from segma_fast.precision import choose_precision
 
 if TYPE_CHECKING:
-    from segma_fast.batches import Batch
     from segma_fast.config import TrainConfig
 
 
@@ -109,11 +108,11 @@ class SeGMA(ImageModel):
     def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, equation (9).
 
-        Where several processes train together, each is given the whole batch and takes its share of the rows; the
-        mean of their losses, and of the gradients, is that of the batch.
+        Where several processes train together, each is given its share of the batch; the mean of their losses, and of
+        the gradients, is that of the batch.
 
         Args:
-            batch: the images, and the rows of them in this step; without labelled ones there is no cross-entropy.
+            batch: the images and labels of this step; without labels there is no cross-entropy.
                 With micro-batches the gradient is the same, the memory that of one of them and the codes
                 (:mod:`segma_fast.large_batch`).
             game: 0, the only one.
@@ -123,44 +122,38 @@ class SeGMA(ImageModel):
             pixels, mean over rows), ``log_distance`` and, with β > 0, ``cross_entropy``.
         """
         objective, group = self.objective, world()
-        process, processes = place(group)
-
-        def own(rows: Tensor) -> Tensor:
-            return rows[share(len(rows), process, processes)]
-
-        images, labels = batch.images, own(batch.labels)
-        unlabelled, labelled = own(batch.unlabelled), own(batch.labelled)
-        rows = torch.cat([unlabelled, labelled])
+        _, processes = place(group)
+        images, unlabelled = batch.images, batch.unlabelled
         everything = objective.rows == "all"
-        own_count = len(rows) if everything else len(unlabelled)
+        own_count = len(images) if everything else unlabelled
         if batch.micro_batch is None:
-            codes, errors = self._errors(images, rows, own_count)
+            codes, errors = self._errors(images, own_count)
         else:
-            counted = torch.arange(len(rows)) < own_count
             codes, errors = large_batch.encode(
-                lambda some, flags: self._errors(images, some, int(flags.sum())),
-                rows,
-                counted,
+                lambda some, counted: self._errors(some, int(counted.sum())),
+                images,
+                torch.arange(len(images)) < own_count,
                 micro_batch=batch.micro_batch,
             )
-        count = len(batch.unlabelled) + (len(batch.labelled) if everything else 0)  # of all processes
+        count = batch.unlabelled_total + (batch.labelled_total if everything else 0)
         reconstruction = errors.sum() * (processes / count)
-        log_distance = self.distance(codes[:own_count], len(batch.unlabelled), log=True, process_group=group)
+        log_distance = self.distance(codes[:own_count], batch.unlabelled_total, log=True, process_group=group)
         loss = reconstruction + objective.alpha * log_distance
         terms = {"reconstruction": reconstruction.detach(), "log_distance": log_distance.detach()}
-        if objective.beta > 0 and len(batch.labels):
-            log_posterior = self.prior.log_posterior(codes[len(unlabelled) :])
-            cross_entropy = F.nll_loss(log_posterior, labels, reduction="sum") * (processes / len(batch.labels))
+        if objective.beta > 0 and batch.labelled_total:
+            log_posterior = self.prior.log_posterior(codes[unlabelled:])
+            cross_entropy = F.nll_loss(log_posterior, batch.labels, reduction="sum")
+            cross_entropy = cross_entropy * (processes / batch.labelled_total)
             loss = loss + objective.beta * cross_entropy
             terms["cross_entropy"] = cross_entropy.detach()
         return loss, terms
 
-    def _errors(self, images: Tensor, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Codes of some rows of the images, and squared errors of the first ``count`` of them, 0 of the others."""
-        pixels = as_pixels(images[rows])
+    def _errors(self, images: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Codes of images, and squared errors of the first ``count`` of them, 0 of the others."""
+        pixels = as_pixels(images)
         codes = self.autoencoder.encode(pixels).float()
         errors = squared_error(pixels[:count], self.autoencoder.decode(codes[:count]).float())
-        return codes, F.pad(errors, (0, len(rows) - count))
+        return codes, F.pad(errors, (0, len(images) - count))
 
     def distance(
         self,

@@ -22,11 +22,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.base import ImageModel, as_pixels, check_one_a_class
+from segma_fast.models.base import Batch, ImageModel, as_pixels, check_one_a_class
 from segma_fast.models.conditional import PixelConfig, Pixels
 
 if TYPE_CHECKING:
-    from segma_fast.batches import Batch
     from segma_fast.config import TrainConfig
 
 
@@ -102,8 +101,8 @@ class VariationalModel(ImageModel):
 
     def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus both bounds, mean over rows, and the cross-entropy; see :meth:`ImageModel.forward`."""
-        observed = self.pixels.observed(as_pixels(batch.images[batch.rows]))
-        count, labels = len(batch.unlabelled), batch.labels
+        observed = self.pixels.observed(as_pixels(batch.images))
+        count, labels = batch.unlabelled, batch.labels
         x, _, loss = self.below(observed)
         state, log_posterior = self.infer(x[:count])
         weights = self.log_weights(observed[:count], x[:count], state, self.one_hot[None])
