@@ -53,12 +53,12 @@ class Step:
         """The same step with encoder, decoder and loss called one after the other."""
         unlabelled = len(self.images) - len(self.labels)
         pixels = as_pixels(self.images)
-        codes, objective = self.model.autoencoder.encode(pixels), self.model.objective
-        counted = codes if objective.rows == "all" else codes[:unlabelled]
+        codes, settings = self.model.autoencoder.encode(pixels), self.model.settings
+        counted = codes if settings.rows == "all" else codes[:unlabelled]
         errors = squared_error(pixels[: len(counted)], self.model.autoencoder.decode(counted))
-        loss = errors.mean() + objective.alpha * self.model.distance(counted, unlabelled, log=True)
+        loss = errors.mean() + settings.alpha * self.model.distance(counted, unlabelled, log=True)
         posterior = self.model.prior.log_posterior(codes[unlabelled:])
-        self._descend(loss + objective.beta * torch.nn.functional.nll_loss(posterior, self.labels))
+        self._descend(loss + settings.beta * torch.nn.functional.nll_loss(posterior, self.labels))
 
     def distance(self) -> Callable[[], Any]:
         """Value and gradients of the step's distance alone."""

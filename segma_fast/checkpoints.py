@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.optim import Optimizer
 
-from segma_fast.config import TrainConfig, differences, load_config, save_config
+from segma_fast.config import TrainConfig
+from segma_fast.config_file import differences, load_config, save_config
 from segma_fast.files import only_one, publish_folder
 from segma_fast.models import ImageModel
 from segma_fast.run import (

@@ -193,8 +193,7 @@ def evaluate(run_dir: Path = DEFAULT_RUN, likelihood_samples: int = 0) -> None:
     run = load_run(run_dir)
     data = _data(run)
     result = metrics.evaluate(run.model, data.test_images, data.test_labels, data.classes)
-    labels = run.config.labels if run.config.takes_labels else 0
-    print(report.quality_table(run.config.model, data.name, labels, result, len(data.test_labels)))
+    print(report.quality_table(run.config.model, data.name, run.config.used_labels, result, len(data.test_labels)))
     if likelihood_samples:
         print(report.likelihood(*metrics.mean_log_likelihood(run.model, data.test_images, likelihood_samples)))
 

@@ -17,7 +17,7 @@ from segma_fast.dispatch import choose_backend
 from segma_fast.files import write_text
 from segma_fast.metrics import Evaluation
 from segma_fast.models import MODELS
-from segma_fast.models.segma import SeGMA, SeGMAConfig
+from segma_fast.models.segma import SeGMA
 from segma_fast.run import REPORT
 from segma_fast.training import Outcome
 
@@ -39,11 +39,10 @@ def distance_seconds(model: SeGMA, codes: Tensor, repeats: int = 30) -> float:
 def summarize(outcome: Outcome, config: TrainConfig) -> dict[str, Any]:
     """The figures of a finished run, in the order in which the table shows them."""
     model, data = outcome.model, outcome.data
-    labels = config.labels if config.takes_labels else 0
     found: dict[str, Any] = {
         "model": config.model,
         "data": data.name,
-        "labels": labels,
+        "labels": config.used_labels,
         "test_error": outcome.evaluation.test_error,
         "other_errors": dict(outcome.evaluation.other_errors),
         "reconstruction": outcome.evaluation.reconstruction,
@@ -56,14 +55,14 @@ def summarize(outcome: Outcome, config: TrainConfig) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": str(model.device),
     }
-    if isinstance(model, SeGMA) and isinstance(config.objective, SeGMAConfig):
-        labelled = min(labels, config.labelled_batch_size)
-        rows = config.batch_size + (labelled if config.objective.rows == "all" else 0)
+    if isinstance(model, SeGMA):
+        labelled = min(config.used_labels, config.labelled_batch_size)
+        rows = config.batch_size + (labelled if model.settings.rows == "all" else 0)
         pick = torch.arange(rows) % len(data.train_images)
         seconds = distance_seconds(model, model.encode(data.train_images[pick].to(model.device)))
         found["distance_share"] = seconds / outcome.seconds_per_step if outcome.seconds_per_step else math.nan
         found["backend"] = choose_backend(
-            config.objective.backend, model.device, torch.float32, config.network.latent_dim
+            model.settings.backend, model.device, torch.float32, config.network.latent_dim
         )
     return found
 

@@ -26,7 +26,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from segma_fast.config import TrainConfig, load_config
+from segma_fast.config import TrainConfig, build_model
+from segma_fast.config_file import load_config
 from segma_fast.data import ImageData
 from segma_fast.files import write_text
 from segma_fast.models import MODELS, ImageModel
@@ -93,13 +94,6 @@ class Run:
     data: DataInfo
     model: ImageModel
     step: int
-
-
-def build_model(
-    config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
-) -> ImageModel:
-    """A new model with random weights from torch's generator; see :meth:`ImageModel.build`."""
-    return MODELS[config.model].build(config, image_shape, classes, label_counts)
 
 
 def checkpoint_steps(run_dir: Path) -> list[int]:

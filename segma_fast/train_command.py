@@ -14,7 +14,8 @@ import torch
 import tyro
 
 from segma_fast import report
-from segma_fast.config import EXPERIMENTS, PRESETS, TrainConfig, load_config, starting_config, with_preset
+from segma_fast.config import EXPERIMENTS, PRESETS, TrainConfig, starting_config, with_preset
+from segma_fast.config_file import load_config
 from segma_fast.files import only_one
 from segma_fast.models import MODELS
 from segma_fast.run import CONFIG

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from segma_fast.batches import Rows, gather
 from segma_fast.checkpoints import State, begin, check_folder, save_checkpoint
-from segma_fast.config import TrainConfig
+from segma_fast.config import TrainConfig, build_model, check_step
 from segma_fast.data import ImageData, load_data
 from segma_fast.interrupts import Interrupts
 from segma_fast.labels import choose_labelled
 from segma_fast.metrics import Evaluation, evaluate
 from segma_fast.models import MODELS, ImageModel
 from segma_fast.records import Records
-from segma_fast.run import DataInfo, build_model
+from segma_fast.run import DataInfo
 
 LONGEST_UNSAVED = 300  # seconds between checkpoints
 
@@ -165,7 +165,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     )
     if accelerator.num_processes > 1 and not MODELS[config.model].shares_batches:
         raise ValueError(f"the model {config.model!r} trains in one process, got {accelerator.num_processes}")
-    config.objective.check(config, accelerator.device)
+    check_step(config, accelerator.device)
     return accelerator
 
 

@@ -15,7 +15,8 @@ from PIL import Image
 
 from segma_fast.backends import native
 from segma_fast.cli import COMMANDS, main
-from segma_fast.config import TrainConfig, load_config, save_config, starting_config
+from segma_fast.config import TrainConfig, starting_config
+from segma_fast.config_file import load_config, save_config
 from segma_fast.models.segma import SeGMAConfig
 from segma_fast.train_command import parse
 
@@ -184,7 +185,7 @@ def test_configuration_file_round_trip(experiment: str, preset: str | None, tmp_
 def test_presets_set_the_rules() -> None:
     authors = parse(["--experiment", "svhn", "--preset", "authors", "--epochs", "7"]).config
     assert (authors.objective.rows, authors.label_choice, authors.unlabelled_pool) == ("unlabelled", "first", "all")
-    assert (authors.clip_norm, authors.clip_value, authors.means_scale, authors.epochs) == (5.0, 1.0, 2.0, 7)
+    assert (authors.clip_norm, authors.clip_value, authors.objective.means_scale, authors.epochs) == (5.0, 1.0, 2.0, 7)
     assert (authors.data.subset, authors.data.train_splits) == ("cropped_digits", ("train", "extra"))
     paper = parse(["--preset", "paper", "--alpha", "2"]).config
     assert (paper.objective.rows, paper.objective.alpha, paper.clip_norm) == ("all", 2.0, None)

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from segma_fast.cli import main
-from segma_fast.config import TrainConfig, load_config, save_config, starting_config
+from segma_fast.config import TrainConfig, starting_config
+from segma_fast.config_file import load_config, save_config
 from segma_fast.metrics import mapped_error
 from segma_fast.models import MODELS, NetworkConfig
 from segma_fast.run import load_run

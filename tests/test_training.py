@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from segma_fast import training
 from segma_fast.batches import Rows, gather
 from segma_fast.bench.contenders import without_compiler
-from segma_fast.config import TrainConfig, load_config, starting_config
+from segma_fast.config import TrainConfig, starting_config
+from segma_fast.config_file import load_config
 from segma_fast.interrupts import Interrupts
 from segma_fast.models.autoencoder import NetworkConfig
 from segma_fast.models.segma import SeGMA, SeGMAConfig
@@ -27,6 +28,7 @@ from segma_fast.records import Records
 from segma_fast.run import latest_checkpoint, load_run
 
 SMALL = NetworkConfig(latent_dim=3, hidden=(16,))
+NORMAL = SeGMAConfig(means_init="normal")
 FLAGS = "--latent-dim 3 --hidden 16 --means-init normal --batch-size 64 --labelled-batch-size 64 --log-every 3".split()
 
 
@@ -34,7 +36,7 @@ def config(folder: Path, **changes: object) -> TrainConfig:
     base = dataclasses.replace(
         starting_config("digits"),
         network=SMALL,
-        means_init="normal",
+        objective=NORMAL,
         run_dir=folder,
         batch_size=100,
         epochs=2,
@@ -230,7 +232,7 @@ def test_time_budget_stops_with_a_checkpoint(tmp_path: Path) -> None:
 def test_resuming_with_another_configuration_names_the_difference(tmp_path: Path) -> None:
     training.train(config(tmp_path, epochs=1))
     with pytest.raises(ValueError, match=r"objective.alpha: 5.0 -> 7.0; labels: 100 -> 50"):
-        training.train(config(tmp_path, labels=50, objective=SeGMAConfig(alpha=7.0)), resume=True)
+        training.train(config(tmp_path, labels=50, objective=dataclasses.replace(NORMAL, alpha=7.0)), resume=True)
     assert training.train(config(tmp_path, epochs=2), resume=True).steps == 26
 
 
@@ -254,7 +256,7 @@ def test_diverging_run_stops_with_an_error(tmp_path: Path) -> None:
 
 
 def test_exact_form_trains_and_stays_with_the_run(tmp_path: Path) -> None:
-    outcome = training.train(config(tmp_path / "exact", objective=SeGMAConfig(phi="exact")))
+    outcome = training.train(config(tmp_path / "exact", objective=dataclasses.replace(NORMAL, phi="exact")))
     assert load_config(tmp_path / "exact" / "config.json").objective.phi == "exact"
     rows = metrics(tmp_path / "exact")
     assert float(rows[-1]["reconstruction"]) < float(rows[0]["reconstruction"])
@@ -263,12 +265,12 @@ def test_exact_form_trains_and_stays_with_the_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"objective.phi: 'exact' -> 'approx'"):
         training.train(config(tmp_path / "exact", epochs=3), resume=True)
     with pytest.raises(ValueError, match="phi='Exact' is unknown"):
-        training.train(config(tmp_path / "other", objective=SeGMAConfig(phi="Exact")))  # type: ignore[arg-type]
+        training.train(config(tmp_path / "other", objective=dataclasses.replace(NORMAL, phi="Exact")))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("changes", [{}, {"components": 1}, {"components": 4}])
 def test_unsupervised_models_train(tmp_path: Path, changes: dict[str, object]) -> None:
-    outcome = training.train(config(tmp_path, objective=SeGMAConfig(beta=0.0), **changes))
+    outcome = training.train(config(tmp_path, objective=dataclasses.replace(NORMAL, beta=0.0), **changes))
     assert outcome.model.prior.components == changes.get("components", 10)
     alone = changes.get("components") == 1  # one component cannot tell classes apart
     assert math.isnan(outcome.evaluation.test_error) if alone else 0 <= outcome.evaluation.test_error <= 0.95

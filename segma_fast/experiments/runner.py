@@ -11,12 +11,13 @@ from typing import Literal
 import torch
 
 from segma_fast.checkpoints import check_folder, progress
+from segma_fast.config import build_model, check_step
 from segma_fast.data import ImageData
 from segma_fast.experiments.frechet import FrechetDistance
 from segma_fast.experiments.paper import Trial
 from segma_fast.experiments.scores import kept_scores, score
 from segma_fast.experiments.tables import Result
-from segma_fast.run import build_model, holds_run, load_run
+from segma_fast.run import holds_run, load_run
 from segma_fast.training import choose_rows, train
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -86,7 +87,7 @@ def check_fit(trials: Sequence[Trial], data: ImageData, device: torch.device) ->
     with torch.random.fork_rng():
         for trial in trials:
             config = trial.config
-            config.objective.check(config, device)
+            check_step(config, device)
             choose_rows(config, data)
             build_model(config, data.image_shape, data.classes)
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, Type
 import torch
 from torch import Tensor, nn
 
+from segma_fast.models.autoencoder import NetworkConfig
+
 if TYPE_CHECKING:
-    from segma_fast.config import TrainConfig
     from segma_fast.data import ImageData
 
 MODELS: dict[str, type[ImageModel]] = {}
@@ -39,10 +40,36 @@ class ModelConfig:
         """The settings beside a network whose dense layers have these widths; for models that have further ones."""
         return self
 
-    def check(self, config: TrainConfig, device: torch.device) -> None:
-        """Check a run's configuration before anything is loaded; ``ValueError`` for what the model does not take."""
-        if config.micro_batch is not None:
-            raise ValueError(f"micro_batch={config.micro_batch}: the model {config.model!r} takes no micro-batches")
+
+@dataclass(frozen=True)
+class Task:
+    """What a model is built for."""
+
+    image_shape: tuple[int, int, int]
+    """(C, H, W)"""
+    classes: int
+    """of the data set"""
+    components: int
+    """that the model shall have"""
+    labelled: bool
+    """whether it is trained with labels"""
+    label_counts: Tensor | None = None
+    """labelled rows of each class, (classes,); None without labels, and where trained weights will be loaded"""
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """How a training takes its steps: what a model may refuse before anything is loaded."""
+
+    unlabelled: int
+    """rows without a label, over all processes"""
+    labelled: int
+    """rows with one"""
+    micro_batch: int | None
+    """see :class:`Batch`"""
+    compile: bool
+    """whether :meth:`ImageModel.forward` goes through torch.compile"""
+    device: torch.device
 
 
 class Batch(NamedTuple):
@@ -93,20 +120,27 @@ class ImageModel(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def build(
-        cls, config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
-    ) -> ImageModel:
+    def build(cls, settings: Any, network: NetworkConfig, task: Task) -> ImageModel:
         """A new model with random weights from torch's generator.
 
         Args:
-            config: of the run.
-            image_shape: (C, H, W).
-            classes: of the data set.
-            label_counts: labelled rows of each class, (classes,); None without labels.
+            settings: the model's own, of its ``Config``.
+            network: sizes of the networks.
+            task: images, classes and labels.
 
         Raises:
-            ValueError: for settings that do not fit the data.
+            ValueError: for settings that do not fit the task.
         """
+
+    @classmethod
+    def check(cls, settings: Any, network: NetworkConfig, step: StepPlan) -> None:
+        """Check settings, networks and steps before anything is loaded.
+
+        Raises:
+            ValueError: for what the model does not take.
+        """
+        if step.micro_batch is not None:
+            raise ValueError(f"micro_batch={step.micro_batch}: the model {cls.name!r} takes no micro-batches")
 
     @abstractmethod
     def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
@@ -178,6 +212,15 @@ class ImageModel(nn.Module, ABC):
         """Whether the components stand for the classes of the data, because it was trained with labels."""
         return self.components == classes
 
+    @classmethod
+    def check_one_a_class(cls, task: Task, otherwise: str = "") -> None:
+        """Raise ``ValueError`` unless there are as many components as classes; ``otherwise`` ends the advice."""
+        if task.components != task.classes:
+            raise ValueError(
+                f"components={task.components} for {task.classes} classes: with labels the model {cls.name!r} has one "
+                f"a class; leave components out{otherwise}"
+            )
+
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
@@ -213,15 +256,6 @@ def register(name: str) -> Callable[[Kind], Kind]:
         return model
 
     return add
-
-
-def check_one_a_class(config: TrainConfig, classes: int, otherwise: str = "") -> None:
-    """Raise ``ValueError`` for a number of components other than that of the classes; ``otherwise`` ends the advice."""
-    if config.components not in (None, classes):
-        raise ValueError(
-            f"components={config.components} for {classes} classes: with labels the model {config.model!r} has one "
-            f"a class; leave components out{otherwise}"
-        )
 
 
 def as_pixels(images: Tensor) -> Tensor:
