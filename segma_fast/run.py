@@ -30,11 +30,11 @@ from segma_fast.config import TrainConfig, build_model
 from segma_fast.config_file import load_config
 from segma_fast.data import ImageData
 from segma_fast.files import write_text
-from segma_fast.models import MODELS, ImageModel
+from segma_fast.models import ImageModel
 
 CONFIG, DATA, METRICS, REPORT, SCORES = "config.json", "data.json", "metrics.csv", "report.json", "scores.json"
 CHECKPOINTS, TENSORBOARD, WEIGHTS = "checkpoints", "tensorboard", "model.safetensors"
-PICTURES = ("samples.png", "codes.png", "reconstructions.png", "interpolations.png", "transfer.png")
+PICTURES = ("samples.png", "codes.png", "reconstructions.png", "interpolations.png", "transfer.png", "top_layer.png")
 
 
 def checksum(tensors: Iterable[Tensor]) -> int:
@@ -144,6 +144,5 @@ def clear_run(run_dir: Path) -> None:
     for folder in (run_dir / CHECKPOINTS, run_dir / TENSORBOARD):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-    pictures = (*PICTURES, *(name for model in MODELS.values() for name in model.pictures))
-    for name in (*pictures, REPORT, SCORES, METRICS, DATA, CONFIG):
+    for name in (*PICTURES, REPORT, SCORES, METRICS, DATA, CONFIG):
         (run_dir / name).unlink(missing_ok=True)

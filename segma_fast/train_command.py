@@ -70,10 +70,10 @@ def train_command(arguments: list[str]) -> None:
 
     if not PartialState().is_main_process:
         return
-    from segma_fast import pictures
+    from segma_fast import run_pictures
 
     with only_one(config.run_dir):
-        paths = pictures.save_all(outcome.model, outcome.data, config.run_dir)
+        paths = run_pictures.save_all(outcome.model, outcome.data, config.run_dir)
         summary = report.summarize(outcome, config)
         report.save(summary, config.run_dir)
     print(report.table(summary))

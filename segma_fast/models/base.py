@@ -9,16 +9,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from segma_fast.models.autoencoder import NetworkConfig
-
-if TYPE_CHECKING:
-    from segma_fast.data import ImageData
 
 MODELS: dict[str, type[ImageModel]] = {}
 """Every model by its name on the command line."""
@@ -108,8 +104,6 @@ class ImageModel(nn.Module, ABC):
     """how the components of a model without labels are matched with classes"""
     shares_batches: ClassVar[bool] = False
     """whether :meth:`forward` gives the loss of the whole batch where several processes have a share of it each"""
-    pictures: ClassVar[tuple[str, ...]] = ()
-    """names of the files that :meth:`own_pictures` may write"""
     components: int
     """K: rows of a picture of samples, and columns of the class probabilities"""
 
@@ -203,10 +197,6 @@ class ImageModel(nn.Module, ABC):
     def log_likelihood(self, images: Tensor, samples: int, generator: torch.Generator) -> Tensor | None:
         """Estimates of log p(x) in nats, (N, C, H, W) -> (N,), each a lower bound in the mean; None if not defined."""
         return None
-
-    def own_pictures(self, data: ImageData, folder: Path) -> list[Path]:
-        """Write pictures that only this model has; their paths."""
-        return []
 
     def names_classes(self, classes: int) -> bool:
         """Whether the components stand for the classes of the data, because it was trained with labels."""
