@@ -13,7 +13,7 @@ from torch import Tensor
 from segma_fast import explore, metrics, pictures, report
 from segma_fast.data import ImageData, load_data, read_picture
 from segma_fast.models.base import as_pixels
-from segma_fast.run import DataInfo, Run, load_run
+from segma_fast.run_folder import DataInfo, Run, load_run
 
 DEFAULT_RUN = Path("runs/digits")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import time
@@ -14,11 +13,10 @@ from torch import Tensor
 
 from segma_fast.config import TrainConfig
 from segma_fast.dispatch import choose_backend
-from segma_fast.files import write_text
 from segma_fast.metrics import Evaluation
 from segma_fast.models import MODELS
 from segma_fast.models.segma import SeGMA
-from segma_fast.run import REPORT
+from segma_fast.run_folder import REPORT, save_figures
 from segma_fast.training import Outcome
 
 
@@ -68,8 +66,7 @@ def summarize(outcome: Outcome, config: TrainConfig) -> dict[str, Any]:
 
 
 def save(summary: dict[str, Any], run_dir: Path) -> None:
-    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in summary.items()}
-    write_text(run_dir / REPORT, json.dumps(finite, indent=2) + "\n")
+    save_figures(run_dir / REPORT, summary)
 
 
 def table(summary: dict[str, Any]) -> str:

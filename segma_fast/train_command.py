@@ -18,7 +18,7 @@ from segma_fast.config import EXPERIMENTS, PRESETS, TrainConfig, starting_config
 from segma_fast.config_file import load_config
 from segma_fast.files import only_one
 from segma_fast.models import MODELS
-from segma_fast.run import CONFIG
+from segma_fast.run_folder import CONFIG
 from segma_fast.training import train
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "segma_fast"
-TRAINER = {f"segma_fast.{name}" for name in ("batches", "checkpoints", "config", "run", "training")}
+TRAINER = {f"segma_fast.{name}" for name in ("batches", "checkpoints", "config", "run_folder", "training")}
 
 
 def module_name(path: Path) -> str:

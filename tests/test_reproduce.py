@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from segma_fast.checkpoints import progress
+from segma_fast.checkpoints import checkpoint_steps, progress
 from segma_fast.cli import main
 from segma_fast.config import NetworkConfig
 from segma_fast.config_file import save_config
@@ -25,7 +25,6 @@ from segma_fast.experiments import figures, frechet, paper, runner, tables
 from segma_fast.experiments.classifier import Classifier, trained_classifier
 from segma_fast.experiments.scores import Scores, load_scores
 from segma_fast.files import only_one
-from segma_fast.run import checkpoint_steps
 
 CPU = torch.device("cpu")
 RNG = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from segma_fast.config_file import load_config, save_config
 from segma_fast.data import ImageData
 from segma_fast.metrics import mapped_error
 from segma_fast.models import MODELS, ImageModel, NetworkConfig
-from segma_fast.run import PICTURES, load_run
+from segma_fast.run_folder import PICTURES, load_run
 from segma_fast.run_pictures import save_all
 from segma_fast.training import Outcome, train
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from segma_fast import training
+from segma_fast.checkpoints import latest_checkpoint
 from segma_fast.config import TrainConfig, starting_config
 from segma_fast.config_file import load_config
 from segma_fast.data import DataConfig
@@ -19,7 +20,7 @@ from segma_fast.files import only_one
 from segma_fast.models import MODELS
 from segma_fast.models.autoencoder import NetworkConfig
 from segma_fast.models.segma import SeGMAConfig
-from segma_fast.run import DataInfo, latest_checkpoint, load_run
+from segma_fast.run_folder import DataInfo, load_run
 
 
 def config(folder: Path, **changes: object) -> TrainConfig:

@@ -19,13 +19,14 @@ from safetensors.torch import load_file
 from segma_fast import training
 from segma_fast.batches import Rows, gather
 from segma_fast.bench.contenders import without_compiler
+from segma_fast.checkpoints import latest_checkpoint
 from segma_fast.config import TrainConfig, starting_config
 from segma_fast.config_file import load_config
 from segma_fast.interrupts import Interrupts
 from segma_fast.models.autoencoder import NetworkConfig
 from segma_fast.models.segma import SeGMA, SeGMAConfig
 from segma_fast.records import Records
-from segma_fast.run import latest_checkpoint, load_run
+from segma_fast.run_folder import load_run
 
 SMALL = NetworkConfig(latent_dim=3, hidden=(16,))
 NORMAL = SeGMAConfig(means_init="normal")

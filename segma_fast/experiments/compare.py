@@ -22,7 +22,7 @@ from segma_fast.experiments.paper import Trial
 from segma_fast.experiments.tables import Result, duration
 from segma_fast.files import only_one, write_text
 from segma_fast.models import MODELS, ImageModel, SeGMAConfig
-from segma_fast.run import load_run
+from segma_fast.run_folder import load_run
 from segma_fast.version import __version__
 
 COLUMNS = 10

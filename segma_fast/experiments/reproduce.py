@@ -16,7 +16,7 @@ from segma_fast.experiments.course import render_course
 from segma_fast.experiments.frechet import Features, FrechetDistance
 from segma_fast.experiments.paper import TABLES, TITLES, Experiment, Preset, Table, trials
 from segma_fast.files import only_one, write_text
-from segma_fast.run import load_run
+from segma_fast.run_folder import load_run
 from segma_fast.version import __version__
 
 

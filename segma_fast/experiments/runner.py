@@ -10,14 +10,14 @@ from typing import Literal
 
 import torch
 
-from segma_fast.checkpoints import check_folder, progress
+from segma_fast.checkpoints import progress
 from segma_fast.config import build_model, check_step
 from segma_fast.data import ImageData
 from segma_fast.experiments.frechet import FrechetDistance
 from segma_fast.experiments.paper import Trial
 from segma_fast.experiments.scores import kept_scores, score
 from segma_fast.experiments.tables import Result
-from segma_fast.run import holds_run, load_run
+from segma_fast.run_folder import check_folder, holds_run, load_run
 from segma_fast.training import choose_rows, train
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
