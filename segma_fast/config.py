@@ -108,6 +108,11 @@ class TrainConfig:
         """Labels that training sees."""
         return self.labels if self.takes_labels else 0
 
+    @property
+    def labelled_rows(self) -> int:
+        """Labelled rows of a step, over all processes."""
+        return min(self.used_labels, self.labelled_batch_size)
+
 
 PRESETS: dict[str, dict[str, Any]] = {  # the rules in which the paper and its authors' code differ, and the best found
     "paper": {
@@ -242,6 +247,5 @@ def build_model(
 
 def check_step(config: TrainConfig, device: torch.device) -> None:
     """Raise ``ValueError`` for settings or steps that the model does not take on this device."""
-    labelled = min(config.used_labels, config.labelled_batch_size)
-    step = StepPlan(config.batch_size, labelled, config.micro_batch, config.compile, device)
+    step = StepPlan(config.batch_size, config.labelled_rows, config.micro_batch, config.compile, device)
     MODELS[config.model].check(config.objective, config.network, step)

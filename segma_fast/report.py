@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,6 @@ from segma_fast.dispatch import choose_backend
 from segma_fast.metrics import Evaluation
 from segma_fast.models import MODELS
 from segma_fast.models.segma import SeGMA
-from segma_fast.run_folder import REPORT, save_figures
 from segma_fast.training import Outcome
 
 
@@ -54,8 +52,7 @@ def summarize(outcome: Outcome, config: TrainConfig) -> dict[str, Any]:
         "device": str(model.device),
     }
     if isinstance(model, SeGMA):
-        labelled = min(config.used_labels, config.labelled_batch_size)
-        rows = config.batch_size + (labelled if model.settings.rows == "all" else 0)
+        rows = config.batch_size + (config.labelled_rows if model.settings.rows == "all" else 0)
         pick = torch.arange(rows) % len(data.train_images)
         seconds = distance_seconds(model, model.encode(data.train_images[pick].to(model.device)))
         found["distance_share"] = seconds / outcome.seconds_per_step if outcome.seconds_per_step else math.nan
@@ -63,10 +60,6 @@ def summarize(outcome: Outcome, config: TrainConfig) -> dict[str, Any]:
             model.settings.backend, model.device, torch.float32, config.network.latent_dim
         )
     return found
-
-
-def save(summary: dict[str, Any], run_dir: Path) -> None:
-    save_figures(run_dir / REPORT, summary)
 
 
 def table(summary: dict[str, Any]) -> str:

@@ -172,7 +172,6 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
 def choose_rows(config: TrainConfig, data: ImageData) -> tuple[Rows, Rows]:
     """The labelled rows and the pool of unlabelled ones, each in batches."""
     labelled = torch.empty(0, dtype=torch.int64)
-    batch = 0
     if config.takes_labels:
         if config.labels == 0 or config.labelled_batch_size == 0:
             without = [name for name, kind in MODELS.items() if kind.Config().label_use != "required"]
@@ -185,14 +184,13 @@ def choose_rows(config: TrainConfig, data: ImageData) -> tuple[Rows, Rows]:
         labelled = choose_labelled(
             data.train_labels, config.labels, config.label_choice, data.classes, seed=config.seed
         )
-        batch = min(config.labelled_batch_size, len(labelled))
     free = torch.ones(len(data.train_labels), dtype=torch.bool)
     if config.unlabelled_pool == "rest":
         free[labelled] = False
     pool = free.nonzero()[:, 0]
     if len(pool) < config.batch_size:
         raise ValueError(f"batch_size={config.batch_size}, but only {len(pool)} unlabelled rows are left to draw from")
-    return Rows(labelled, batch, config.seed), Rows(pool, config.batch_size, config.seed)
+    return Rows(labelled, config.labelled_rows, config.seed), Rows(pool, config.batch_size, config.seed)
 
 
 def agree(stop: bool, accelerator: Accelerator, step: int) -> bool:

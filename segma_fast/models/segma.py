@@ -120,9 +120,8 @@ class SeGMA(ImageModel):
         the gradients, is that of the batch.
 
         Args:
-            batch: the images and labels of this step; without labels there is no cross-entropy.
-                With micro-batches the gradient is the same, the memory that of one of them and the codes
-                (:mod:`segma_fast.large_batch`).
+            batch: the images and labels of this step; without labels there is no cross-entropy. With micro-batches the
+                gradient is the same, the memory that of one of them and the codes (:mod:`segma_fast.large_batch`).
             game: 0, the only one.
 
         Returns:
