@@ -18,7 +18,7 @@ SMALL_SIDE = 5  # of the mesh of each class
 
 
 def draw_top_layer(model: CaGeM, data: ImageData, folder: Path) -> list[Path]:
-    """Write top_layer.png, three panels: images at a mesh of z₂, the test images' z₂, and images of each class at a mesh.
+    """Write top_layer.png: images at a mesh of z₂, the z₂ of the test images, and images of each class at a mesh.
 
     Args:
         model: with ``top_dim`` 2; of others nothing is drawn.
