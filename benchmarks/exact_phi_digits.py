@@ -18,7 +18,7 @@ from segma_fast.config import TrainConfig
 from segma_fast.formulas import FORMS
 from segma_fast.mixture import GaussianMixture, MeansInit
 from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.segma import Objective
+from segma_fast.models.segma import SeGMAConfig
 from segma_fast.training import Outcome, train
 
 DIMS = (2, 10)
@@ -47,15 +47,14 @@ def measure(
 
 def trained(settings: dict[str, Any], epochs: int, labels: bool = True) -> Outcome:
     """The defaults of ``segma-fast train`` with another form, dimension, α, seed and length; CWAE without labels."""
-    objective = Objective(phi=settings["phi"], alpha=settings["alpha"])
+    objective = SeGMAConfig(phi=settings["phi"], alpha=settings["alpha"], means_init=MEANS_INIT[settings["dim"]])
     with tempfile.TemporaryDirectory(prefix="segma_fast_") as folder:
         config = TrainConfig(
-            objective=objective if labels else replace(objective, beta=0.0),
+            objective=objective if labels else replace(objective, beta=0.0, means_init="simplex"),
             components=None if labels else 1,
             network=NetworkConfig(latent_dim=settings["dim"]),
             epochs=epochs,
             seed=settings["seed"],
-            means_init=MEANS_INIT[settings["dim"]] if labels else "simplex",
             device="cpu",
             run_dir=Path(folder),
             checkpoint_every=NEVER,

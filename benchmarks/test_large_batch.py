@@ -12,11 +12,10 @@ import pytest
 import torch
 from replay import REPLAY, report
 
-from segma_fast.batches import Batch
 from segma_fast.bench.memory import CLEAR_REFS, peak_beyond
 from segma_fast.bench.records import Record
 from segma_fast.mixture import GaussianMixture, initial_means
-from segma_fast.models import AutoEncoder, NetworkConfig, Objective, SeGMA
+from segma_fast.models import AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
 
 MICRO_BATCH = 512
 SHAPE, DIM, COMPONENTS = (3, 32, 32), 32, 10
@@ -27,14 +26,13 @@ def measure(batch: int, micro_batch: int | None) -> dict[str, float]:
     torch.manual_seed(0)
     network = NetworkConfig("conv", DIM, (786, 786))
     prior = GaussianMixture(initial_means(COMPONENTS, DIM, "simplex", 5.0))
-    model = SeGMA(AutoEncoder(SHAPE, network), prior, Objective())
+    model = SeGMA(AutoEncoder(SHAPE, network), prior, SeGMAConfig())
     images = torch.randint(256, (batch, *SHAPE), dtype=torch.uint8)
     labels = torch.arange(256) % COMPONENTS
 
     def step(rows: int) -> None:
-        order = torch.randperm(batch)[:rows]
-        labelled = order[-min(256, rows // 2) :]
-        loss, _ = model(Batch(images, order[: rows - len(labelled)], labelled, labels[: len(labelled)], micro_batch))
+        labelled = min(256, rows // 2)
+        loss, _ = model(Batch(images[:rows], labels[:labelled], rows - labelled, labelled, micro_batch))
         loss.backward()
 
     step(64)

@@ -13,11 +13,10 @@ from training import COMPONENTS, LABELLED, NETWORK, SHAPE, Step
 
 from segma_fast.bench.records import Record
 from segma_fast.bench.timing import Times, by_wall
-from segma_fast.config import TrainConfig, starting_config
+from segma_fast.config import TrainConfig, build_model, starting_config
 from segma_fast.data import DataConfig, load_data
 from segma_fast.models import AutoEncoder
 from segma_fast.models.base import as_pixels, squared_error
-from segma_fast.run import build_model
 
 LOOP = 60  # steps of a run
 ROWS = 2000  # images of noise for the step of the paper

@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segma_fast.batches import Batch
 from segma_fast.bench.records import Record
 from segma_fast.bench.timing import take_turns
 from segma_fast.config import EXPERIMENTS
 from segma_fast.mixture import GaussianMixture, initial_means
-from segma_fast.models import AutoEncoder, NetworkConfig, Objective, SeGMA
+from segma_fast.models import AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
 from segma_fast.models.base import as_pixels, squared_error
 
 NETWORK: NetworkConfig = EXPERIMENTS["mnist"]["network"]
@@ -40,29 +39,26 @@ class Step:
         generator = torch.Generator().manual_seed(0)
         torch.manual_seed(0)
         prior = GaussianMixture(initial_means(COMPONENTS, NETWORK.latent_dim, "simplex", 5.0))
-        model = SeGMA(AutoEncoder(SHAPE, NETWORK), prior, Objective(backend=backend)).to(device)  # type: ignore[arg-type]
+        model = SeGMA(AutoEncoder(SHAPE, NETWORK), prior, SeGMAConfig(backend=backend)).to(device)  # type: ignore[arg-type]
         images = torch.randint(256, (batch, *SHAPE), dtype=torch.uint8, generator=generator).to(device)
         labels = (torch.arange(LABELLED) % COMPONENTS).to(device)
         return cls(model, torch.optim.Adam(model.parameters(), 3e-4, fused=True), images, labels)
 
-    def rows(self) -> tuple[Tensor, Tensor]:
-        order = torch.arange(len(self.images), device=self.images.device)
-        return order[: -len(self.labels)], order[-len(self.labels) :]
-
     def __call__(self) -> None:
-        loss, _ = self.model(Batch(self.images, *self.rows(), self.labels))
+        labelled = len(self.labels)
+        loss, _ = self.model(Batch(self.images, self.labels, len(self.images) - labelled, labelled))
         self._descend(loss)
 
     def bare(self) -> None:
         """The same step with encoder, decoder and loss called one after the other."""
-        unlabelled, labelled = self.rows()
-        pixels = as_pixels(self.images[torch.cat([unlabelled, labelled])])
-        codes, objective = self.model.autoencoder.encode(pixels), self.model.objective
-        counted = codes if objective.rows == "all" else codes[: len(unlabelled)]
+        unlabelled = len(self.images) - len(self.labels)
+        pixels = as_pixels(self.images)
+        codes, settings = self.model.autoencoder.encode(pixels), self.model.settings
+        counted = codes if settings.rows == "all" else codes[:unlabelled]
         errors = squared_error(pixels[: len(counted)], self.model.autoencoder.decode(counted))
-        loss = errors.mean() + objective.alpha * self.model.distance(counted, len(unlabelled), log=True)
-        posterior = self.model.prior.log_posterior(codes[len(unlabelled) :])
-        self._descend(loss + objective.beta * torch.nn.functional.nll_loss(posterior, self.labels))
+        loss = errors.mean() + settings.alpha * self.model.distance(counted, unlabelled, log=True)
+        posterior = self.model.prior.log_posterior(codes[unlabelled:])
+        self._descend(loss + settings.beta * torch.nn.functional.nll_loss(posterior, self.labels))
 
     def distance(self) -> Callable[[], Any]:
         """Value and gradients of the step's distance alone."""

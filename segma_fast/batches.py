@@ -1,32 +1,14 @@
-"""Which rows each step sees: a function of the step and the seed, so that a resumed run needs no state."""
+"""Which images each step sees: a function of the step and the seed, so that a resumed run needs no state."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-
-class Batch(NamedTuple):
-    """What a model is given of one step."""
-
-    images: Tensor
-    """(N, C, H, W), uint8 or floating point in [0, 1]: all images that there are"""
-    unlabelled: Tensor
-    """the rows of ``images`` in the batch, (n,), int64"""
-    labelled: Tensor
-    """those that have a label, (l,), int64; l = 0 without labels"""
-    labels: Tensor
-    """their classes, (l,), int64"""
-    micro_batch: int | None = None
-    """rows that go through the networks at once, for models that can; None for all"""
-
-    @property
-    def rows(self) -> Tensor:
-        """All rows of ``images`` in the batch, (n + l,), unlabelled ones first."""
-        return torch.cat([self.unlabelled, self.labelled])
+from segma_fast.distributed import shard_slice
+from segma_fast.models.base import Batch
 
 
 @dataclass
@@ -60,3 +42,27 @@ class Rows:
             self._order = self.indices[torch.randperm(len(self.indices), generator=generator)]
             self._pass = number
         return self._order[place * self.batch_size : (place + 1) * self.batch_size]
+
+
+def gather(
+    images: Tensor,
+    labels: Tensor,
+    unlabelled: Tensor,
+    labelled: Tensor,
+    *,
+    process: int = 0,
+    processes: int = 1,
+    micro_batch: int | None = None,
+) -> Batch:
+    """One process's share of the batch of a step.
+
+    Args:
+        images: of the data set, (N, C, H, W).
+        labels: their classes, (N,), int64, on the same device.
+        unlabelled, labelled: rows of the whole batch, (n,) and (l,), int64.
+        process, processes: this process's number, and how many share the batch.
+        micro_batch: see :class:`Batch`.
+    """
+    own = [rows[shard_slice(len(rows), process, processes)] for rows in (unlabelled, labelled)]
+    known, rows = (some.to(images.device, non_blocking=True) for some in (own[1], torch.cat(own)))
+    return Batch(images[rows], labels[known], len(unlabelled), len(labelled), micro_batch)

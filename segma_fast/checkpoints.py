@@ -1,11 +1,19 @@
-"""How a run begins, is saved, and goes on: the folder's checks, checkpoints, and the time that it has taken."""
+"""The checkpoints of a run: its state after a step, each in a folder that appears when it is whole.
+
+::
+
+    model.safetensors     weights
+    optimizer.bin         moments of Adam; optimizer_1.bin, … of further optimisers
+    random_states_N.pkl   states of the random generators of process N
+    clock.json            time spent so far
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,21 +26,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.optim import Optimizer
 
-from segma_fast.config import TrainConfig, differences, load_config, save_config
-from segma_fast.files import only_one, publish_folder
+from segma_fast.files import publish_folder
 from segma_fast.models import ImageModel
-from segma_fast.run import (
-    CHECKPOINTS,
-    CONFIG,
-    WEIGHTS,
-    DataInfo,
-    checkpoint_steps,
-    clear_run,
-    holds_run,
-    latest_checkpoint,
-)
 
-CLOCK, FORMER_CLOCK = "clock.json", "custom_checkpoint_0.pkl"
+CHECKPOINTS, DRAFT = "checkpoints", ".part"
+WEIGHTS, CLOCK, FORMER_CLOCK = "model.safetensors", "clock.json", "custom_checkpoint_0.pkl"
 ADAM = {"step", "exp_avg", "exp_avg_sq"}
 
 
@@ -75,6 +73,18 @@ class State:
     clock: Clock = field(default_factory=Clock)
 
 
+def checkpoint_steps(run_dir: Path) -> list[int]:
+    """The steps of the whole checkpoints in a run folder, in order."""
+    names = (path.name.removeprefix("step-") for path in (run_dir / CHECKPOINTS).glob("step-*"))
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def latest_checkpoint(run_dir: Path) -> tuple[Path, int] | None:
+    """The newest whole checkpoint and its step, or None."""
+    steps = checkpoint_steps(run_dir)
+    return (run_dir / CHECKPOINTS / f"step-{steps[-1]}", steps[-1]) if steps else None
+
+
 def progress(run_dir: Path) -> Clock:
     """What the last checkpoint of a run folder tells of the run's time; nothing spent without a checkpoint.
 
@@ -83,62 +93,9 @@ def progress(run_dir: Path) -> Clock:
     """
     clock, checkpoint = Clock(), latest_checkpoint(run_dir)
     if checkpoint is not None:
-        try:
+        with _reading(checkpoint[0] / CLOCK):
             clock.load(*checkpoint)
-        except Exception as error:  # of many kinds
-            raise ValueError(f"the checkpoint {checkpoint[0]} cannot be read: {CLOCK}: {_first_line(error)}") from error
     return clock
-
-
-def check_folder(config: TrainConfig, resume: bool, overwrite: bool) -> tuple[Path, int] | None:
-    """Check the run folder against what is asked, changing nothing; the checkpoint to continue from, if any."""
-    run_dir = config.run_dir
-    if run_dir.exists() and not run_dir.is_dir():
-        raise ValueError(f"run_dir must be a folder, {run_dir} is a file")
-    if resume and overwrite:
-        raise ValueError("resume and overwrite exclude each other")
-    if resume:
-        if not (run_dir / CONFIG).exists():
-            raise ValueError(f"nothing to resume: {run_dir} holds no run")
-        changed = differences(load_config(run_dir / CONFIG), config)
-        if changed:
-            raise ValueError(f"cannot resume {run_dir} with another configuration: {'; '.join(changed)}")
-        return latest_checkpoint(run_dir)
-    if holds_run(run_dir):
-        if not overwrite:
-            raise ValueError(
-                f"{run_dir} holds a run already: --resume continues it, --overwrite replaces it, and another "
-                "--run-dir keeps it"
-            )
-        try:
-            load_config(run_dir / CONFIG)
-        except ValueError as error:
-            raise ValueError(f"{run_dir} holds files that are not a run's, which stay: {error}") from error
-    return None
-
-
-@contextmanager
-def begin(
-    config: TrainConfig, accelerator: Accelerator, resume: bool, overwrite: bool, data: DataInfo, state: State
-) -> Iterator[int]:
-    """Restore a checkpoint, or empty the folder for a new run; describe the run there. Gives the step to go on from.
-
-    Raises:
-        ValueError: as :func:`check_folder` does, or if another command is at work in the folder.
-    """
-    with only_one(config.run_dir) if accelerator.is_main_process else nullcontext():
-        checkpoint = check_folder(config, resume, overwrite)  # again, for another command may have been there
-        if checkpoint is not None:
-            DataInfo.load(config.run_dir).check_same(data)
-            load_checkpoint(accelerator, *checkpoint, state)
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            if checkpoint is None:
-                clear_run(config.run_dir)
-            save_config(config, config.run_dir / CONFIG)
-            data.save(config.run_dir)
-        accelerator.wait_for_everyone()
-        yield 0 if checkpoint is None else checkpoint[1]
 
 
 def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, state: State) -> None:
@@ -148,7 +105,7 @@ def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, state: S
         OSError: if it cannot be written; the former checkpoint stays.
     """
     folder = run_dir / CHECKPOINTS
-    final, draft = folder / f"step-{step}", folder / ".part"
+    final, draft = folder / f"step-{step}", folder / DRAFT
     if accelerator.is_main_process:
         shutil.rmtree(draft, ignore_errors=True)
     accelerator.wait_for_everyone()
@@ -179,7 +136,8 @@ def load_checkpoint(accelerator: Accelerator, path: Path, step: int, state: Stat
     Raises:
         ValueError: if the checkpoint is damaged or of another model.
     """
-    parts: dict[str, Callable[[Path], Any]] = {WEIGHTS: lambda file: state.model.load_state_dict(load_file(file))}
+    load_weights(path, state.model)
+    parts: dict[str, Callable[[Path], Any]] = {}
     for number, optimizer in enumerate(state.optimizers):
         parts[_optimizer_name(number)] = partial(_load_optimizer, optimizer)
     random = _random_name(accelerator)
@@ -187,10 +145,27 @@ def load_checkpoint(accelerator: Accelerator, path: Path, step: int, state: Stat
         parts[random] = lambda file: _set_random_states(accelerator.device, _load(file))
     parts[CLOCK] = lambda file: state.clock.load(path, step)
     for name, restore in parts.items():
-        try:
+        with _reading(path / name):
             restore(path / name)
-        except Exception as error:  # of many kinds: each file has its own reader
-            raise ValueError(f"the checkpoint {path} cannot be read: {name}: {_first_line(error)}") from error
+
+
+def load_weights(checkpoint: Path, model: ImageModel) -> None:
+    """Give a model the weights of a checkpoint.
+
+    Raises:
+        ValueError: if they are damaged or of another model.
+    """
+    with _reading(checkpoint / WEIGHTS):
+        model.load_state_dict(load_file(checkpoint / WEIGHTS))
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Errors of many kinds, for each file of a checkpoint has its own reader, as one that names the file."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"the checkpoint {file.parent} cannot be read: {file.name}: {_first_line(error)}") from error
 
 
 def _save(content: dict[str, Any], path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from segma_fast import explore, metrics, pictures, report
 from segma_fast.data import ImageData, load_data, read_picture
 from segma_fast.models.base import as_pixels
-from segma_fast.run import DataInfo, Run, load_run
+from segma_fast.run_folder import DataInfo, Run, load_run
 
 DEFAULT_RUN = Path("runs/digits")
 
@@ -193,8 +193,7 @@ def evaluate(run_dir: Path = DEFAULT_RUN, likelihood_samples: int = 0) -> None:
     run = load_run(run_dir)
     data = _data(run)
     result = metrics.evaluate(run.model, data.test_images, data.test_labels, data.classes)
-    labels = run.config.labels if run.config.takes_labels else 0
-    print(report.quality_table(run.config.model, data.name, labels, result, len(data.test_labels)))
+    print(report.quality_table(run.config.model, data.name, run.config.used_labels, result, len(data.test_labels)))
     if likelihood_samples:
         print(report.likelihood(*metrics.mean_log_likelihood(run.model, data.test_images, likelihood_samples)))
 

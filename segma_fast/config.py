@@ -1,27 +1,20 @@
-"""The configuration of a training run: the command line's flags, the file in the run folder, the presets."""
+"""The configuration of a training run: the command line's flags, the presets, and the model that it describes."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
 
 from segma_fast.data import DataConfig
-from segma_fast.files import write_text
 from segma_fast.labels import LabelChoice
-from segma_fast.mixture import MeansInit
-from segma_fast.models import MODELS, ModelConfig, NetworkConfig, Objective
-
-# Fields that a resumed run may change: they touch the weights of a given step by no more than rounding, but for the
-# noise that some models draw, which another device and a compiled step draw otherwise.
-FREE_ON_RESUME = frozenset(
-    {"epochs", "minutes", "checkpoint_every", "log_every", "run_dir", "device", "compile", "micro_batch", "data.cache"}
-)
+from segma_fast.models import MODELS, ImageModel, ModelConfig, NetworkConfig, SeGMAConfig
+from segma_fast.models.base import StepPlan, Task
 
 
 @dataclass(frozen=True)
@@ -32,7 +25,7 @@ class TrainConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     model: str = "segma"
     """what is trained: segma, m1, m2, m1m2, adgm, amm, samm or cagem"""
-    objective: ModelConfig = field(default_factory=Objective)
+    objective: ModelConfig = field(default_factory=SeGMAConfig)
     """the model's own settings, of its ``Config``"""
     run_dir: Path = Path("runs/digits")
     """folder that receives the run"""
@@ -50,10 +43,6 @@ class TrainConfig:
     """labelled rows a step, over all processes; taken in turn, all of them where there are no more"""
     micro_batch: int | None = None
     """rows that go through the networks at once on each process, for batches larger than memory; default all"""
-    means_init: MeansInit = "simplex"
-    """where SeGMA's means start"""
-    means_scale: float = 5.0
-    """how far from the origin they start"""
     learning_rate: float = 3e-4
     """of Adam"""
     decay: float = 1.0
@@ -105,8 +94,6 @@ class TrainConfig:
                 raise ValueError(f"{name} must be finite and > 0, got {value}")
         if self.compile and self.micro_batch is not None:
             raise ValueError(f"compile and micro_batch={self.micro_batch} exclude each other")
-        if not math.isfinite(self.means_scale):
-            raise ValueError(f"means_scale must be finite, got {self.means_scale}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in 0 ... 2**32 - 1, got {self.seed}")
 
@@ -116,21 +103,41 @@ class TrainConfig:
         use = self.objective.label_use
         return use == "required" or (use == "optional" and self.labels > 0)
 
+    @property
+    def used_labels(self) -> int:
+        """Labels that training sees."""
+        return self.labels if self.takes_labels else 0
+
+    @property
+    def labelled_rows(self) -> int:
+        """Labelled rows of a step, over all processes."""
+        return min(self.used_labels, self.labelled_batch_size)
+
 
 PRESETS: dict[str, dict[str, Any]] = {  # the rules in which the paper and its authors' code differ, and the best found
     "paper": {
-        "objective": {"alpha": 5.0, "beta": 10.0, "rows": "all", "gamma_rows": "distance"},
+        "objective": {
+            "alpha": 5.0,
+            "beta": 10.0,
+            "rows": "all",
+            "gamma_rows": "distance",
+            "means_init": "coordinates",
+        },
         "label_choice": "random",
         "unlabelled_pool": "rest",
-        "means_init": "coordinates",
         "clip_norm": None,
         "clip_value": None,
     },
     "authors": {
-        "objective": {"alpha": 5.0, "beta": 10.0, "rows": "unlabelled", "gamma_rows": "unlabelled"},
+        "objective": {
+            "alpha": 5.0,
+            "beta": 10.0,
+            "rows": "unlabelled",
+            "gamma_rows": "unlabelled",
+            "means_init": "coordinates",
+        },
         "label_choice": "first",
         "unlabelled_pool": "all",
-        "means_init": "coordinates",
         "clip_norm": 5.0,
         "clip_value": 1.0,
     },
@@ -203,7 +210,9 @@ def starting_config(experiment: str = "digits", preset: str | None = None, model
         return dataclasses.replace(config, model=model, **(own | MODELS[model].defaults(experiment)))
     if preset is None:
         return config
-    return dataclasses.replace(with_preset(config, preset), means_scale=AUTHORS_MEANS_SCALE[experiment])
+    means = {"means_scale": AUTHORS_MEANS_SCALE[experiment]}
+    config = with_preset(config, preset)
+    return dataclasses.replace(config, objective=dataclasses.replace(config.objective, **means))
 
 
 def with_preset(config: TrainConfig, preset: str) -> TrainConfig:
@@ -217,83 +226,26 @@ def with_preset(config: TrainConfig, preset: str) -> TrainConfig:
     return dataclasses.replace(config, objective=objective, **rules)
 
 
-def save_config(config: TrainConfig, path: Path) -> None:
-    """Write a configuration as JSON, whole or not at all."""
-    write_text(path, json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n")
+def build_model(
+    config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
+) -> ImageModel:
+    """A new model with random weights from torch's generator.
 
-
-def load_config(path: Path) -> TrainConfig:
-    """Read what :func:`save_config` wrote; fields that are left out keep their defaults.
+    Args:
+        config: of the run.
+        image_shape: (C, H, W).
+        classes: of the data set.
+        label_counts: labelled rows of each class, (classes,); None without labels, and where weights will be loaded.
 
     Raises:
-        ValueError: if the file is missing, is not JSON, or has a field or value that the configuration does not take.
+        ValueError: for settings that do not fit the data.
     """
-    try:
-        values = json.loads(path.read_text())
-        return typing.cast(TrainConfig, _from_json(TrainConfig, values, ""))
-    except FileNotFoundError:
-        raise ValueError(f"no configuration at {path}") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    except (TypeError, ValueError, OverflowError, RecursionError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    components = classes if config.components is None else config.components
+    task = Task(image_shape, classes, components, config.takes_labels, label_counts)
+    return MODELS[config.model].build(config.objective, config.network, task)
 
 
-def differences(saved: TrainConfig, given: TrainConfig) -> list[str]:
-    """``"name: saved value -> given value"`` for each field that a resumed run may not change."""
-    before, after = _flat(saved), _flat(given)
-    return [
-        f"{name}: {before[name]!r} -> {after[name]!r}"
-        for name in before
-        if name not in FREE_ON_RESUME and name in after and before[name] != after[name]  # each model has its own
-    ]
-
-
-def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        name = prefix + item.name
-        flat |= _flat(value, name + ".") if dataclasses.is_dataclass(value) else {name: value}
-    return flat
-
-
-def _settings_of(model: Any) -> type[ModelConfig]:
-    check_model(str(model))
-    return MODELS[str(model)].Config
-
-
-def _from_json(kind: Any, value: Any, name: str) -> Any:
-    """A JSON value as the annotated type of a field."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Annotated:
-        return _from_json(arguments[0], value, name)
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise ValueError(f"{name or 'the file'} must be an object, got {value!r}")
-        hints = typing.get_type_hints(kind)
-        if kind is TrainConfig:
-            hints["objective"] = _settings_of(value.get("model", "segma"))
-            value = {"objective": {}} | value
-        unknown = sorted(set(value) - set(hints))
-        if unknown:
-            raise ValueError(f"unknown field {unknown[0]!r} in {name or 'the configuration'}")
-        inner = {key: _from_json(hints[key], item, f"{name}.{key}".lstrip(".")) for key, item in value.items()}
-        return typing.cast(Any, kind)(**inner)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        return _from_json(next(a for a in arguments if a is not type(None)), value, name)
-    if origin is Literal:
-        if value not in arguments:
-            raise ValueError(f"{name} must be one of {', '.join(map(repr, arguments))}, got {value!r}")
-        return value
-    if origin is tuple and isinstance(value, list):
-        return tuple(_from_json(arguments[0], item, name) for item in value)
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if kind in (int, str, bool) and type(value) is kind:
-        return value
-    raise ValueError(f"{name} must be of type {getattr(kind, '__name__', kind)}, got {value!r}")
+def check_step(config: TrainConfig, device: torch.device) -> None:
+    """Raise ``ValueError`` for settings or steps that the model does not take on this device."""
+    step = StepPlan(config.batch_size, config.labelled_rows, config.micro_batch, config.compile, device)
+    MODELS[config.model].check(config.objective, config.network, step)

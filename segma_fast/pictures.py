@@ -1,4 +1,4 @@
-"""Pictures for the run folder: grids of images, and the codes in two dimensions."""
+"""How pictures are drawn and written: grids of images, and codes in two dimensions."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from segma_fast import explore
-from segma_fast.data import ImageData
 from segma_fast.files import replacing
-from segma_fast.models.base import ImageModel, as_pixels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,37 +91,3 @@ def save_figure(figure: Figure, path: Path, **options: Any) -> Path:
 def plain(name: str) -> str:
     """A class name that matplotlib shows as it is: without formulas, and in the legend also after an underscore."""
     return "\u200b" + name.replace("$", r"\$")
-
-
-def save_all(model: ImageModel, data: ImageData, folder: Path, columns: int = 10) -> list[Path]:
-    """The pictures of a finished run, from images of the test set; the same for the same model."""
-    device = model.device
-    generator = torch.Generator(device).manual_seed(0)
-    images, labels = data.test_images.to(device), data.test_labels.to(device)
-    classes = torch.arange(data.classes, device=device)
-    first = torch.stack([(labels == k).nonzero()[0, 0] for k in classes if (labels == k).any()])
-    shown = images[: columns * 5]
-    rows = shown.split(columns)
-    pairs = [t for row in rows if len(row) == columns for t in (as_pixels(row), model.decode(model.encode(row)))]
-    paths = [
-        save_grid(explore.sample_components(model, columns, generator=generator), folder / "samples.png"),
-        save_codes(
-            model.encode(images[:1000]),
-            labels[:1000],
-            model.centres(),
-            data.class_names,
-            folder / "codes.png",
-        ),
-    ]
-    if pairs:
-        paths.append(save_grid(torch.stack(pairs), folder / "reconstructions.png"))
-    start, end = images[first], images[first.roll(-1)]
-    lines = explore.interpolate(model, start, end, columns)
-    ends = (as_pixels(start)[:, None], as_pixels(end)[:, None])
-    paths.append(save_grid(torch.cat([ends[0], lines, ends[1]], 1), folder / "interpolations.png"))
-    if model.components > 1:
-        source = explore.classify(model, start)
-        target = (source + model.components // 2) % model.components
-        moved = explore.transfer(model, start, source, target, columns)
-        paths.append(save_grid(torch.cat([ends[0], moved], 1), folder / "transfer.png"))
-    return paths + model.own_pictures(data, folder)

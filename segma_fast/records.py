@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from segma_fast.files import write_text
-from segma_fast.run import METRICS
+from segma_fast.run_folder import METRICS, TENSORBOARD
 
 SHORT = {
     "loss": "loss {:.3g}",
@@ -55,7 +55,7 @@ class Records:
         self.main = accelerator.is_main_process
         self.path = run_dir / METRICS
         self.images_per_step = images_per_step
-        accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": start or None}})
+        accelerator.init_trackers(TENSORBOARD, init_kwargs={"tensorboard": {"purge_step": start or None}})
         if self.main:
             write_text(self.path, self._kept(start))
         self.bar = tqdm(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,11 +12,9 @@ from torch import Tensor
 
 from segma_fast.config import TrainConfig
 from segma_fast.dispatch import choose_backend
-from segma_fast.files import write_text
 from segma_fast.metrics import Evaluation
 from segma_fast.models import MODELS
-from segma_fast.models.segma import Objective, SeGMA
-from segma_fast.run import REPORT
+from segma_fast.models.segma import SeGMA
 from segma_fast.training import Outcome
 
 
@@ -39,11 +35,10 @@ def distance_seconds(model: SeGMA, codes: Tensor, repeats: int = 30) -> float:
 def summarize(outcome: Outcome, config: TrainConfig) -> dict[str, Any]:
     """The figures of a finished run, in the order in which the table shows them."""
     model, data = outcome.model, outcome.data
-    labels = config.labels if config.takes_labels else 0
     found: dict[str, Any] = {
         "model": config.model,
         "data": data.name,
-        "labels": labels,
+        "labels": config.used_labels,
         "test_error": outcome.evaluation.test_error,
         "other_errors": dict(outcome.evaluation.other_errors),
         "reconstruction": outcome.evaluation.reconstruction,
@@ -56,21 +51,15 @@ def summarize(outcome: Outcome, config: TrainConfig) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": str(model.device),
     }
-    if isinstance(model, SeGMA) and isinstance(config.objective, Objective):
-        labelled = min(labels, config.labelled_batch_size)
-        rows = config.batch_size + (labelled if config.objective.rows == "all" else 0)
+    if isinstance(model, SeGMA):
+        rows = config.batch_size + (config.labelled_rows if model.settings.rows == "all" else 0)
         pick = torch.arange(rows) % len(data.train_images)
         seconds = distance_seconds(model, model.encode(data.train_images[pick].to(model.device)))
         found["distance_share"] = seconds / outcome.seconds_per_step if outcome.seconds_per_step else math.nan
         found["backend"] = choose_backend(
-            config.objective.backend, model.device, torch.float32, config.network.latent_dim
+            model.settings.backend, model.device, torch.float32, config.network.latent_dim
         )
     return found
-
-
-def save(summary: dict[str, Any], run_dir: Path) -> None:
-    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in summary.items()}
-    write_text(run_dir / REPORT, json.dumps(finite, indent=2) + "\n")
 
 
 def table(summary: dict[str, Any]) -> str:

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from segma_fast import pictures
 from segma_fast.data import ImageData
-
-if TYPE_CHECKING:
-    from segma_fast.models.cagem import CaGeM
+from segma_fast.models.cagem import CaGeM
 
 POINTS = 2000  # test images in the scatter plot
 SIDE = 12  # of the mesh of the most probable classes
 SMALL_SIDE = 5  # of the mesh of each class
 
 
-def draw_top_layer(model: CaGeM, data: ImageData, path: Path) -> Path:
-    """Write three panels: images at a mesh of z₂, the test images' z₂, and images of each class at a mesh.
+def draw_top_layer(model: CaGeM, data: ImageData, folder: Path) -> list[Path]:
+    """Write top_layer.png: images at a mesh of z₂, the z₂ of the test images, and images of each class at a mesh.
 
     Args:
-        model: with ``top_dim`` 2.
+        model: with ``top_dim`` 2; of others nothing is drawn.
         data: whose test images are shown.
-        path: PNG to write.
+        folder: that receives it.
+
+    Returns:
+        Its path.
     """
+    if model.top_dim != 2:
+        return []
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
@@ -58,7 +60,7 @@ def draw_top_layer(model: CaGeM, data: ImageData, path: Path) -> Path:
     right.set_title(f"Images of each class, {columns} classes a row, each at the mesh")
     for axes in (left, right):
         axes.set_axis_off()
-    return pictures.save_figure(figure, path)
+    return [pictures.save_figure(figure, folder / "top_layer.png")]
 
 
 def _mesh(low: list[float], high: list[float], side: int) -> Tensor:

@@ -14,10 +14,11 @@ import torch
 import tyro
 
 from segma_fast import report
-from segma_fast.config import EXPERIMENTS, PRESETS, TrainConfig, load_config, starting_config, with_preset
+from segma_fast.config import EXPERIMENTS, PRESETS, TrainConfig, starting_config, with_preset
+from segma_fast.config_file import load_config
 from segma_fast.files import only_one
 from segma_fast.models import MODELS
-from segma_fast.run import CONFIG
+from segma_fast.run_folder import CONFIG, REPORT, save_figures
 from segma_fast.training import train
 
 
@@ -69,12 +70,12 @@ def train_command(arguments: list[str]) -> None:
 
     if not PartialState().is_main_process:
         return
-    from segma_fast import pictures
+    from segma_fast import run_pictures
 
     with only_one(config.run_dir):
-        paths = pictures.save_all(outcome.model, outcome.data, config.run_dir)
+        paths = run_pictures.save_all(outcome.model, outcome.data, config.run_dir)
         summary = report.summarize(outcome, config)
-        report.save(summary, config.run_dir)
+        save_figures(config.run_dir / REPORT, summary)
     print(report.table(summary))
     print(f"  {'run folder':<22} {config.run_dir} ({', '.join(path.name for path in paths)})")
 

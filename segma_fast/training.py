@@ -13,16 +13,16 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from segma_fast.batches import Batch, Rows
-from segma_fast.checkpoints import State, begin, check_folder, save_checkpoint
-from segma_fast.config import TrainConfig
+from segma_fast.batches import Rows, gather
+from segma_fast.checkpoints import State, save_checkpoint
+from segma_fast.config import TrainConfig, build_model, check_step
 from segma_fast.data import ImageData, load_data
 from segma_fast.interrupts import Interrupts
 from segma_fast.labels import choose_labelled
 from segma_fast.metrics import Evaluation, evaluate
 from segma_fast.models import MODELS, ImageModel
 from segma_fast.records import Records
-from segma_fast.run import DataInfo, build_model
+from segma_fast.run_folder import DataInfo, begin, check_folder
 
 LONGEST_UNSAVED = 300  # seconds between checkpoints
 
@@ -75,7 +75,6 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
 
     step_loss = model
     if config.compile:
-        torch._dynamo.mark_static_address(images)  # a CUDA graph reads them where they are
         step_loss = torch.compile(model, mode="reduce-overhead")
 
     state = State(plain_model, optimizers)
@@ -94,10 +93,16 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         step, before = start, clock.seconds
         began = tick = saved = time.perf_counter()
         while step < steps:
-            unlabelled_rows = pool[step].to(images.device, non_blocking=True)
-            labelled_rows = labelled[step].to(images.device, non_blocking=True)
+            batch = gather(
+                images,
+                labels,
+                pool[step],
+                labelled[step],
+                process=accelerator.process_index,
+                processes=accelerator.num_processes,
+                micro_batch=config.micro_batch,
+            )
             rate = config.learning_rate * config.decay ** (step // pool.steps // config.decay_every)
-            batch = Batch(images, unlabelled_rows, labelled_rows, labels[labelled_rows], config.micro_batch)
             line: dict[str, Tensor] = {}
             for game, (own, optimizer) in enumerate(zip(games, optimizers, strict=True)):
                 loss, terms = step_loss(batch, game)
@@ -160,14 +165,13 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     )
     if accelerator.num_processes > 1 and not MODELS[config.model].shares_batches:
         raise ValueError(f"the model {config.model!r} trains in one process, got {accelerator.num_processes}")
-    config.objective.check(config, accelerator.device)
+    check_step(config, accelerator.device)
     return accelerator
 
 
 def choose_rows(config: TrainConfig, data: ImageData) -> tuple[Rows, Rows]:
     """The labelled rows and the pool of unlabelled ones, each in batches."""
     labelled = torch.empty(0, dtype=torch.int64)
-    batch = 0
     if config.takes_labels:
         if config.labels == 0 or config.labelled_batch_size == 0:
             without = [name for name, kind in MODELS.items() if kind.Config().label_use != "required"]
@@ -180,14 +184,13 @@ def choose_rows(config: TrainConfig, data: ImageData) -> tuple[Rows, Rows]:
         labelled = choose_labelled(
             data.train_labels, config.labels, config.label_choice, data.classes, seed=config.seed
         )
-        batch = min(config.labelled_batch_size, len(labelled))
     free = torch.ones(len(data.train_labels), dtype=torch.bool)
     if config.unlabelled_pool == "rest":
         free[labelled] = False
     pool = free.nonzero()[:, 0]
     if len(pool) < config.batch_size:
         raise ValueError(f"batch_size={config.batch_size}, but only {len(pool)} unlabelled rows are left to draw from")
-    return Rows(labelled, batch, config.seed), Rows(pool, config.batch_size, config.seed)
+    return Rows(labelled, config.labelled_rows, config.seed), Rows(pool, config.batch_size, config.seed)
 
 
 def agree(stop: bool, accelerator: Accelerator, step: int) -> bool:

@@ -12,9 +12,10 @@ from safetensors.torch import save_file
 from test_training import SMALL, assert_same, config, weights
 
 from segma_fast import checkpoints, training
+from segma_fast.checkpoints import latest_checkpoint
 from segma_fast.config import starting_config
 from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.run import latest_checkpoint, load_run
+from segma_fast.run_folder import load_run
 
 
 def test_failed_checkpoint_leaves_the_former_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

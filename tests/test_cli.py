@@ -15,8 +15,9 @@ from PIL import Image
 
 from segma_fast.backends import extension
 from segma_fast.cli import COMMANDS, main
-from segma_fast.config import TrainConfig, load_config, save_config, starting_config
-from segma_fast.models.segma import Objective
+from segma_fast.config import TrainConfig, starting_config
+from segma_fast.config_file import load_config, save_config
+from segma_fast.models.segma import SeGMAConfig
 from segma_fast.train_command import parse
 
 IMAGE_COMMANDS = ["sample", "interpolate", "transfer", "intensify"]
@@ -167,7 +168,7 @@ def test_minutes_hold_for_one_sitting(tmp_path: Path) -> None:
 
 
 def test_preset_on_a_configuration_file_keeps_the_rest(tmp_path: Path) -> None:
-    mine = dataclasses.replace(TrainConfig(), epochs=7, objective=Objective(gamma=0.3, backend="reference"))
+    mine = dataclasses.replace(TrainConfig(), epochs=7, objective=SeGMAConfig(gamma=0.3, backend="reference"))
     save_config(mine, tmp_path / "config.json")
     objective = parse(["--config", str(tmp_path / "config.json"), "--preset", "authors"]).config.objective
     assert (objective.rows, objective.gamma, objective.backend) == ("unlabelled", 0.3, "reference")
@@ -184,7 +185,7 @@ def test_configuration_file_round_trip(experiment: str, preset: str | None, tmp_
 def test_presets_set_the_rules() -> None:
     authors = parse(["--experiment", "svhn", "--preset", "authors", "--epochs", "7"]).config
     assert (authors.objective.rows, authors.label_choice, authors.unlabelled_pool) == ("unlabelled", "first", "all")
-    assert (authors.clip_norm, authors.clip_value, authors.means_scale, authors.epochs) == (5.0, 1.0, 2.0, 7)
+    assert (authors.clip_norm, authors.clip_value, authors.objective.means_scale, authors.epochs) == (5.0, 1.0, 2.0, 7)
     assert (authors.data.subset, authors.data.train_splits) == ("cropped_digits", ("train", "extra"))
     paper = parse(["--preset", "paper", "--alpha", "2"]).config
     assert (paper.objective.rows, paper.objective.alpha, paper.clip_norm) == ("all", 2.0, None)

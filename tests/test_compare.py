@@ -16,7 +16,7 @@ from segma_fast.data import load_data
 from segma_fast.experiments import compare as compare_module
 from segma_fast.experiments.compare import Comparison
 from segma_fast.metrics import mean_log_likelihood
-from segma_fast.run import load_run
+from segma_fast.run_folder import load_run
 
 
 def rows(folder: Path) -> dict[str, list[str]]:

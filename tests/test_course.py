@@ -10,7 +10,7 @@ import pytest
 from segma_fast.experiments.course import errors_at, render_course
 from segma_fast.experiments.paper import trials
 from segma_fast.experiments.tables import Result
-from segma_fast.run import METRICS
+from segma_fast.run_folder import METRICS
 
 
 def write(folder: Path, errors: dict[float, float]) -> None:

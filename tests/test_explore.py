@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segma_fast import GaussianMixture, explore
 from segma_fast.metrics import evaluate, mapped_error
-from segma_fast.models import AutoEncoder, NetworkConfig, Objective, SeGMA
+from segma_fast.models import AutoEncoder, NetworkConfig, SeGMA, SeGMAConfig
 from segma_fast.pictures import GAP, save_codes, save_grid
 
 
@@ -20,7 +20,7 @@ from segma_fast.pictures import GAP, save_codes, save_grid
 def model() -> SeGMA:
     means = torch.tensor([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 4.0]])
     network = AutoEncoder((1, 4, 4), NetworkConfig(latent_dim=3, hidden=(8,)))
-    return SeGMA(network, GaussianMixture(means), Objective())
+    return SeGMA(network, GaussianMixture(means), SeGMAConfig())
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from segma_fast.batches import Batch
+from segma_fast.batches import gather
 from segma_fast.mixture import GaussianMixture, initial_means
-from segma_fast.models import AutoEncoder, NetworkConfig, Objective, SeGMA
+from segma_fast.models import AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 
@@ -19,14 +19,14 @@ def model(precision: str | None = None) -> SeGMA:
     torch.manual_seed(0)
     prior = GaussianMixture(initial_means(10, 10, "simplex", 3.0))
     networks = AutoEncoder((1, 28, 28), NetworkConfig(latent_dim=10, hidden=(256, 256)))
-    return SeGMA(networks, prior, Objective(precision=precision)).cuda()
+    return SeGMA(networks, prior, SeGMAConfig(precision=precision)).cuda()
 
 
 def batches(count: int) -> list[Batch]:
     images = torch.randint(256, (2000, 1, 28, 28), dtype=torch.uint8).cuda()
     rows = [torch.randperm(1900)[:100] for _ in range(count)]
-    labelled = torch.arange(1900, 2000)
-    return [Batch(images, some.cuda(), labelled.cuda(), (labelled % 10).cuda()) for some in rows]
+    labels = (torch.arange(2000) % 10).cuda()
+    return [gather(images, labels, some, torch.arange(1900, 2000)) for some in rows]
 
 
 def descend(loss: Tensor, optimizer: torch.optim.Optimizer, network: SeGMA) -> None:
@@ -52,7 +52,6 @@ def test_step_never_waits_for_the_device() -> None:
 def test_compiled_step_trains_to_the_same_weights() -> None:
     network, steps = model("highest"), batches(12)
     twin = copy.deepcopy(network)
-    torch._dynamo.mark_static_address(steps[0].images)
     compiled = torch.compile(twin, mode="reduce-overhead")
     for own, forward in ((network, network), (twin, compiled)):
         optimizer = torch.optim.Adam(own.parameters(), fused=True)

@@ -16,9 +16,8 @@ import torch._dynamo.testing
 from torch import Tensor, nn
 
 from segma_fast import fast_cw_distance, large_batch
-from segma_fast.batches import Batch
 from segma_fast.mixture import GaussianMixture, initial_means
-from segma_fast.models import AutoEncoder, NetworkConfig, Objective, SeGMA
+from segma_fast.models import AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
 
 ENCODERS = {
     "dense": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3)),
@@ -264,12 +263,12 @@ def test_wrong_output_is_named(encoder: Any, error: type, message: str, micro_ba
 def test_objective_in_micro_batches(network: str, rows: str) -> None:
     torch.manual_seed(0)
     autoencoder = AutoEncoder((1, 8, 8), NetworkConfig(network, 3, (16,), channels=(4, 4)))
-    model = SeGMA(autoencoder, GaussianMixture(initial_means(3, 3, "normal", 2.0)), Objective(rows=rows))
-    images = torch.randint(256, (40, 1, 8, 8), dtype=torch.uint8)
-    order = torch.randperm(40)
+    model = SeGMA(autoencoder, GaussianMixture(initial_means(3, 3, "normal", 2.0)), SeGMAConfig(rows=rows))
+    images = torch.randint(256, (30, 1, 8, 8), dtype=torch.uint8)
+    labels = torch.randint(3, (11,))
     found = []
     for micro_batch in (None, 4, 17):
-        loss, terms = model(Batch(images, order[:19], order[19:30], order[19:30] % 3, micro_batch))
+        loss, terms = model(Batch(images, labels, 19, 11, micro_batch))
         found.append([loss.detach(), *terms.values(), *torch.autograd.grad(loss, list(model.parameters()))])
     for other in found[1:]:
         for ours, whole in zip(other, found[0], strict=True):

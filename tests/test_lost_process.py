@@ -10,7 +10,7 @@ from pathlib import Path
 
 from test_training import FLAGS
 
-from segma_fast.run import load_run
+from segma_fast.run_folder import load_run
 
 DIES = """
 import os, signal, sys

@@ -12,10 +12,13 @@ import torch
 from PIL import Image
 
 from segma_fast.cli import main
-from segma_fast.config import TrainConfig, load_config, save_config, starting_config
+from segma_fast.config import TrainConfig, starting_config
+from segma_fast.config_file import load_config, save_config
+from segma_fast.data import ImageData
 from segma_fast.metrics import mapped_error
-from segma_fast.models import MODELS, NetworkConfig
-from segma_fast.run import load_run
+from segma_fast.models import MODELS, ImageModel, NetworkConfig
+from segma_fast.run_folder import PICTURES, load_run
+from segma_fast.run_pictures import save_all
 from segma_fast.training import Outcome, train
 
 RIVALS = [name for name in MODELS if name != "segma"]
@@ -141,7 +144,7 @@ def test_classes_that_have_no_label(tmp_path: Path) -> None:
 
 
 def test_a_model_and_another_ones_settings(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"objective must be a ADGMConfig for the model 'adgm', got Objective"):
+    with pytest.raises(ValueError, match=r"objective must be a ADGMConfig for the model 'adgm', got SeGMAConfig"):
         replace(TrainConfig(), model="adgm")
     with pytest.raises(ValueError, match=r"unknown model 'none'"):
         starting_config("digits", None, "none")
@@ -152,6 +155,22 @@ def test_clusters_of_cagem_without_labels(tmp_path: Path) -> None:
     outcome = train(config)
     assert 0 < outcome.evaluation.test_error < 0.9 and outcome.model.components == 12
     assert not load_run(tmp_path / "run").model.names_classes(12)
+
+
+def test_a_new_run_replaces_the_pictures_that_only_its_model_has(tmp_path: Path) -> None:
+    config = small("cagem", tmp_path, 1)
+    assert all(path.name != "top_layer.png" for path in save_all(*trained(config), tmp_path))
+    config = replace(config, objective=replace(config.objective, top_dim=2), run_dir=tmp_path / "plane")
+    paths = save_all(*trained(config), config.run_dir)
+    assert {path.name for path in paths} == set(PICTURES)
+    assert np.asarray(Image.open(config.run_dir / "top_layer.png")).std() > 5
+    train(config, overwrite=True)
+    assert not any(path.exists() for path in paths)
+
+
+def trained(config: TrainConfig) -> tuple[ImageModel, ImageData]:
+    outcome = train(config)
+    return outcome.model, outcome.data
 
 
 def test_learning_rate_decays_by_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

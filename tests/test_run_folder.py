@@ -11,19 +11,23 @@ import pytest
 from PIL import Image
 
 from segma_fast import training
-from segma_fast.config import TrainConfig, load_config, starting_config
+from segma_fast.checkpoints import latest_checkpoint
+from segma_fast.config import TrainConfig, starting_config
+from segma_fast.config_file import load_config
 from segma_fast.data import DataConfig
 from segma_fast.experiments.scores import load_scores
 from segma_fast.files import only_one
+from segma_fast.models import MODELS
 from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.segma import Objective
-from segma_fast.run import DataInfo, latest_checkpoint, load_run
+from segma_fast.models.segma import SeGMAConfig
+from segma_fast.run_folder import DataInfo, load_run
 
 
 def config(folder: Path, **changes: object) -> TrainConfig:
     base = starting_config("digits")
     network = NetworkConfig(latent_dim=3, hidden=(16,))
-    base = dataclasses.replace(base, network=network, means_init="normal", run_dir=folder, epochs=1)
+    objective = SeGMAConfig(means_init="normal")
+    base = dataclasses.replace(base, network=network, objective=objective, run_dir=folder, epochs=1)
     return dataclasses.replace(base, **changes)
 
 
@@ -74,8 +78,8 @@ def test_two_trainings_in_a_folder(tmp_path: Path) -> None:
         {"labels": 5},
         {"components": 3},
         {"batch_size": 9999},
-        {"objective": Objective(backend="none")},
-        {"objective": Objective(precision="lowest")},
+        {"objective": SeGMAConfig(means_init="normal", backend="none")},
+        {"objective": SeGMAConfig(means_init="normal", precision="lowest")},
         {"data": DataConfig(dataset="./gone")},
         {"network": NetworkConfig(network="conv")},
     ],
@@ -105,6 +109,22 @@ def test_resuming_with_more_epochs_is_remembered(tmp_path: Path) -> None:
     training.train(config(tmp_path))
     assert training.train(config(tmp_path, epochs=3), resume=True).epochs == 3
     assert load_config(tmp_path / "config.json").epochs == 3
+
+
+def test_an_older_file_has_the_means_at_the_top_level(tmp_path: Path) -> None:
+    training.train(config(tmp_path))
+    file = tmp_path / "config.json"
+    values = json.loads(file.read_text())
+    for name in ("means_init", "means_scale"):
+        values[name] = values["objective"].pop(name)
+    file.write_text(json.dumps(values))
+    assert load_config(file) == config(tmp_path)
+    assert training.train(config(tmp_path, epochs=2), resume=True).epochs == 2
+    file.write_text(json.dumps({"model": "m2", "means_init": "simplex", "means_scale": 5.0}))
+    assert load_config(file).objective == MODELS["m2"].Config()
+    file.write_text(json.dumps({"objective": 3, "means_scale": 5.0}))
+    with pytest.raises(ValueError, match="objective must be an object, got 3"):
+        load_config(file)
 
 
 def test_other_data_is_noticed(tmp_path: Path) -> None:

@@ -17,16 +17,19 @@ import torch
 from safetensors.torch import load_file
 
 from segma_fast import training
-from segma_fast.batches import Rows
+from segma_fast.batches import Rows, gather
 from segma_fast.bench.contenders import without_compiler
-from segma_fast.config import TrainConfig, load_config, starting_config
+from segma_fast.checkpoints import latest_checkpoint
+from segma_fast.config import TrainConfig, starting_config
+from segma_fast.config_file import load_config
 from segma_fast.interrupts import Interrupts
 from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.segma import Objective, SeGMA
+from segma_fast.models.segma import SeGMA, SeGMAConfig
 from segma_fast.records import Records
-from segma_fast.run import latest_checkpoint, load_run
+from segma_fast.run_folder import load_run
 
 SMALL = NetworkConfig(latent_dim=3, hidden=(16,))
+NORMAL = SeGMAConfig(means_init="normal")
 FLAGS = "--latent-dim 3 --hidden 16 --means-init normal --batch-size 64 --labelled-batch-size 64 --log-every 3".split()
 
 
@@ -34,7 +37,7 @@ def config(folder: Path, **changes: object) -> TrainConfig:
     base = dataclasses.replace(
         starting_config("digits"),
         network=SMALL,
-        means_init="normal",
+        objective=NORMAL,
         run_dir=folder,
         batch_size=100,
         epochs=2,
@@ -230,7 +233,7 @@ def test_time_budget_stops_with_a_checkpoint(tmp_path: Path) -> None:
 def test_resuming_with_another_configuration_names_the_difference(tmp_path: Path) -> None:
     training.train(config(tmp_path, epochs=1))
     with pytest.raises(ValueError, match=r"objective.alpha: 5.0 -> 7.0; labels: 100 -> 50"):
-        training.train(config(tmp_path, labels=50, objective=Objective(alpha=7.0)), resume=True)
+        training.train(config(tmp_path, labels=50, objective=dataclasses.replace(NORMAL, alpha=7.0)), resume=True)
     assert training.train(config(tmp_path, epochs=2), resume=True).steps == 26
 
 
@@ -254,7 +257,7 @@ def test_diverging_run_stops_with_an_error(tmp_path: Path) -> None:
 
 
 def test_exact_form_trains_and_stays_with_the_run(tmp_path: Path) -> None:
-    outcome = training.train(config(tmp_path / "exact", objective=Objective(phi="exact")))
+    outcome = training.train(config(tmp_path / "exact", objective=dataclasses.replace(NORMAL, phi="exact")))
     assert load_config(tmp_path / "exact" / "config.json").objective.phi == "exact"
     rows = metrics(tmp_path / "exact")
     assert float(rows[-1]["reconstruction"]) < float(rows[0]["reconstruction"])
@@ -263,12 +266,12 @@ def test_exact_form_trains_and_stays_with_the_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"objective.phi: 'exact' -> 'approx'"):
         training.train(config(tmp_path / "exact", epochs=3), resume=True)
     with pytest.raises(ValueError, match="phi='Exact' is unknown"):
-        training.train(config(tmp_path / "other", objective=Objective(phi="Exact")))  # type: ignore[arg-type]
+        training.train(config(tmp_path / "other", objective=dataclasses.replace(NORMAL, phi="Exact")))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("changes", [{}, {"components": 1}, {"components": 4}])
 def test_unsupervised_models_train(tmp_path: Path, changes: dict[str, object]) -> None:
-    outcome = training.train(config(tmp_path, objective=Objective(beta=0.0), **changes))
+    outcome = training.train(config(tmp_path, objective=dataclasses.replace(NORMAL, beta=0.0), **changes))
     assert outcome.model.prior.components == changes.get("components", 10)
     alone = changes.get("components") == 1  # one component cannot tell classes apart
     assert math.isnan(outcome.evaluation.test_error) if alone else 0 <= outcome.evaluation.test_error <= 0.95
@@ -287,3 +290,17 @@ def test_rows_cover_each_pass_once_and_depend_on_step_and_seed_alone() -> None:
     assert torch.equal(Rows(indices, 5, seed=1)[6], rows[6])
     assert not torch.equal(Rows(indices, 5, seed=2)[6], rows[6])
     assert torch.equal(Rows(indices, 23, seed=2)[6], indices)
+
+
+def test_batch_is_gathered_whole_or_in_shares() -> None:
+    images, labels = torch.rand(30, 1, 2, 2), torch.arange(30) % 7
+    unlabelled, labelled = torch.tensor([5, 3, 20, 8]), torch.tensor([29, 1, 0])
+    whole = gather(images, labels, unlabelled, labelled, micro_batch=2)
+    assert torch.equal(whole.images, images[[5, 3, 20, 8, 29, 1, 0]])
+    assert torch.equal(whole.labels, labels[labelled])
+    assert (whole.unlabelled, whole.unlabelled_total, whole.labelled_total, whole.micro_batch) == (4, 4, 3, 2)
+    shares = [gather(images, labels, unlabelled, labelled, process=process, processes=5) for process in range(5)]
+    assert {(share.unlabelled_total, share.labelled_total) for share in shares} == {(4, 3)}
+    assert torch.equal(torch.cat([share.images[: share.unlabelled] for share in shares]), whole.images[:4])
+    assert torch.equal(torch.cat([share.images[share.unlabelled :] for share in shares]), whole.images[4:])
+    assert torch.equal(torch.cat([share.labels for share in shares]), whole.labels)

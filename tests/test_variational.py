@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from segma_fast.batches import Batch
 from segma_fast.models import ImageModel, NetworkConfig
 from segma_fast.models.adgm import ADGM, ADGMConfig
+from segma_fast.models.base import Batch
 from segma_fast.models.cagem import CaGeM, CaGeMConfig
 from segma_fast.models.conditional import Pixels
 from segma_fast.models.m1 import M1, M1Layer
@@ -145,11 +145,13 @@ def test_bounds_of_the_loss_are_below_the_likelihood(name: str) -> None:
     rows = torch.arange(5).repeat(4000)
     pixels = (255 * images()).to(torch.uint8)
     model = model.float()
-    _, terms = model(Batch(pixels, rows, rows[:0], rows[:0]))
+    _, terms = model(Batch(pixels[rows], rows[:0], len(rows), 0))
     unlabelled = terms["bound"]
     weight = model.below(images().float())[1].mean() if name == "m1m2" else 0.0  # M1's part of the bound
     assert unlabelled + weight < exact + 0.1
-    each = [model(Batch(pixels, rows[:5], rows, torch.full_like(rows, k)))[1]["labelled_bound"] for k in range(CLASSES)]
+    both = pixels[torch.cat([rows[:5], rows])]
+    given = [Batch(both, torch.full_like(rows, k), 5, len(rows)) for k in range(CLASSES)]
+    each = [model(batch)[1]["labelled_bound"] for batch in given]
     assert torch.stack(each).logsumexp(0) + weight < exact + 0.1  # log p(x, y) of all classes
 
 
@@ -159,7 +161,8 @@ def test_codes_decode_move_and_come_from_their_class(name: str) -> None:
     pictures = images().float()
     if isinstance(model, M1):  # whose classes are learnt from labelled codes
         model.train()
-        model(Batch((255 * pictures).to(torch.uint8), torch.arange(5), torch.arange(5), torch.tensor([0, 1, 2, 0, 1])))
+        twice = (255 * pictures).to(torch.uint8).repeat(2, 1, 1, 1)
+        model(Batch(twice, torch.tensor([0, 1, 2, 0, 1]), 5, 5))
         model.eval()
     codes = model.encode(pictures)
     assert torch.equal(codes, model.encode(pictures))

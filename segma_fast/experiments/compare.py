@@ -13,17 +13,16 @@ import tyro
 from torch import Tensor
 
 from segma_fast.config import starting_config
-from segma_fast.data import ImageData, load_data
+from segma_fast.data import ImageData
 from segma_fast.experiments import figures, runner
 from segma_fast.experiments.comparison import table
-from segma_fast.experiments.frechet import Features, FrechetDistance
 from segma_fast.experiments.paper import MODELS as VARIANTS
 from segma_fast.experiments.paper import Trial
+from segma_fast.experiments.runner import Conditions, DatasetFlag, DeviceFlag, FeaturesFlag, ImagesFlag, WeightsFlag
 from segma_fast.experiments.tables import Result, duration
 from segma_fast.files import only_one, write_text
-from segma_fast.models import MODELS, ImageModel, Objective
-from segma_fast.run import load_run
-from segma_fast.version import __version__
+from segma_fast.models import MODELS, ImageModel, SeGMAConfig
+from segma_fast.run_folder import load_run
 
 COLUMNS = 10
 
@@ -50,35 +49,26 @@ class Comparison:
     """of weights, labels and batches"""
     labels: int | None = None
     """labelled rows, as many of each class; default the experiment's"""
-    dataset: str | None = None
-    """name on the Hub or folder in place of the experiment's own"""
+    dataset: DatasetFlag = None
     hidden: tuple[int, ...] = ()
     """widths of the dense layers of all models in place of their own"""
     out: Path | None = None
     """folder of all runs, the table and the picture; default runs/compare-DATA"""
-    images: int = 10_000
-    """images drawn for each Fréchet distance"""
-    features: Features = "auto"
-    """whose activations the Fréchet distances compare; auto is Inception's where its weights are at hand"""
-    inception_weights: Path | None = None
-    """file of Inception's weights; default where torch-fidelity keeps it"""
+    images: ImagesFlag = 10_000
+    features: FeaturesFlag = "auto"
+    inception_weights: WeightsFlag = None
     likelihood_samples: int = 100
     """importance-weighted samples for the log-likelihood of a test image; 0 leaves it out"""
-    device: Literal["auto", "cpu"] = "auto"
-    """auto takes a GPU where there is one"""
+    device: DeviceFlag = "auto"
 
     def __post_init__(self) -> None:
-        for name, least in (("images", 2), ("likelihood_samples", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
+        runner.check_flags(self, images=2, likelihood_samples=0)
         known = dict.fromkeys([*VARIANTS, *MODELS])
         for name in self.models:
             if name not in known:
                 raise ValueError(f"unknown model {name!r}, expected one of {', '.join(known)}")
         if not self.models or len(set(self.models)) < len(self.models):
             raise ValueError(f"models must be different and at least one, got {' '.join(self.models) or 'none'}")
-        if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"out must be a folder, {self.folder} is a file")
 
     @property
     def folder(self) -> Path:
@@ -95,7 +85,7 @@ class Comparison:
             config = replace(config, checkpoint_every=3000, run_dir=self.folder / f"{name}-seed{self.seed}")
             if self.labels is not None:
                 config = replace(config, labels=self.labels)
-            if isinstance(config.objective, Objective) and name != "segma":
+            if isinstance(config.objective, SeGMAConfig) and name != "segma":
                 config = replace(config, objective=replace(config.objective, beta=0.0))
                 config = replace(config, components=1 if name == "cwae" else None)
             if self.dataset is not None:
@@ -109,38 +99,27 @@ class Comparison:
     def run(self) -> None:
         """Train what is not trained yet, and write the table after each training and the picture at the end."""
         plan = self.trials()
-        budget = math.nan if self.budget is None else runner.parse_budget(self.budget) / len(plan)
+        budget = runner.budget_of_each(self.budget, len(plan))
         with only_one(self.folder):
-            runner.check(plan)
-            data = load_data(plan[0].config.data)
-            device = runner.chosen_device(self.device)
-            runner.check_fit(plan, data, device)
-            frechet = FrechetDistance(data, plan[0].config.data, device, self.features, self.inception_weights)
-            floor = frechet.floor(data.train_images, self.images)
-            results, models = [], []
-            for number, trial in enumerate(plan):
-                print(f"{number + 1} of {len(plan)}: {trial.title}", flush=True)
-                results.append(
-                    runner.finish(trial, data, frechet, self.images, budget, device, self.likelihood_samples)
-                )
-                models.append(None if results[-1].failure else load_run(trial.config.run_dir, device).model)
-                parts = [self._conditions(data, frechet, budget, device), *table(results, models, floor)]
+            conditions = runner.prepare(plan, budget, self.device, self.images, self.features, self.inception_weights)
+            results: list[Result] = []
+            models: list[ImageModel | None] = []
+            for result in runner.finish_all(plan, conditions, self.likelihood_samples):
+                folder = result.trial.config.run_dir
+                results.append(result)
+                models.append(None if result.failure else load_run(folder, conditions.device).model)
+                parts = [self._above(conditions), *table(results, models, conditions.floor)]
                 page = "\n\n".join(part for part in parts if part)
                 write_text(self.folder / "tables.md", page + "\n")
             print(f"\n{page}\n\n{self.folder / 'tables.md'}")
             if any(model is not None for model in models):
-                print(self._picture(data, results, models))
+                print(self._picture(conditions.data, results, models))
 
-    def _conditions(self, data: ImageData, frechet: FrechetDistance, budget: float, device: torch.device) -> str:
+    def _above(self, conditions: Conditions) -> str:
         """What the table below it was made of."""
-        gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-        machine = gpu or f"CPU with {torch.get_num_threads()} threads"
-        time = "no limit of time" if math.isnan(budget) else f"a budget of {duration(budget)} each"
-        return (
-            f"{data.name}, seed {self.seed}; {time}; {machine}, torch {torch.__version__}, segma_fast {__version__}.\n"
-            f"Fréchet distances: {self.images} images against the {len(data.test_images)} test images, in the features "
-            f"of: {frechet.features}."
-        )
+        each = f"a budget of {duration(conditions.budget)} each"
+        limit = "no limit of time" if math.isnan(conditions.budget) else each
+        return f"{conditions.data.name}, seed {self.seed}; {limit}; {conditions.machine}\n{conditions.distances}"
 
     def _picture(self, data: ImageData, results: Sequence[Result], models: Sequence[ImageModel | None]) -> Path:
         """One row of samples a model, from one component after the other."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from segma_fast.experiments.paper import MODELS
 from segma_fast.experiments.tables import Result, grouped, row, spread
-from segma_fast.run import METRICS
+from segma_fast.run_folder import METRICS
 
 EPOCHS = (5, 10, 20, 40, 60, 80, 100, 150, 200, 300, 500)
 LATE = 1.2  # the error after so many epochs may be one that was measured this much later

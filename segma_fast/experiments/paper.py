@@ -90,7 +90,7 @@ def trials(
     base = replace(base, data=data, checkpoint_every=3000, device=device)
     if hidden:
         base = replace(base, network=replace(base.network, hidden=hidden))
-    assert isinstance(base.objective, models.Objective)
+    assert isinstance(base.objective, models.SeGMAConfig)
     unsupervised = replace(base.objective, beta=0.0)
     choices: tuple[LabelChoice, ...] = (base.label_choice,)
     if experiment == "mnist":

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import torch
 import tyro
 
-from segma_fast.data import ImageData, load_data
 from segma_fast.experiments import figures, runner, tables
 from segma_fast.experiments.course import render_course
-from segma_fast.experiments.frechet import Features, FrechetDistance
 from segma_fast.experiments.paper import TABLES, TITLES, Experiment, Preset, Table, trials
+from segma_fast.experiments.runner import Conditions, DatasetFlag, DeviceFlag, FeaturesFlag, ImagesFlag, WeightsFlag
 from segma_fast.files import only_one, write_text
-from segma_fast.run import load_run
-from segma_fast.version import __version__
+from segma_fast.run_folder import load_run
 
 
 @dataclass(frozen=True)
@@ -46,27 +41,18 @@ class Reproduction:
     epochs; a classifier for the FID's features comes on top, once"""
     preset: Preset = "authors"
     """rules of training: of the authors' code, of the paper, or those that were found to work best"""
-    dataset: str | None = None
-    """name on the Hub or folder in place of the experiment's own"""
+    dataset: DatasetFlag = None
     hidden: tuple[int, ...] = ()
     """widths of the encoder's dense layers in place of the paper's, such as 256 256 where a CPU has to do"""
     out: Path | None = None
     """folder of all runs, tables and figures; default runs/reproduce/EXPERIMENT-PRESET"""
-    images: int = 10_000
-    """images drawn for each Fréchet distance"""
-    features: Features = "auto"
-    """whose activations the Fréchet distances compare; auto is Inception's where its weights are at hand"""
-    inception_weights: Path | None = None
-    """file of Inception's weights; default where torch-fidelity keeps it"""
-    device: Literal["auto", "cpu"] = "auto"
-    """auto takes a GPU where there is one"""
+    images: ImagesFlag = 10_000
+    features: FeaturesFlag = "auto"
+    inception_weights: WeightsFlag = None
+    device: DeviceFlag = "auto"
 
     def __post_init__(self) -> None:
-        for name, least in (("seeds", 1), ("images", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
-        if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"out must be a folder, {self.folder} is a file")
+        runner.check_flags(self, seeds=1, images=2)
 
     @property
     def folder(self) -> Path:
@@ -77,26 +63,22 @@ class Reproduction:
         plan = trials(
             self.experiment, self.preset, self.seeds, self.table, self.folder, self.device, self.dataset, self.hidden
         )
-        budget = math.nan if self.budget is None else runner.parse_budget(self.budget) / len(plan)
+        budget = runner.budget_of_each(self.budget, len(plan))
         with only_one(self.folder):
-            runner.check(plan)
-            data, config = load_data(plan[0].config.data), plan[0].config.data
-            device = runner.chosen_device(self.device)
+            conditions = runner.prepare(
+                plan, budget, self.device, self.images, self.features, self.inception_weights, self.table != 2
+            )
             shown: tuple[Table, ...] = tuple(TABLES) if self.table is None else (self.table,)
             page = self.folder / ("tables.md" if self.table is None else f"table-{self.table}.md")
-            runner.check_fit(plan, data, device)
-            frechet, floor = None, math.nan
-            if shown != (2,):
-                frechet = FrechetDistance(data, config, device, self.features, self.inception_weights)
-                floor = frechet.floor(data.train_images, self.images)
-            results = [runner.kept_result(trial, frechet, self.images) for trial in plan]
-            for number, trial in enumerate(plan):
-                print(f"{number + 1} of {len(plan)}: {trial.title}", flush=True)
-                results[number] = runner.finish(trial, data, frechet, self.images, budget, device)
+            results = [runner.kept_result(trial, conditions.frechet, self.images) for trial in plan]
+            is_inception = conditions.frechet is not None and conditions.frechet.is_inception
+            for number, found in enumerate(runner.finish_all(plan, conditions)):
+                results[number] = found
                 done = [result for result in results if result is not None]
-                parts = [self._conditions(data, frechet, device, len(plan), len(done), budget)]
-                is_inception = frechet is not None and frechet.is_inception
-                parts += [tables.render(self.experiment, which, done, floor, is_inception) for which in shown]
+                parts = [self._above(conditions, len(plan), len(done))]
+                parts += [
+                    tables.render(self.experiment, which, done, conditions.floor, is_inception) for which in shown
+                ]
                 if 2 in shown and (course := render_course(done)):
                     parts.append(course)
                 write_text(page, "\n\n".join(parts) + "\n")
@@ -104,37 +86,22 @@ class Reproduction:
             first = next((r for r in done if r.trial.model == "segma" and r.scores), None)
             if first is not None:
                 name = f"{first.trial.title}, {first.epochs:.3g} epochs"
-                model = load_run(first.trial.config.run_dir, device).model
-                paths = figures.draw_figures(model, data, self.folder, name)
+                model = load_run(first.trial.config.run_dir, conditions.device).model
+                paths = figures.draw_figures(model, conditions.data, self.folder, name)
                 print(f"\n{page}, and of {name}: {', '.join(path.name for path in paths)}")
 
-    def _conditions(
-        self,
-        data: ImageData,
-        frechet: FrechetDistance | None,
-        device: torch.device,
-        plan: int,
-        done: int,
-        budget: float,
-    ) -> str:
+    def _above(self, conditions: Conditions, plan: int, done: int) -> str:
         """What the tables below it were made of."""
-        gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-        machine = gpu or f"CPU with {torch.get_num_threads()} threads"
         networks = f"networks of {'-'.join(map(str, self.hidden))}" if self.hidden else "the paper's networks"
-        time = (
-            f"{self.budget} for {plan} trainings, {tables.duration(budget)} each" if self.budget else "no limit of time"
-        )
+        each = f"{self.budget} for {plan} trainings, {tables.duration(conditions.budget)} each"
         lines = [
-            f"{TITLES[self.experiment]} ({data.name}), rules: {self.preset}, {networks}; {time}; "
-            f"{machine}, torch {torch.__version__}, segma_fast {__version__}.",
+            f"{TITLES[self.experiment]} ({conditions.data.name}), rules: {self.preset}, {networks}; "
+            f"{each if self.budget else 'no limit of time'}; {conditions.machine}",
             f"{done} of {plan} trainings are in the tables.",
         ]
-        if frechet is not None:
-            lines.append(
-                f"Fréchet distances: {self.images} images against the {len(data.test_images)} test images, in the "
-                f"features of: {frechet.features}. They depend on both, and compare only with others made the same way."
-            )
-            if not frechet.is_inception:
+        if conditions.frechet is not None:
+            lines.append(f"{conditions.distances} They depend on both, and compare only with others made the same way.")
+            if not conditions.frechet.is_inception:
                 lines.append("The paper's are in those of Inception: the two cannot be compared.")
         return "\n".join(lines)
 

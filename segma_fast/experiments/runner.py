@@ -1,25 +1,127 @@
-"""Trains and judges the trials of an experiment one after the other, and goes on where it was stopped."""
+"""Trains and judges trials one after the other, and goes on where it was stopped: what both experiments share."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import torch
+from tyro.conf import arg
 
-from segma_fast.checkpoints import check_folder, progress
-from segma_fast.data import ImageData
-from segma_fast.experiments.frechet import FrechetDistance
+from segma_fast.checkpoints import progress
+from segma_fast.config import build_model, check_step
+from segma_fast.data import ImageData, load_data
+from segma_fast.experiments.frechet import Features, FrechetDistance
 from segma_fast.experiments.paper import Trial
 from segma_fast.experiments.scores import kept_scores, score
 from segma_fast.experiments.tables import Result
-from segma_fast.run import build_model, holds_run, load_run
+from segma_fast.run_folder import check_folder, holds_run, load_run
 from segma_fast.training import choose_rows, train
+from segma_fast.version import __version__
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
+Device = Literal["auto", "cpu"]
+
+# Flags with their help.
+DatasetFlag = Annotated[str | None, arg(help="name on the Hub or folder in place of the experiment's own")]
+ImagesFlag = Annotated[int, arg(help="images drawn for each Fréchet distance")]
+FeaturesFlag = Annotated[
+    Features,
+    arg(help="whose activations the Fréchet distances compare; auto is Inception's where its weights are at hand"),
+]
+WeightsFlag = Annotated[Path | None, arg(help="file of Inception's weights; default where torch-fidelity keeps it")]
+DeviceFlag = Annotated[Device, arg(help="auto takes a GPU where there is one")]
+
+
+def check_flags(command: Any, **least: int) -> None:
+    """Raise ``ValueError`` for a flag below its least value, or an output folder that is a file."""
+    for name, smallest in least.items():
+        if getattr(command, name) < smallest:
+            raise ValueError(f"{name} must be >= {smallest}, got {getattr(command, name)}")
+    if command.folder.exists() and not command.folder.is_dir():
+        raise ValueError(f"out must be a folder, {command.folder} is a file")
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under which all trials of an experiment are trained and judged."""
+
+    data: ImageData
+    device: torch.device
+    """where they are judged"""
+    budget: float
+    """seconds of training each; NaN without a limit"""
+    images: int
+    """images that are sampled for a Fréchet distance"""
+    frechet: FrechetDistance | None
+    """None leaves these out"""
+    floor: float
+    """Fréchet distance of real training images; NaN without"""
+
+    @property
+    def machine(self) -> str:
+        """Where all runs, in words."""
+        gpu = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
+        machine = gpu or f"CPU with {torch.get_num_threads()} threads"
+        return f"{machine}, torch {torch.__version__}, segma_fast {__version__}."
+
+    @property
+    def distances(self) -> str:
+        """What the Fréchet distances are of, in words; empty without."""
+        if self.frechet is None:
+            return ""
+        return (
+            f"Fréchet distances: {self.images} images against the {len(self.data.test_images)} test images, in the "
+            f"features of: {self.frechet.features}."
+        )
+
+
+def prepare(
+    plan: Sequence[Trial],
+    budget: float,
+    device: Device,
+    images: int,
+    features: Features,
+    inception_weights: Path | None,
+    distances: bool = True,
+) -> Conditions:
+    """Check all trials before the first is trained, and load what they share.
+
+    Args:
+        plan: trials on the same data.
+        budget: seconds of training each; NaN without a limit.
+        device, images, features, inception_weights: the flags.
+        distances: whether Fréchet distances are wanted.
+
+    Raises:
+        ValueError: for run folders or settings that do not fit, or missing features.
+    """
+    check(plan)
+    config = plan[0].config.data
+    data, chosen = load_data(config), chosen_device(device)
+    check_fit(plan, data, chosen)
+    frechet, floor = None, math.nan
+    if distances:
+        frechet = FrechetDistance(data, config, chosen, features, inception_weights)
+        floor = frechet.floor(data.train_images, images)
+    return Conditions(data, chosen, budget, images, frechet, floor)
+
+
+def finish_all(plan: Sequence[Trial], conditions: Conditions, likelihood_samples: int = 0) -> Iterator[Result]:
+    """The results of all trials, one after the other; see :func:`finish`."""
+    c = conditions
+    for number, trial in enumerate(plan):
+        print(f"{number + 1} of {len(plan)}: {trial.title}", flush=True)
+        yield finish(trial, c.data, c.frechet, c.images, c.budget, c.device, likelihood_samples)
+
+
+def budget_of_each(budget: str | None, trials: int) -> float:
+    """The seconds of each of so many trials that share a budget; NaN without one."""
+    return math.nan if budget is None else parse_budget(budget) / trials
 
 
 def parse_budget(text: str) -> float:
@@ -71,7 +173,7 @@ def finish(
     return Result(trial, score(run, data, frechet, images, likelihood_samples), clock.epochs, clock.seconds)
 
 
-def chosen_device(choice: Literal["auto", "cpu"]) -> torch.device:
+def chosen_device(choice: Device) -> torch.device:
     """The GPU, where ``"auto"`` is asked for and there is one."""
     on_gpu = choice == "auto" and torch.accelerator.is_available()
     return on_gpu and torch.accelerator.current_accelerator() or torch.device("cpu")
@@ -86,7 +188,7 @@ def check_fit(trials: Sequence[Trial], data: ImageData, device: torch.device) ->
     with torch.random.fork_rng():
         for trial in trials:
             config = trial.config
-            config.objective.check(config, device)
+            check_step(config, device)
             choose_rows(config, data)
             build_model(config, data.image_shape, data.classes)
 

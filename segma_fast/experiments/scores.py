@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from segma_fast.data import ImageData
 from segma_fast.experiments.frechet import FrechetDistance, interpolations, samples
-from segma_fast.files import write_text
 from segma_fast.metrics import evaluate, mean_log_likelihood
-from segma_fast.run import SCORES, Run
+from segma_fast.run_folder import SCORES, Run, load_figures, save_figures
 
 
 @dataclass(frozen=True)
@@ -65,8 +62,7 @@ def score(
     if likelihood_samples:
         mean, count = mean_log_likelihood(run.model, data.test_images, likelihood_samples)
         found = replace(found, log_likelihood=mean, likelihood_images=count)
-    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(found).items()}
-    write_text(run.folder / SCORES, json.dumps(finite, indent=2) + "\n")
+    save_figures(run.folder / SCORES, asdict(found))
     return found
 
 
@@ -98,9 +94,7 @@ def kept_scores(
 def load_scores(run_dir: Path) -> Scores | None:
     """The scores that were kept in a run folder, or None where there are none that can be read."""
     try:
-        kept: dict[str, Any] = json.loads((run_dir / SCORES).read_text())
-        values: dict[str, Any] = {name: math.nan if value is None else value for name, value in kept.items()}
-        scores = Scores(**values)
+        scores = Scores(**load_figures(run_dir / SCORES))
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None
     kinds = {"int": int, "float": int | float, "str": str, "dict[str, float]": dict}

@@ -4,10 +4,10 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from segma_fast.models.autoencoder import AutoEncoder, NetworkConfig
-from segma_fast.models.base import MODELS, ImageModel, ModelConfig
-from segma_fast.models.segma import Objective, SeGMA
+from segma_fast.models.base import MODELS, Batch, ImageModel, ModelConfig
+from segma_fast.models.segma import SeGMA, SeGMAConfig
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["MODELS", "AutoEncoder", "ImageModel", "ModelConfig", "NetworkConfig", "Objective", "SeGMA"]
+__all__ = ["MODELS", "AutoEncoder", "Batch", "ImageModel", "ModelConfig", "NetworkConfig", "SeGMAConfig", "SeGMA"]

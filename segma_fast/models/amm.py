@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +21,7 @@ from torch.nn import functional as F
 from segma_fast.models.amm_networks import Shape, gradient_penalty
 from segma_fast.models.amm_tables import SIZES, build_networks, choose_architecture
 from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.base import ImageModel, ModelConfig, as_pixels, register
-
-if TYPE_CHECKING:
-    from segma_fast.batches import Batch
-    from segma_fast.config import TrainConfig
+from segma_fast.models.base import Batch, ImageModel, ModelConfig, StepPlan, Task, as_pixels, register
 
 
 @dataclass(frozen=True)
@@ -60,15 +56,6 @@ class AMMConfig(ModelConfig):
         """How many have layers of their own in the discriminator."""
         return 1
 
-    def check(self, config: TrainConfig, device: torch.device) -> None:
-        """Refuse what the game cannot do: micro-batches, and torch.compile (gradients of gradients)."""
-        super().check(config, device)
-        labelled = min(config.labels, config.labelled_batch_size) if config.takes_labels else 0
-        if config.batch_size + labelled < 2:
-            raise ValueError(f"batch_size={config.batch_size}: batch norm needs at least 2 rows a step")
-        if config.compile:
-            raise ValueError(f"compile with the model {config.model!r}: its gradient penalty cannot be compiled")
-
 
 @register("amm")
 class AMM(ImageModel):
@@ -79,7 +66,7 @@ class AMM(ImageModel):
     Args:
         image_shape: (C, H, W).
         network: sizes; ``latent_dim`` is L.
-        config: the model's own settings.
+        settings: the model's own.
         proportions: p(y), (K,).
     """
 
@@ -88,13 +75,13 @@ class AMM(ImageModel):
     terms = ("generator", "penalty", "real", "fake")
     mapping: ClassVar[Literal["one-to-one", "many-to-one"]] = "many-to-one"
 
-    def __init__(self, image_shape: Shape, network: NetworkConfig, config: AMMConfig, proportions: Tensor) -> None:
+    def __init__(self, image_shape: Shape, network: NetworkConfig, settings: AMMConfig, proportions: Tensor) -> None:
         super().__init__()
         self.components = len(proportions)
-        self.config = config
-        architecture = choose_architecture(config.architecture, network.network, image_shape)
+        self.settings = settings
+        architecture = choose_architecture(settings.architecture, network.network, image_shape)
         self.encoder, self.decoder, self.prior, self.discriminator = build_networks(
-            architecture, image_shape, self.components, network, config.factorisation == "class-first", config.games
+            architecture, image_shape, self.components, network, settings.factorisation == "class-first", settings.games
         )
         self.proportions: Tensor
         self.register_buffer("proportions", proportions.float())
@@ -115,14 +102,18 @@ class AMM(ImageModel):
         return own
 
     @classmethod
-    def build(
-        cls, config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
-    ) -> AMM:
+    def build(cls, settings: AMMConfig, network: NetworkConfig, task: Task) -> AMM:
         """A new model; the classes of the prior are equally likely. See :meth:`ImageModel.build`."""
-        components = classes if config.components is None else config.components
-        objective = config.objective
-        assert isinstance(objective, AMMConfig)
-        return cls(image_shape, config.network, objective, torch.full((components,), 1 / components))
+        return cls(task.image_shape, network, settings, torch.full((task.components,), 1 / task.components))
+
+    @classmethod
+    def check(cls, settings: AMMConfig, network: NetworkConfig, step: StepPlan) -> None:
+        """Refuse what the game cannot do: micro-batches, and torch.compile (gradients of gradients)."""
+        super().check(settings, network, step)
+        if step.unlabelled + step.labelled < 2:
+            raise ValueError(f"batch_size={step.unlabelled}: batch norm needs at least 2 rows a step")
+        if step.compile:
+            raise ValueError(f"compile with the model {cls.name!r}: its gradient penalty cannot be compiled")
 
     def games(self) -> list[list[nn.Parameter]]:
         """The discriminator's, and all the others'."""
@@ -133,7 +124,7 @@ class AMM(ImageModel):
         """The loss of one game; arguments as in :meth:`ImageModel.forward`, the noise is of torch's own generator.
 
         Args:
-            batch: the images, and the rows of them in this step.
+            batch: the images and labels of this step.
             game: 0, the discriminator against equations (13) and (14) with the penalty (18); 1, the generators, each
                 of which wants the opposite answer (algorithms 1 and 2). Rows without and with labels make two means.
 
@@ -141,8 +132,8 @@ class AMM(ImageModel):
             The loss, 0-d, and of game 0 ``penalty`` and D, a mean probability, of inferred (``real``) and synthesised
             (``fake``) triples, of game 1 ``generator``, its loss.
         """
-        x, labelled = as_pixels(batch.images[batch.rows]), len(batch.labelled)
-        parts = [rows for rows in (len(batch.unlabelled), labelled) if rows]
+        x, labelled = as_pixels(batch.images), len(batch.labels)
+        parts = [rows for rows in (batch.unlabelled, labelled) if rows]
         with torch.set_grad_enabled(torch.is_grad_enabled() and game == 1):
             given = F.one_hot(batch.labels, self.components).float() if labelled else None
             inferred = (x, *self.encoder(x, given))
@@ -157,7 +148,7 @@ class AMM(ImageModel):
             return loss, {"generator": loss.detach()}
         penalty = gradient_penalty(self.discriminator, inferred, synthesised, labelled)
         terms = {"penalty": penalty.detach(), "real": real.sigmoid().mean(), "fake": fake.sigmoid().mean()}
-        return loss + self.config.gradient_penalty * penalty, {name: term.detach() for name, term in terms.items()}
+        return loss + self.settings.gradient_penalty * penalty, {name: term.detach() for name, term in terms.items()}
 
     def synthesise(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
         """n triples of p(y) p(z|y) p(x|y, z), equation (11): x (n, C, H, W), y (n, K), z (n, L)."""

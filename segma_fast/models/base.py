@@ -9,16 +9,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from segma_fast.batches import Batch
-    from segma_fast.config import TrainConfig
-    from segma_fast.data import ImageData
+from segma_fast.models.autoencoder import NetworkConfig
 
 MODELS: dict[str, type[ImageModel]] = {}
 """Every model by its name on the command line."""
@@ -40,10 +36,56 @@ class ModelConfig:
         """The settings beside a network whose dense layers have these widths; for models that have further ones."""
         return self
 
-    def check(self, config: TrainConfig, device: torch.device) -> None:
-        """Check a run's configuration before anything is loaded; ``ValueError`` for what the model does not take."""
-        if config.micro_batch is not None:
-            raise ValueError(f"micro_batch={config.micro_batch}: the model {config.model!r} takes no micro-batches")
+
+@dataclass(frozen=True)
+class Task:
+    """What a model is built for."""
+
+    image_shape: tuple[int, int, int]
+    """(C, H, W)"""
+    classes: int
+    """of the data set"""
+    components: int
+    """that the model shall have"""
+    labelled: bool
+    """whether it is trained with labels"""
+    label_counts: Tensor | None = None
+    """labelled rows of each class, (classes,); None without labels, and where trained weights will be loaded"""
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """How a training takes its steps: what a model may refuse before anything is loaded."""
+
+    unlabelled: int
+    """rows without a label, over all processes"""
+    labelled: int
+    """rows with one"""
+    micro_batch: int | None
+    """see :class:`Batch`"""
+    compile: bool
+    """whether :meth:`ImageModel.forward` goes through torch.compile"""
+    device: torch.device
+
+
+class Batch(NamedTuple):
+    """What a model is given of one step: the rows of this process, those without a label first."""
+
+    images: Tensor
+    """(n + l, C, H, W), uint8 or floating point in [0, 1]"""
+    labels: Tensor
+    """classes of the last l images, (l,), int64; l = 0 without labels"""
+    unlabelled_total: int
+    """n, summed over all processes"""
+    labelled_total: int
+    """l, summed over all processes"""
+    micro_batch: int | None = None
+    """images that go through the networks at once, for models that can; None for all"""
+
+    @property
+    def unlabelled(self) -> int:
+        """n: how many of the images have no label."""
+        return len(self.images) - len(self.labels)
 
 
 class ImageModel(nn.Module, ABC):
@@ -61,9 +103,7 @@ class ImageModel(nn.Module, ABC):
     mapping: ClassVar[Literal["one-to-one", "many-to-one"]] = "one-to-one"
     """how the components of a model without labels are matched with classes"""
     shares_batches: ClassVar[bool] = False
-    """whether :meth:`forward` takes only its share of the batch where several processes train together"""
-    pictures: ClassVar[tuple[str, ...]] = ()
-    """names of the files that :meth:`own_pictures` may write"""
+    """whether :meth:`forward` gives the loss of the whole batch where several processes have a share of it each"""
     components: int
     """K: rows of a picture of samples, and columns of the class probabilities"""
 
@@ -74,27 +114,34 @@ class ImageModel(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def build(
-        cls, config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
-    ) -> ImageModel:
+    def build(cls, settings: Any, network: NetworkConfig, task: Task) -> ImageModel:
         """A new model with random weights from torch's generator.
 
         Args:
-            config: of the run.
-            image_shape: (C, H, W).
-            classes: of the data set.
-            label_counts: labelled rows of each class, (classes,); None without labels.
+            settings: the model's own, of its ``Config``.
+            network: sizes of the networks.
+            task: images, classes and labels.
 
         Raises:
-            ValueError: for settings that do not fit the data.
+            ValueError: for settings that do not fit the task.
         """
+
+    @classmethod
+    def check(cls, settings: Any, network: NetworkConfig, step: StepPlan) -> None:
+        """Check settings, networks and steps before anything is loaded.
+
+        Raises:
+            ValueError: for what the model does not take.
+        """
+        if step.micro_batch is not None:
+            raise ValueError(f"micro_batch={step.micro_batch}: the model {cls.name!r} takes no micro-batches")
 
     @abstractmethod
     def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch.
 
         Args:
-            batch: the images, and the rows of them in this step.
+            batch: the images and labels of this step.
             game: whose loss, a number in the order of :meth:`games`.
 
         Returns:
@@ -151,13 +198,18 @@ class ImageModel(nn.Module, ABC):
         """Estimates of log p(x) in nats, (N, C, H, W) -> (N,), each a lower bound in the mean; None if not defined."""
         return None
 
-    def own_pictures(self, data: ImageData, folder: Path) -> list[Path]:
-        """Write pictures that only this model has; their paths."""
-        return []
-
     def names_classes(self, classes: int) -> bool:
         """Whether the components stand for the classes of the data, because it was trained with labels."""
         return self.components == classes
+
+    @classmethod
+    def check_one_a_class(cls, task: Task, otherwise: str = "") -> None:
+        """Raise ``ValueError`` unless there are as many components as classes; ``otherwise`` ends the advice."""
+        if task.components != task.classes:
+            raise ValueError(
+                f"components={task.components} for {task.classes} classes: with labels the model {cls.name!r} has one "
+                f"a class; leave components out{otherwise}"
+            )
 
     @property
     def device(self) -> torch.device:
@@ -194,15 +246,6 @@ def register(name: str) -> Callable[[Kind], Kind]:
         return model
 
     return add
-
-
-def check_one_a_class(config: TrainConfig, classes: int, otherwise: str = "") -> None:
-    """Raise ``ValueError`` for a number of components other than that of the classes; ``otherwise`` ends the advice."""
-    if config.components not in (None, classes):
-        raise ValueError(
-            f"components={config.components} for {classes} classes: with labels the model {config.model!r} has one "
-            f"a class; leave components out{otherwise}"
-        )
 
 
 def as_pixels(images: Tensor) -> Tensor:

@@ -10,8 +10,7 @@ that of the first alone, z₂ falls back to its prior and the second knows nothi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,9 +20,6 @@ from segma_fast.models.autoencoder import NetworkConfig
 from segma_fast.models.base import as_pixels, register
 from segma_fast.models.conditional import Conditional, Pixels, log_standard_normal
 from segma_fast.models.variational import VariationalConfig, VariationalModel
-
-if TYPE_CHECKING:
-    from segma_fast.data import ImageData
 
 CLASSIFIER_SAMPLES = 10  # of z₁ and z₂, over which both classifiers are averaged
 PROPOSALS = 64  # samples of p(z₂) for each that is kept of a class
@@ -61,7 +57,6 @@ class CaGeM(VariationalModel):
 
     title = "CaGeM"
     Config = CaGeMConfig
-    pictures = ("top_layer.png",)
 
     def __init__(self, pixels: Pixels, classes: int, settings: CaGeMConfig, network: NetworkConfig) -> None:
         super().__init__(pixels, classes, settings, network)
@@ -182,11 +177,3 @@ class CaGeM(VariationalModel):
         generator = torch.Generator(self.device).manual_seed(0)
         tops = [self.split(self.sample(200, k, generator=generator))[2].mean(0) for k in range(self.components)]
         return self.at(torch.stack(tops), torch.arange(self.components, device=self.device))
-
-    def own_pictures(self, data: ImageData, folder: Path) -> list[Path]:
-        """The paper's figure 2, where the top layer has two dimensions."""
-        if self.top_dim != 2:
-            return []
-        from segma_fast.top_layer import draw_top_layer
-
-        return [draw_top_layer(self, data, folder / self.pictures[0])]

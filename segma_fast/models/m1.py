@@ -8,18 +8,14 @@ discriminant analysis), so that one can also sample a class and move between cla
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.base import ImageModel, as_pixels, check_one_a_class, register
+from segma_fast.models.base import Batch, ImageModel, Task, as_pixels, register
 from segma_fast.models.conditional import Conditional, PixelConfig, Pixels, log_standard_normal
-
-if TYPE_CHECKING:
-    from segma_fast.batches import Batch
-    from segma_fast.config import TrainConfig
 
 MEMORY = 0.9  # of the running sums over labelled codes, a step: they follow the codes as these change
 
@@ -82,22 +78,19 @@ class M1(ImageModel):
         return {"network": network}
 
     @classmethod
-    def build(
-        cls, config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
-    ) -> M1:
+    def build(cls, settings: PixelConfig, network: NetworkConfig, task: Task) -> M1:
         """See :meth:`ImageModel.build`."""
-        check_one_a_class(config, classes)
-        assert isinstance(config.objective, PixelConfig)
-        pixels = Pixels(image_shape, config.network, config.objective.pixels)
-        return cls(pixels, M1Layer(pixels.size, config.network), classes)
+        cls.check_one_a_class(task)
+        pixels = Pixels(task.image_shape, network, settings.pixels)
+        return cls(pixels, M1Layer(pixels.size, network), task.classes)
 
     def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus the bound, mean over all rows; the labelled codes go into the running means."""
-        observed = self.pixels.observed(as_pixels(batch.images[batch.rows]))
+        observed = self.pixels.observed(as_pixels(batch.images))
         codes, weight = self.layer(self.pixels, observed)
         bound = (weight + log_standard_normal(codes)).mean()
         if self.training:
-            self._remember(codes[len(batch.unlabelled) :].detach(), batch.labels)
+            self._remember(codes[batch.unlabelled :].detach(), batch.labels)
         return -bound, {"bound": bound.detach()}
 
     @torch.no_grad()

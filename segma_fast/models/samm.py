@@ -10,16 +10,13 @@ each their own best D, so here the games share the layers that see x, y and z ap
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor
 
 from segma_fast.models.amm import AMM, AMMConfig
-from segma_fast.models.base import check_one_a_class, register
-
-if TYPE_CHECKING:
-    from segma_fast.config import TrainConfig
+from segma_fast.models.autoencoder import NetworkConfig
+from segma_fast.models.base import Task, register
 
 
 @dataclass(frozen=True)
@@ -53,19 +50,15 @@ class SAMM(AMM):
     mapping = "one-to-one"
 
     @classmethod
-    def build(
-        cls, config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
-    ) -> SAMM:
+    def build(cls, settings: AMMConfig, network: NetworkConfig, task: Task) -> SAMM:
         """A new model; the classes of the prior are as frequent as the labels. See :meth:`ImageModel.build`.
 
         Raises:
             ValueError: if there is not one component a class.
         """
-        check_one_a_class(config, classes, ", or take the model amm")
-        counts = torch.ones(classes) if label_counts is None else label_counts.float()
-        objective = config.objective
-        assert isinstance(objective, SAMMConfig)
-        return cls(image_shape, config.network, objective, counts / counts.sum())
+        cls.check_one_a_class(task, ", or take the model amm")
+        counts = torch.ones(task.classes) if task.label_counts is None else task.label_counts.float()
+        return cls(task.image_shape, network, settings, counts / counts.sum())
 
     def names_classes(self, classes: int) -> bool:
         return self.components == classes

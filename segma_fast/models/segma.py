@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,21 +12,26 @@ from torch.nn import functional as F
 
 from segma_fast import large_batch
 from segma_fast.dispatch import check_phi, choose_backend
-from segma_fast.distributed import Group, rank_and_size, shard_slice, world
+from segma_fast.distributed import Group, rank_and_size, world
 from segma_fast.formulas import silverman_gamma
 from segma_fast.functional import fast_cw_distance
-from segma_fast.mixture import GaussianMixture, initial_means
-from segma_fast.models.autoencoder import AutoEncoder
-from segma_fast.models.base import ImageModel, ModelConfig, as_pixels, check_one_a_class, register, squared_error
+from segma_fast.mixture import GaussianMixture, MeansInit, initial_means
+from segma_fast.models.autoencoder import AutoEncoder, NetworkConfig
+from segma_fast.models.base import (
+    Batch,
+    ImageModel,
+    ModelConfig,
+    StepPlan,
+    Task,
+    as_pixels,
+    register,
+    squared_error,
+)
 from segma_fast.precision import choose_precision
-
-if TYPE_CHECKING:
-    from segma_fast.batches import Batch
-    from segma_fast.config import TrainConfig
 
 
 @dataclass(frozen=True)
-class Objective(ModelConfig):
+class SeGMAConfig(ModelConfig):
     """Equation (9), ``MSE + α log d² + β CE``, and what the paper leaves open in it."""
 
     alpha: float = 5.0
@@ -45,22 +50,22 @@ class Objective(ModelConfig):
     """implementation of the distance; segma-fast info lists them"""
     precision: str | None = None
     """highest, high or medium; default torch's float32 matmul precision"""
+    means_init: MeansInit = "simplex"
+    """where SeGMA's means start"""
+    means_scale: float = 5.0
+    """how far from the origin they start"""
 
     def __post_init__(self) -> None:
         if not (0 <= self.alpha < math.inf and 0 <= self.beta < math.inf):
             raise ValueError(f"alpha and beta must be finite and >= 0, got alpha={self.alpha}, beta={self.beta}")
         if self.gamma is not None and not 0 < self.gamma < math.inf:
             raise ValueError(f"gamma must be finite and > 0 or None, got {self.gamma}")
+        if not math.isfinite(self.means_scale):
+            raise ValueError(f"means_scale must be finite, got {self.means_scale}")
 
     @property
     def label_use(self) -> Literal["required", "optional", "none"]:
         return "required" if self.beta > 0 else "none"
-
-    def check(self, config: TrainConfig, device: torch.device) -> None:
-        """Check precision, φ and backend; ``ValueError`` for what cannot be had."""
-        choose_precision(self.precision)
-        check_phi(self.phi)
-        choose_backend(self.backend, device, torch.float32, config.network.latent_dim)
 
 
 @register("segma")
@@ -72,95 +77,90 @@ class SeGMA(ImageModel):
     Args:
         autoencoder: images to codes of dimension D and back.
         prior: the mixture in D dimensions.
-        objective: weights and rules of the loss.
+        settings: weights and rules of the loss.
     """
 
-    Config = Objective
+    Config = SeGMAConfig
     title = "SeGMA"
     terms = ("reconstruction", "log_distance", "cross_entropy")
     shares_batches = True
 
-    def __init__(self, autoencoder: AutoEncoder, prior: GaussianMixture, objective: Objective) -> None:
+    def __init__(self, autoencoder: AutoEncoder, prior: GaussianMixture, settings: SeGMAConfig) -> None:
         super().__init__()
         if autoencoder.latent_dim != prior.dim:
             raise ValueError(f"codes have dimension {autoencoder.latent_dim}, the prior {prior.dim}: must be equal")
         self.autoencoder = autoencoder
         self.prior = prior
-        self.objective = objective
+        self.settings = settings
         self.components = prior.components
 
     @classmethod
-    def build(
-        cls, config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
-    ) -> SeGMA:
+    def build(cls, settings: SeGMAConfig, network: NetworkConfig, task: Task) -> SeGMA:
         """A new model whose proportions are those of the labels; see :meth:`ImageModel.build`.
 
         Raises:
             ValueError: if β > 0 and there is not one component a class.
         """
-        objective = config.objective
-        assert isinstance(objective, Objective)
-        components = classes if config.components is None else config.components
-        if objective.beta > 0:
-            check_one_a_class(config, classes, ", or set beta to 0 for an unsupervised model")
-        means = initial_means(components, config.network.latent_dim, config.means_init, config.means_scale)
-        return cls(AutoEncoder(image_shape, config.network), GaussianMixture(means, label_counts), objective)
+        if settings.beta > 0:
+            cls.check_one_a_class(task, ", or set beta to 0 for an unsupervised model")
+        means = initial_means(task.components, network.latent_dim, settings.means_init, settings.means_scale)
+        return cls(AutoEncoder(task.image_shape, network), GaussianMixture(means, task.label_counts), settings)
+
+    @classmethod
+    def check(cls, settings: SeGMAConfig, network: NetworkConfig, step: StepPlan) -> None:
+        """Check precision, φ and backend; ``ValueError`` for what cannot be had."""
+        choose_precision(settings.precision)
+        check_phi(settings.phi)
+        choose_backend(settings.backend, step.device, torch.float32, network.latent_dim)
 
     def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, equation (9).
 
-        Where several processes train together, each is given the whole batch and takes its share of the rows; the
-        mean of their losses, and of the gradients, is that of the batch.
+        Where several processes train together, each is given its share of the batch; the mean of their losses, and of
+        the gradients, is that of the batch.
 
         Args:
-            batch: the images, and the rows of them in this step; without labelled ones there is no cross-entropy.
-                With micro-batches the gradient is the same, the memory that of one of them and the codes
-                (:mod:`segma_fast.large_batch`).
+            batch: the images and labels of this step; without labels there is no cross-entropy. With micro-batches the
+                gradient is the same, the memory that of one of them and the codes (:mod:`segma_fast.large_batch`).
             game: 0, the only one.
 
         Returns:
             The loss, 0-d, and its terms for the record, detached: ``reconstruction`` (squared error summed over
             pixels, mean over rows), ``log_distance`` and, with β > 0, ``cross_entropy``.
         """
-        objective, group = self.objective, world()
-        process, processes = rank_and_size(group)
-
-        def own(rows: Tensor) -> Tensor:
-            return rows[shard_slice(len(rows), process, processes)]
-
-        images, labels = batch.images, own(batch.labels)
-        unlabelled, labelled = own(batch.unlabelled), own(batch.labelled)
-        rows = torch.cat([unlabelled, labelled])
-        everything = objective.rows == "all"
-        own_count = len(rows) if everything else len(unlabelled)
+        settings, group = self.settings, world()
+        _, processes = rank_and_size(group)
+        images, unlabelled = batch.images, batch.unlabelled
+        everything = settings.rows == "all"
+        own_count = len(images) if everything else unlabelled
         if batch.micro_batch is None:
-            codes, errors = self._errors(images, rows, own_count)
+            codes, errors = self._errors(images, own_count)
         else:
-            counted = torch.arange(len(rows)) < own_count
             codes, errors = large_batch.encode(
-                lambda some, flags: self._errors(images, some, int(flags.sum())),
-                rows,
-                counted,
+                lambda some, counted: self._errors(some, int(counted.sum())),
+                images,
+                torch.arange(len(images)) < own_count,
                 micro_batch=batch.micro_batch,
             )
-        count = len(batch.unlabelled) + (len(batch.labelled) if everything else 0)  # of all processes
+        count = batch.unlabelled_total + (batch.labelled_total if everything else 0)
         reconstruction = errors.sum() * (processes / count)
-        log_distance = self.distance(codes[:own_count], len(batch.unlabelled), log=True, process_group=group)
-        loss = reconstruction + objective.alpha * log_distance
+        log_distance = self.distance(codes[:own_count], batch.unlabelled_total, log=True, process_group=group)
+        loss = reconstruction + settings.alpha * log_distance
         terms = {"reconstruction": reconstruction.detach(), "log_distance": log_distance.detach()}
-        if objective.beta > 0 and len(batch.labels):
-            log_posterior = self.prior.log_posterior(codes[len(unlabelled) :])
-            cross_entropy = F.nll_loss(log_posterior, labels, reduction="sum") * (processes / len(batch.labels))
-            loss = loss + objective.beta * cross_entropy
+        if settings.beta > 0 and batch.labelled_total:
+            log_posterior = self.prior.log_posterior(codes[unlabelled:])
+            cross_entropy = F.nll_loss(log_posterior, batch.labels, reduction="sum")
+            cross_entropy = cross_entropy * (processes / batch.labelled_total)
+            loss = loss + settings.beta * cross_entropy
             terms["cross_entropy"] = cross_entropy.detach()
         return loss, terms
 
-    def _errors(self, images: Tensor, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Codes of some rows of the images, and squared errors of the first ``count`` of them, 0 of the others."""
-        pixels = as_pixels(images[rows])
+    def _errors(self, images: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Codes of images, and squared errors of the first ``count`` of them, 0 of the others."""
+        pixels = as_pixels(images)
         codes = self.autoencoder.encode(pixels).float()
         errors = squared_error(pixels[:count], self.autoencoder.decode(codes[:count]).float())
-        return codes, F.pad(errors, (0, len(rows) - count))
+        return codes, F.pad(errors, (0, len(images) - count))
 
     def distance(
         self,
@@ -171,9 +171,9 @@ class SeGMA(ImageModel):
         process_group: Group | None = None,
     ) -> Tensor:
         """d² of codes (m, D), of those of all processes together, to the prior, equation (8), or its logarithm; 0-d."""
-        objective, prior = self.objective, self.prior
-        gamma = objective.gamma
-        if gamma is None and objective.gamma_rows == "unlabelled" and unlabelled_rows is not None:
+        settings, prior = self.settings, self.prior
+        gamma = settings.gamma
+        if gamma is None and settings.gamma_rows == "unlabelled" and unlabelled_rows is not None:
             gamma = silverman_gamma(unlabelled_rows, prior.components)
         return fast_cw_distance(
             codes,
@@ -182,15 +182,15 @@ class SeGMA(ImageModel):
             prior.variances,
             gamma,
             log=log,
-            phi=objective.phi,
-            backend=objective.backend,
-            precision=objective.precision,
+            phi=settings.phi,
+            backend=settings.backend,
+            precision=settings.precision,
             process_group=process_group,
         )
 
     def names_classes(self, classes: int) -> bool:
         """Whether the components stand for the classes of the data: trained with labels, one component a class."""
-        return self.objective.beta > 0 and self.components == classes
+        return self.settings.beta > 0 and self.components == classes
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:

@@ -15,19 +15,15 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.base import ImageModel, as_pixels, check_one_a_class
+from segma_fast.models.base import Batch, ImageModel, Task, as_pixels
 from segma_fast.models.conditional import PixelConfig, Pixels
-
-if TYPE_CHECKING:
-    from segma_fast.batches import Batch
-    from segma_fast.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -65,20 +61,17 @@ class VariationalModel(ImageModel):
         self.register_buffer("one_hot", torch.eye(classes), persistent=False)
 
     @classmethod
-    def build(
-        cls, config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
-    ) -> Self:
+    def build(cls, settings: VariationalConfig, network: NetworkConfig, task: Task) -> Self:
         """See :meth:`ImageModel.build`.
 
         Raises:
             ValueError: if there are labels and not one component a class.
         """
-        if config.takes_labels:
-            check_one_a_class(config, classes)
-        assert isinstance(config.objective, VariationalConfig)
-        pixels = Pixels(image_shape, config.network, config.objective.pixels)
-        model = cls(pixels, config.components or classes, config.objective, config.network)
-        model.supervised = config.takes_labels
+        if task.labelled:
+            cls.check_one_a_class(task)
+        pixels = Pixels(task.image_shape, network, settings.pixels)
+        model = cls(pixels, task.components, settings, network)
+        model.supervised = task.labelled
         return model
 
     @abstractmethod
@@ -102,8 +95,8 @@ class VariationalModel(ImageModel):
 
     def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus both bounds, mean over rows, and the cross-entropy; see :meth:`ImageModel.forward`."""
-        observed = self.pixels.observed(as_pixels(batch.images[batch.rows]))
-        count, labels = len(batch.unlabelled), batch.labels
+        observed = self.pixels.observed(as_pixels(batch.images))
+        count, labels = batch.unlabelled, batch.labels
         x, _, loss = self.below(observed)
         state, log_posterior = self.infer(x[:count])
         weights = self.log_weights(observed[:count], x[:count], state, self.one_hot[None])

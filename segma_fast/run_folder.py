@@ -6,7 +6,7 @@
     data.json             image shape, class names and checksum of the data set
     metrics.csv           loss terms and test error against the step
     tensorboard/          the same as TensorBoard events
-    checkpoints/step-N/   model, optimisers, random states and clock of the last checkpoint
+    checkpoints/step-N/   model, optimisers, random states and clock after the last saved step (checkpoints.py)
     report.json           the figures printed at the end
     scores.json           figures of the paper's tables (segma-fast reproduce)
     *.png                 pictures
@@ -17,23 +17,37 @@ Nothing of it is trusted: tensors come from safetensors or from ``torch.load`` w
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
-from segma_fast.config import TrainConfig, load_config
+from segma_fast.checkpoints import (
+    CHECKPOINTS,
+    DRAFT,
+    State,
+    checkpoint_steps,
+    latest_checkpoint,
+    load_checkpoint,
+    load_weights,
+)
+from segma_fast.config import TrainConfig, build_model
+from segma_fast.config_file import differences, load_config, save_config
 from segma_fast.data import ImageData
-from segma_fast.files import write_text
-from segma_fast.models import MODELS, ImageModel
+from segma_fast.files import only_one, write_text
+from segma_fast.models import ImageModel
 
 CONFIG, DATA, METRICS, REPORT, SCORES = "config.json", "data.json", "metrics.csv", "report.json", "scores.json"
-CHECKPOINTS, TENSORBOARD, WEIGHTS = "checkpoints", "tensorboard", "model.safetensors"
-PICTURES = ("samples.png", "codes.png", "reconstructions.png", "interpolations.png", "transfer.png")
+TENSORBOARD = "tensorboard"
+PICTURES = ("samples.png", "codes.png", "reconstructions.png", "interpolations.png", "transfer.png", "top_layer.png")
 
 
 def checksum(tensors: Iterable[Tensor]) -> int:
@@ -95,44 +109,71 @@ class Run:
     step: int
 
 
-def build_model(
-    config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
-) -> ImageModel:
-    """A new model with random weights from torch's generator; see :meth:`ImageModel.build`."""
-    return MODELS[config.model].build(config, image_shape, classes, label_counts)
-
-
-def checkpoint_steps(run_dir: Path) -> list[int]:
-    """The steps of the whole checkpoints in a run folder, in order."""
-    names = (path.name.removeprefix("step-") for path in (run_dir / CHECKPOINTS).glob("step-*"))
-    return sorted(int(name) for name in names if name.isdecimal())
-
-
-def latest_checkpoint(run_dir: Path) -> tuple[Path, int] | None:
-    """The newest whole checkpoint and its step, or None."""
-    steps = checkpoint_steps(run_dir)
-    return (run_dir / CHECKPOINTS / f"step-{steps[-1]}", steps[-1]) if steps else None
-
-
 def load_run(run_dir: Path, device: torch.device | str = "cpu") -> Run:
     """The model of a run folder, in evaluation mode.
 
     Raises:
         ValueError: if the folder holds no run, no checkpoint yet, or a damaged one.
     """
-    from safetensors.torch import load_file
-
     checkpoint = latest_checkpoint(run_dir)
     if checkpoint is None or not (run_dir / CONFIG).exists():
         raise ValueError(f"{run_dir} holds no trained model: train one with segma-fast train --run-dir {run_dir}")
     config, data = load_config(run_dir / CONFIG), DataInfo.load(run_dir)
     model = build_model(config, data.image_shape, len(data.class_names))
     path, step = checkpoint
-    try:
-        model.load_state_dict(load_file(path / WEIGHTS))
-    except Exception as error:  # of many kinds, depending on the damage
-        raise ValueError(f"the checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from error
+    load_weights(path, model)
     return Run(run_dir, config, data, model.to(device).eval(), step)
+
+
+def check_folder(config: TrainConfig, resume: bool, overwrite: bool) -> tuple[Path, int] | None:
+    """Check the run folder against what is asked, changing nothing; the checkpoint to continue from, if any."""
+    run_dir = config.run_dir
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ValueError(f"run_dir must be a folder, {run_dir} is a file")
+    if resume and overwrite:
+        raise ValueError("resume and overwrite exclude each other")
+    if resume:
+        if not (run_dir / CONFIG).exists():
+            raise ValueError(f"nothing to resume: {run_dir} holds no run")
+        changed = differences(load_config(run_dir / CONFIG), config)
+        if changed:
+            raise ValueError(f"cannot resume {run_dir} with another configuration: {'; '.join(changed)}")
+        return latest_checkpoint(run_dir)
+    if holds_run(run_dir):
+        if not overwrite:
+            raise ValueError(
+                f"{run_dir} holds a run already: --resume continues it, --overwrite replaces it, and another "
+                "--run-dir keeps it"
+            )
+        try:
+            load_config(run_dir / CONFIG)
+        except ValueError as error:
+            raise ValueError(f"{run_dir} holds files that are not a run's, which stay: {error}") from error
+    return None
+
+
+@contextmanager
+def begin(
+    config: TrainConfig, accelerator: Accelerator, resume: bool, overwrite: bool, data: DataInfo, state: State
+) -> Iterator[int]:
+    """Restore a checkpoint, or empty the folder for a new run; describe the run there. Gives the step to go on from.
+
+    Raises:
+        ValueError: as :func:`check_folder` does, or if another command is at work in the folder.
+    """
+    with only_one(config.run_dir) if accelerator.is_main_process else nullcontext():
+        checkpoint = check_folder(config, resume, overwrite)  # again, for another command may have been there
+        if checkpoint is not None:
+            DataInfo.load(config.run_dir).check_same(data)
+            load_checkpoint(accelerator, *checkpoint, state)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            if checkpoint is None:
+                clear_run(config.run_dir)
+            save_config(config, config.run_dir / CONFIG)
+            data.save(config.run_dir)
+        accelerator.wait_for_everyone()
+        yield 0 if checkpoint is None else checkpoint[1]
 
 
 def holds_run(run_dir: Path) -> bool:
@@ -144,12 +185,23 @@ def clear_run(run_dir: Path) -> None:
     """Delete what a former run left in its folder, and nothing else; the configuration last."""
     for step in checkpoint_steps(run_dir):
         shutil.rmtree(run_dir / CHECKPOINTS / f"step-{step}")
-    shutil.rmtree(run_dir / CHECKPOINTS / ".part", ignore_errors=True)
+    shutil.rmtree(run_dir / CHECKPOINTS / DRAFT, ignore_errors=True)
     for events in (run_dir / TENSORBOARD).glob("events.out.tfevents.*"):
         events.unlink()
     for folder in (run_dir / CHECKPOINTS, run_dir / TENSORBOARD):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-    pictures = (*PICTURES, *(name for model in MODELS.values() for name in model.pictures))
-    for name in (*pictures, REPORT, SCORES, METRICS, DATA, CONFIG):
+    for name in (*PICTURES, REPORT, SCORES, METRICS, DATA, CONFIG):
         (run_dir / name).unlink(missing_ok=True)
+
+
+def save_figures(file: Path, figures: dict[str, Any]) -> None:
+    """Write numbers and text by their names, as JSON; what is not finite becomes null."""
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in figures.items()}
+    write_text(file, json.dumps(finite, indent=2) + "\n")
+
+
+def load_figures(file: Path) -> dict[str, Any]:
+    """Read what :func:`save_figures` wrote; null becomes NaN. Raises errors of many kinds for anything else."""
+    kept: dict[str, Any] = json.loads(file.read_text())
+    return {name: math.nan if value is None else value for name, value in kept.items()}

@@ -1,0 +1,112 @@
+"""The configuration of a run as a file: written, read and checked, and compared with another."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from segma_fast.config import TrainConfig, check_model
+from segma_fast.files import write_text
+from segma_fast.models import MODELS, ModelConfig
+
+# Fields that a resumed run may change: they touch the weights of a given step by no more than rounding, but for the
+# noise that some models draw, which another device and a compiled step draw otherwise.
+FREE_ON_RESUME = frozenset(
+    {"epochs", "minutes", "checkpoint_every", "log_every", "run_dir", "device", "compile", "micro_batch", "data.cache"}
+)
+FORMERLY_AT_THE_TOP = ("means_init", "means_scale")  # settings of SeGMA
+
+
+def save_config(config: TrainConfig, path: Path) -> None:
+    """Write a configuration as JSON, whole or not at all."""
+    write_text(path, json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n")
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read what :func:`save_config` wrote; fields that are left out keep their defaults.
+
+    Raises:
+        ValueError: if the file is missing, is not JSON, or has a field or value that the configuration does not take.
+    """
+    try:
+        values = json.loads(path.read_text())
+        return typing.cast(TrainConfig, _from_json(TrainConfig, values, ""))
+    except FileNotFoundError:
+        raise ValueError(f"no configuration at {path}") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    except (TypeError, ValueError, OverflowError, RecursionError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def differences(saved: TrainConfig, given: TrainConfig) -> list[str]:
+    """``"name: saved value -> given value"`` for each field that a resumed run may not change."""
+    before, after = _flat(saved), _flat(given)
+    return [
+        f"{name}: {before[name]!r} -> {after[name]!r}"
+        for name in before
+        if name not in FREE_ON_RESUME and name in after and before[name] != after[name]  # each model has its own
+    ]
+
+
+def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        name = prefix + item.name
+        flat |= _flat(value, name + ".") if dataclasses.is_dataclass(value) else {name: value}
+    return flat
+
+
+def _settings_of(model: Any) -> type[ModelConfig]:
+    check_model(str(model))
+    return MODELS[str(model)].Config
+
+
+def _as_of_today(values: dict[str, Any]) -> dict[str, Any]:
+    """The fields of an older file, which has SeGMA's means at the top level, whatever its model."""
+    means = {name: values[name] for name in FORMERLY_AT_THE_TOP if name in values}
+    kept = {name: value for name, value in values.items() if name not in means}
+    if kept.get("model", "segma") == "segma" and isinstance(kept["objective"], dict):
+        kept["objective"] = means | kept["objective"]
+    return kept
+
+
+def _from_json(kind: Any, value: Any, name: str) -> Any:
+    """A JSON value as the annotated type of a field."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return _from_json(arguments[0], value, name)
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ValueError(f"{name or 'the file'} must be an object, got {value!r}")
+        hints = typing.get_type_hints(kind)
+        if kind is TrainConfig:
+            hints["objective"] = _settings_of(value.get("model", "segma"))
+            value = _as_of_today({"objective": {}} | value)
+        unknown = sorted(set(value) - set(hints))
+        if unknown:
+            raise ValueError(f"unknown field {unknown[0]!r} in {name or 'the configuration'}")
+        inner = {key: _from_json(hints[key], item, f"{name}.{key}".lstrip(".")) for key, item in value.items()}
+        return typing.cast(Any, kind)(**inner)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _from_json(next(a for a in arguments if a is not type(None)), value, name)
+    if origin is Literal:
+        if value not in arguments:
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, arguments))}, got {value!r}")
+        return value
+    if origin is tuple and isinstance(value, list):
+        return tuple(_from_json(arguments[0], item, name) for item in value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind in (int, str, bool) and type(value) is kind:
+        return value
+    raise ValueError(f"{name} must be of type {getattr(kind, '__name__', kind)}, got {value!r}")
