@@ -62,7 +62,7 @@ sanitize: export PYTHONPATH = $(abspath $(SANITIZED)/lib)
 sanitize: $(READY) ## test the kernels with the address and undefined behaviour sanitizers of gcc
 	SEGMA_FAST_SANITIZE=1 SEGMA_FAST_REQUIRE_NATIVE=1 $(BIN)/python setup.py --quiet build \
 		--build-temp $(SANITIZED)/objects --build-lib $(SANITIZED)/lib
-	LD_PRELOAD="$(PRELOAD)" $(BIN)/python -P -c 'from segma_fast.backends import native; assert native.build_info()["sanitized"]'
+	LD_PRELOAD="$(PRELOAD)" $(BIN)/python -P -c 'from segma_fast.distance.backends import native; assert native.build_info()["sanitized"]'
 	LD_PRELOAD="$(PRELOAD)" $(BIN)/python -P -m pytest tests/test_accuracy.py tests/test_operator.py tests/test_profile.py -k native
 
 lint: $(READY) ## ruff, mypy and the formatters

@@ -23,7 +23,7 @@ import exact_phi_figures
 import exact_phi_page
 import torch
 
-from segma_fast.files import write_text
+from segma_fast.trainer.files import write_text
 
 PARTS = ("match", "particles", "digits", "cwae")
 ROOT = Path(__file__).parents[1]

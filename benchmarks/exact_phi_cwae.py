@@ -8,7 +8,7 @@ from typing import Any
 from exact_phi_digits import EPOCHS, SEEDS, judge, trained
 from exact_phi_particles import describe
 
-from segma_fast.formulas import FORMS
+from segma_fast.distance.formulas import FORMS
 
 DIMS = (2, 3, 5, 10)
 ALPHA = 5.0

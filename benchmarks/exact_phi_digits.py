@@ -14,12 +14,12 @@ from typing import Any
 import torch
 
 from segma_fast import fast_cw_distance, silverman_gamma
-from segma_fast.config import TrainConfig
-from segma_fast.formulas import FORMS
-from segma_fast.mixture import GaussianMixture, MeansInit
-from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.segma import SeGMAConfig
-from segma_fast.training import Outcome, train
+from segma_fast.distance.formulas import FORMS
+from segma_fast.distance.mixture import GaussianMixture, MeansInit
+from segma_fast.trainer.config import TrainConfig
+from segma_fast.trainer.loop import Outcome, train
+from segma_fast.trainer.models.autoencoder import NetworkConfig
+from segma_fast.trainer.models.segma import SeGMAConfig
 
 DIMS = (2, 10)
 MEANS_INIT: dict[int, MeansInit] = {2: "normal", 10: "simplex"}  # in the plane there is no simplex of 10 corners

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from scipy.special import kve
 
-from segma_fast.files import replacing
-from segma_fast.formulas import silverman_gamma
+from segma_fast.distance.formulas import silverman_gamma
+from segma_fast.trainer.files import replacing
 
 COLOURS = {"approx": "#c0392b", "exact": "#1f5fa8"}
 LABELS = {"approx": "approximation", "exact": "exact form"}

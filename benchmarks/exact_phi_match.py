@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from segma_fast import cw_normality, silverman_gamma
-from segma_fast.exact_phi import exact_phi
-from segma_fast.formulas import FORMS, INV_SQRT_PI
+from segma_fast.distance.exact_phi import exact_phi
+from segma_fast.distance.formulas import FORMS, INV_SQRT_PI
 
 DIMS = (2, 3, 10, 64)
 SIZES = tuple(64 << i for i in range(9))  # 64 ... 16384

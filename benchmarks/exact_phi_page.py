@@ -10,7 +10,7 @@ from typing import Any
 from exact_phi_training import cwae_values, digit_values, number, span
 from table import table
 
-from segma_fast.formulas import FORMS
+from segma_fast.distance.formulas import FORMS
 
 TEMPLATE = Path(__file__).with_name("exact_phi_template.md")
 

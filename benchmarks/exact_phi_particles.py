@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from segma_fast import cw_normality
-from segma_fast.formulas import FORMS
+from segma_fast.distance.formulas import FORMS
 
 DIMS = (2, 3, 5, 8, 10, 20)
 SIZES = {100: 4, 1000: 1}  # particles, and how many starts are averaged

@@ -10,7 +10,7 @@ from typing import Any
 
 from table import table
 
-from segma_fast.formulas import FORMS
+from segma_fast.distance.formulas import FORMS
 
 TEST_IMAGES = 359
 NAMES = {"approx": "approximation", "exact": "exact"}

@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from segma_fast.bench.problems import Case
 from segma_fast.bench.records import Record, Results
-from segma_fast.files import replacing
+from segma_fast.trainer.files import replacing
 
 STYLES = {  # colour-blind safe
     "native": ("#0072b2", "o"),

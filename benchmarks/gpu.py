@@ -29,8 +29,8 @@ from segma_fast.bench.problems import Case
 from segma_fast.bench.records import Record, Results
 from segma_fast.bench.session import Session
 from segma_fast.bench.timing import by_events, synchronize
-from segma_fast.dispatch import choose_backend
-from segma_fast.files import write_text
+from segma_fast.distance.dispatch import choose_backend
+from segma_fast.trainer.files import write_text
 
 CASES = (  # what matters most first: the time may end
     Case(65536, 64),

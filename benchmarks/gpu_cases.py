@@ -160,8 +160,8 @@ def errors(problem: Any, case: dict[str, Any], found: list[Any]) -> dict[str, An
         said = expected.errors(tuple(found))
         wrong = expected.too_far(said, case["precision"] if case["backend"] in BACKENDS else "single")
         return {"value": said.value, "grad_z": said.grad_z, "grad_means": said.grad_means, "wrong": wrong}
-    from segma_fast.autograd import widths_and_weights
-    from segma_fast.operators import GRADIENT
+    from segma_fast.distance.autograd import widths_and_weights
+    from segma_fast.distance.operators import GRADIENT
 
     z, means = problem.z.detach(), problem.means.detach()
     h, w = widths_and_weights(len(z), len(means), z.device, None, None, 1.0, problem.gamma)

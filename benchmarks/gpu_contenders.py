@@ -12,11 +12,11 @@ from functools import partial
 import torch
 from contenders import everyone
 
-from segma_fast.autograd import widths_and_weights
-from segma_fast.backends import BACKENDS
 from segma_fast.bench.contenders import Contender, compiled, ours
 from segma_fast.bench.problems import Case, Problem, Run
-from segma_fast.operators import GRADIENT
+from segma_fast.distance.autograd import widths_and_weights
+from segma_fast.distance.backends import BACKENDS
+from segma_fast.distance.operators import GRADIENT
 
 PRECISIONS = ("high", "medium", "highest")
 FLOPS = {"high": 8, "medium": 4, "highest": 12}  # products of fp16 that our kernels make, times M² D

@@ -60,7 +60,7 @@ def compile_case(case: dict[str, Any]) -> str:
             os.environ[variable] = str(case[option])
     import torch
 
-    from segma_fast.backends.triton import launch as triton_launch
+    from segma_fast.distance.backends.triton import launch as triton_launch
 
     dim, total = case["dim"], case["rows"] + 10
     z, means = (torch.zeros(n, dim, dtype=getattr(torch, case.get("dtype", "float32"))) for n in (case["rows"], 10))
@@ -90,9 +90,9 @@ def stand_in(library: str) -> None:
     driver.get_current_stream = lambda device: 0
     triton.runtime.driver.set_active(driver)
 
-    from segma_fast.backends.triton import launch as triton_launch
-    from segma_fast.backends.triton import panels as triton_panels
-    from segma_fast.backends.triton import plan as triton_plan
+    from segma_fast.distance.backends.triton import launch as triton_launch
+    from segma_fast.distance.backends.triton import panels as triton_panels
+    from segma_fast.distance.backends.triton import plan as triton_plan
 
     gpu = torch.device("cuda", 0)
     make_plan, sizes_for, divide = triton_plan.make_plan, triton_plan.panel_sizes, triton_plan.divide

@@ -56,7 +56,7 @@ FIRST = ("build", "smoke", "times", "tests")  # of a GPU that has seen nothing
 def build(visit: Visit, seconds: float) -> None:
     """The compiled module: the packed one if it loads, else made here; a failure is one, not a reason to skip."""
     code = (
-        "import json, torch, segma_fast; from segma_fast.backends import cuda, extension; "
+        "import json, torch, segma_fast; from segma_fast.distance.backends import cuda, extension; "
         "from segma_fast.bench.machine import describe_machine; "
         "assert extension.REASON is None, extension.REASON; "
         f"assert {visit.device!r} == 'cpu' or cuda.missing() is None, cuda.missing(); "

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from segma_fast.bench.problems import Problem, Run
-from segma_fast.formulas import INV_SQRT_PI, form_of
+from segma_fast.distance.formulas import INV_SQRT_PI, form_of
 
 # KeOps itself passes -O3 only, and is 3 to 7 times slower without these.
 KEOPS_FLAGS = os.environ.get("BENCH_KEOPS_FLAGS", "-march=native -ffast-math").strip()

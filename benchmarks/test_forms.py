@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from replay import REPLAY, report
 
-from segma_fast.backends import extension
 from segma_fast.bench.contenders import Contender, ours
 from segma_fast.bench.problems import Case
 from segma_fast.bench.records import Record
 from segma_fast.bench.session import Session
-from segma_fast.formulas import FORMS
+from segma_fast.distance.backends import extension
+from segma_fast.distance.formulas import FORMS
 
 CONTENDERS = {
     f"native, {phi}": Contender(partial(ours, backend="native", phi=phi), precision="single", phi=phi) for phi in FORMS

@@ -14,8 +14,8 @@ from replay import REPLAY, report
 
 from segma_fast.bench.memory import CLEAR_REFS, peak_beyond
 from segma_fast.bench.records import Record
-from segma_fast.mixture import GaussianMixture, initial_means
-from segma_fast.models import AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
+from segma_fast.distance.mixture import GaussianMixture, initial_means
+from segma_fast.trainer.models import AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
 
 MICRO_BATCH = 512
 SHAPE, DIM, COMPONENTS = (3, 32, 32), 32, 10

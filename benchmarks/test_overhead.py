@@ -9,12 +9,12 @@ import torch
 from replay import REPLAY, report
 from torch import Tensor
 
-from segma_fast.autograd import widths_and_weights
-from segma_fast.backends import extension
 from segma_fast.bench.contenders import Contender, ours
 from segma_fast.bench.problems import Case, Problem, Run
 from segma_fast.bench.records import Record
 from segma_fast.bench.session import Session
+from segma_fast.distance.autograd import widths_and_weights
+from segma_fast.distance.backends import extension
 
 ROWS = 128
 

@@ -10,8 +10,8 @@ from replay import REPLAY, report
 from trainer import overhead, reproduction
 from training import measure
 
-from segma_fast.backends import extension
 from segma_fast.bench.records import Record
+from segma_fast.distance.backends import extension
 
 BACKENDS = ["reference", "chunked"] + ["native"] * (extension.REASON is None)
 LARGEST = {"reference": 4096, "chunked": 16384, "native": 65536}

@@ -13,10 +13,10 @@ from training import COMPONENTS, LABELLED, NETWORK, SHAPE, Step
 
 from segma_fast.bench.records import Record
 from segma_fast.bench.timing import Times, by_wall
-from segma_fast.config import TrainConfig, build_model, starting_config
-from segma_fast.data import DataConfig, load_data
-from segma_fast.models import AutoEncoder
-from segma_fast.models.base import as_pixels, squared_error
+from segma_fast.trainer.config import TrainConfig, build_model, starting_config
+from segma_fast.trainer.data import DataConfig, load_data
+from segma_fast.trainer.models import AutoEncoder
+from segma_fast.trainer.models.base import as_pixels, squared_error
 
 LOOP = 60  # steps of a run
 ROWS = 2000  # images of noise for the step of the paper
@@ -52,7 +52,7 @@ def in_turns(
     trainings: Mapping[str, TrainConfig], bare: Mapping[str, Callable[[], None]], turns: int
 ) -> dict[str, Times]:
     """Each turn counts with the median of its steps."""
-    from segma_fast.training import train
+    from segma_fast.trainer.loop import train
 
     times = {name: Times() for name in (*trainings, *bare)}
     for _ in range(turns):

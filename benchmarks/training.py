@@ -14,10 +14,10 @@ from torch import Tensor
 
 from segma_fast.bench.records import Record
 from segma_fast.bench.timing import take_turns
-from segma_fast.config import EXPERIMENTS
-from segma_fast.mixture import GaussianMixture, initial_means
-from segma_fast.models import AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
-from segma_fast.models.base import as_pixels, squared_error
+from segma_fast.distance.mixture import GaussianMixture, initial_means
+from segma_fast.trainer.config import EXPERIMENTS
+from segma_fast.trainer.models import AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
+from segma_fast.trainer.models.base import as_pixels, squared_error
 
 NETWORK: NetworkConfig = EXPERIMENTS["mnist"]["network"]
 SHAPE, COMPONENTS, LABELLED = (1, 28, 28), 10, 100

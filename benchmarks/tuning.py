@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from table import put_into, table
 
-from segma_fast.config import TrainConfig, starting_config
-from segma_fast.data import load_data
-from segma_fast.experiments import runner, tables
-from segma_fast.experiments.paper import Trial
+from segma_fast.trainer.config import TrainConfig, starting_config
+from segma_fast.trainer.data import load_data
+from segma_fast.trainer.experiments import runner, tables
+from segma_fast.trainer.experiments.paper import Trial
 
 PAGE = Path(__file__).parents[1] / "docs" / "experiments.md"
 MARKS = ("<!-- tuning -->", "<!-- end of tuning -->")

@@ -33,7 +33,7 @@ inline Kind kind_of(const Tensor& points) {
   return Kind::float32;
 }
 
-// The points of the arguments of an operator, all contiguous and on one device; see segma_fast/operators.py.
+// The points of the arguments of an operator, all contiguous and on one device; see segma_fast/distance/operators.py.
 inline Points check_cloud(const Tensor& z, const Tensor& means, const Tensor& h, const Tensor& w, int64_t start,
                           int64_t stop) {
   STD_TORCH_CHECK(z.dim() == 2 && means.dim() == 2 && z.size(1) == means.size(1) && z.size(1) > 0,

@@ -1,11 +1,12 @@
 """segma_fast: the Cramer-Wold distance between codes and a Gaussian mixture, value and gradient in one pass."""
 
+__version__ = "0.1.0"
+
 from segma_fast import large_batch
-from segma_fast.formulas import silverman_gamma
-from segma_fast.functional import cw_distance_reference, cw_normality, cw_two_sample, fast_cw_distance
-from segma_fast.mixture import GaussianMixture
-from segma_fast.modules import CWDistanceLoss
-from segma_fast.version import __version__
+from segma_fast.distance.formulas import silverman_gamma
+from segma_fast.distance.functional import cw_distance_reference, cw_normality, cw_two_sample, fast_cw_distance
+from segma_fast.distance.mixture import GaussianMixture
+from segma_fast.distance.modules import CWDistanceLoss
 
 __all__ = [
     "CWDistanceLoss",

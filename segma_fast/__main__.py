@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from collections.abc import Callable
 from importlib import import_module
 
+TRAINED = "segma_fast.trainer.commands.trained_model"
 COMMANDS = {  # name: (module, function, one line)
-    "train": ("segma_fast.train_command", "train_command", "train a model and leave a run folder"),
-    "sample": ("segma_fast.commands", "sample", "draw images from the components of the mixture"),
-    "interpolate": ("segma_fast.commands", "interpolate", "go from one image to another through the latent space"),
-    "transfer": ("segma_fast.commands", "transfer", "move images to another class, keeping their style (equation 10)"),
-    "intensify": ("segma_fast.commands", "intensify", "move images away from a class (equation 11)"),
-    "classify": ("segma_fast.commands", "classify", "say which class images belong to (equation 7)"),
-    "evaluate": ("segma_fast.commands", "evaluate", "test error, reconstruction error and d² of a trained model"),
-    "reproduce": ("segma_fast.experiments.reproduce", "main", "train what the paper's tables and figures show"),
-    "compare": ("segma_fast.experiments.compare", "main", "train several models on the same data and compare them"),
+    "train": ("segma_fast.trainer.commands.train", "train_command", "train a model and leave a run folder"),
+    "sample": (TRAINED, "sample", "draw images from the components of the mixture"),
+    "interpolate": (TRAINED, "interpolate", "go from one image to another through the latent space"),
+    "transfer": (TRAINED, "transfer", "move images to another class, keeping their style (equation 10)"),
+    "intensify": (TRAINED, "intensify", "move images away from a class (equation 11)"),
+    "classify": (TRAINED, "classify", "say which class images belong to (equation 7)"),
+    "evaluate": (TRAINED, "evaluate", "test error, reconstruction error and d² of a trained model"),
+    "reproduce": ("segma_fast.trainer.experiments.reproduce", "main", "train what the paper's tables and figures show"),
+    "compare": (
+        "segma_fast.trainer.experiments.compare",
+        "main",
+        "train several models on one data set and compare them",
+    ),
     "bench": (
         "segma_fast.bench.command",
         "main",
         "time the distance on this machine by every backend, two minutes",
     ),
-    "info": ("segma_fast.cli", "info", "versions, devices, compiled kernels, and which backends are available and why"),
+    "info": (
+        "segma_fast.bench.info",
+        "info",
+        "versions, devices, compiled kernels, which backends there are and why",
+    ),
 }
 
 
@@ -35,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(_overview())
         return
     if name == "--version":
-        from segma_fast.version import __version__
+        from segma_fast import __version__
 
         print(__version__)
         return
@@ -62,39 +70,6 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
 
 
-def info(arguments: list[str]) -> None:
-    """segma-fast info: versions, devices, compiled kernels, and which backends are available, and why others are not.
-
-    examples:
-      segma-fast info
-      SEGMA_FAST_BACKEND=reference segma-fast info
-    """
-    if arguments:
-        print(info.__doc__)
-        if arguments[0] not in ("-h", "--help"):
-            raise ValueError(f"info takes no arguments, got {' '.join(arguments)}")
-        return
-    import torch
-
-    from segma_fast.dispatch import ENVIRONMENT_VARIABLE, choose_backend, describe_backends
-    from segma_fast.toolchain import describe_native
-    from segma_fast.version import __version__
-
-    print(f"segma_fast {__version__}, torch {torch.__version__}, Python {platform.python_version()}")
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    print(f"devices: cpu ({torch.get_num_threads()} threads){''.join(', ' + gpu for gpu in gpus)}")
-    print("\n".join(describe_native()))
-    print("backends, best first:")
-    for name, reason, description in describe_backends():
-        print(f"  {name:<12} {'available' if reason is None else 'not available: ' + reason}")
-        print(f"  {'':<12} {description}")
-    kinds = ["cpu"] + (["cuda"] if gpus else [])
-    chosen = {kind: choose_backend("auto", torch.device(kind), torch.float32, 32) for kind in kinds}
-    forced = os.environ.get(ENVIRONMENT_VARIABLE)
-    why = f"{ENVIRONMENT_VARIABLE}={forced}" if forced else f"set {ENVIRONMENT_VARIABLE} to change it"
-    print("auto chooses: " + ", ".join(f"{name} on {kind}" for kind, name in chosen.items()) + f" ({why})")
-
-
 def _overview() -> str:
     lines = [f"  {name:<12} {line}" for name, (_, _, line) in COMMANDS.items()]
     return "\n".join(
@@ -105,3 +80,7 @@ def _overview() -> str:
 def _fail(message: str) -> None:
     print(f"segma-fast: error: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -23,8 +23,8 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from segma_fast.checks import check_dense
-from segma_fast.scalars import check_whole
+from segma_fast.distance.arguments import check_dense
+from segma_fast.distance.scalars import check_whole
 
 _DEPENDS = (
     "encoder must treat each row alone, got {} in training, whose statistics would be those of a micro-batch: use "

@@ -56,7 +56,7 @@ def plan_of(job: Job) -> Any:
     """The plan that a call on such a GPU gets."""
     import torch
 
-    from segma_fast.backends.triton import plan as triton_plan
+    from segma_fast.distance.backends.triton import plan as triton_plan
 
     triton_plan.make_plan.cache_clear()
     triton_plan.capability = lambda device: divmod(job.architecture, 10)
@@ -83,7 +83,7 @@ def compile_job(job: Job) -> Report:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource, compile
 
-    from segma_fast.backends.triton.kernels import pairs, prepare
+    from segma_fast.distance.backends.triton.kernels import pairs, prepare
 
     plan = plan_of(job)
     function = getattr(pairs if job.kernel == "pairs" else prepare, job.kernel)

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from segma_fast import cw_distance_reference, dispatch, fast_cw_distance, silverman_gamma
-from segma_fast.backends.reference import scalar_product
+from segma_fast import cw_distance_reference, fast_cw_distance, silverman_gamma
+from segma_fast.distance import dispatch
+from segma_fast.distance.backends.reference import scalar_product
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BACKENDS = [

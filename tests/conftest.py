@@ -18,7 +18,7 @@ if not torch.cuda.is_available():  # before Triton is imported: kernels that wer
 
 from cases import BACKENDS, DEVICE, OPTIMISED, skip_unless_served
 
-from segma_fast.dispatch import ENVIRONMENT_VARIABLE
+from segma_fast.distance.dispatch import ENVIRONMENT_VARIABLE
 
 torch.set_num_threads(1)  # the inputs are small, and beside other work two threads take five times as long as one
 

@@ -84,8 +84,8 @@ def load() -> bool:
     """Let the backend "cuda" serve CPU tensors in this process; says whether it could be built."""
     if os.name == "nt" or not compiler():
         return False
-    import segma_fast.backends.cuda
+    import segma_fast.distance.backends.cuda
 
     torch.ops.load_library(build())
-    segma_fast.backends.cuda.DEVICES = ("cpu",)
+    segma_fast.distance.backends.cuda.DEVICES = ("cpu",)
     return True

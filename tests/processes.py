@@ -19,7 +19,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import segma_fast
-from segma_fast import CWDistanceLoss, dispatch, fast_cw_distance, large_batch
+from segma_fast import CWDistanceLoss, fast_cw_distance, large_batch
+from segma_fast.distance import dispatch
 
 ROWS = {2: (9, 4), 3: (2, 0, 12)}  # codes of each process, by how many processes there are
 DIMS = (1, 2, 5)

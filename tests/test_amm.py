@@ -7,12 +7,12 @@ import dataclasses
 import pytest
 import torch
 
-from segma_fast.config import build_model, starting_config
-from segma_fast.metrics import mapped_error
-from segma_fast.models import Batch, ImageModel, NetworkConfig
-from segma_fast.models.amm import AMM, AMMConfig
-from segma_fast.models.amm_networks import gradient_penalty
-from segma_fast.models.samm import SAMM, SAMMConfig
+from segma_fast.trainer.config import build_model, starting_config
+from segma_fast.trainer.metrics import mapped_error
+from segma_fast.trainer.models import Batch, ImageModel, NetworkConfig
+from segma_fast.trainer.models.amm import AMM, AMMConfig
+from segma_fast.trainer.models.amm_networks import gradient_penalty
+from segma_fast.trainer.models.samm import SAMM, SAMMConfig
 
 SHAPES = [("dense", (1, 8, 8)), ("dense", (3, 7, 5)), ("mnist", (1, 28, 28)), ("svhn", (3, 32, 32))]
 

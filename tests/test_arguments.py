@@ -13,8 +13,9 @@ import torch
 from cases import DEVICE, evaluate, near_optimum, relative_error, skip_unless_served, truth
 from torch import Tensor
 
-from segma_fast import CWDistanceLoss, cw_distance_reference, cw_normality, cw_two_sample, dispatch, fast_cw_distance
-from segma_fast.backends.registry import Backend
+from segma_fast import CWDistanceLoss, cw_distance_reference, cw_normality, cw_two_sample, fast_cw_distance
+from segma_fast.distance import dispatch
+from segma_fast.distance.backends.registry import Backend
 
 META = torch.device("meta")
 NAN, INF = math.nan, math.inf

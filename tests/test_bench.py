@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from segma_fast import cw_distance_reference
+from segma_fast.__main__ import main
 from segma_fast.bench import machine, memory, problems, timing
 from segma_fast.bench.contenders import Contender, contenders, ours
 from segma_fast.bench.problems import Case, Problem, Run, make_problem, truth
 from segma_fast.bench.records import Record, Results, as_csv
 from segma_fast.bench.session import Session
 from segma_fast.bench.tiles import compiled_tiles
-from segma_fast.cli import main
 
 CPU = torch.device("cpu")
 

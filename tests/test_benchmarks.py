@@ -14,12 +14,12 @@ import pytest
 import torch
 from cases import relative_error
 
-from segma_fast.backends import extension
 from segma_fast.bench.contenders import ours
 from segma_fast.bench.problems import Case, make_problem, truth
 from segma_fast.bench.records import Record, Results
-from segma_fast.config_file import differences
-from segma_fast.models import NetworkConfig
+from segma_fast.distance.backends import extension
+from segma_fast.trainer.config_file import differences
+from segma_fast.trainer.models import NetworkConfig
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from segma_fast.backends import extension
+from segma_fast.distance.backends import extension
 
 ROOT = Path(__file__).parents[1]
 COMPILER = os.environ.get("CXX") or "c++"
@@ -26,7 +26,7 @@ NO_COMPILER = {"CC": "no-compiler-here", "CXX": "no-compiler-here"}
 CALL = """
 import sys, torch
 from segma_fast import cw_distance_reference, fast_cw_distance
-from segma_fast.backends import extension
+from segma_fast.distance.backends import extension
 z, means = torch.randn(200, 5), torch.randn(10, 5)
 value = fast_cw_distance(z, means, backend=sys.argv[1])
 torch.testing.assert_close(value, cw_distance_reference(z.double(), means.double()).float(), rtol=2e-5, atol=0)
@@ -146,7 +146,7 @@ def test_wheel_in_a_new_environment(installed: Path, tmp_path: Path) -> None:
         if (parent / name).exists() and (parent / "pyvenv.cfg").exists()
     )
     said = succeed(python, "-c", CALL, "native", cwd=tmp_path)
-    assert said.split() == [str(installed / "segma_fast" / "backends" / "extension.py"), "None"]
+    assert said.split() == [str(installed / "segma_fast/distance/backends/extension.py"), "None"]
     shown = succeed(python, "-m", "segma_fast", "info", cwd=tmp_path)
     assert "native code: built by" in shown and "auto chooses: native on cpu" in shown
 
@@ -162,7 +162,7 @@ def test_same_binary_under_the_oldest_torch(installed: Path, tmp_path: Path) -> 
     oldest = re.search(r"torch>=([\d.]+)", (ROOT / "pyproject.toml").read_text())
     assert oldest is not None and torch_version.startswith(oldest[1] + ".")
     said = succeed(OLDEST, "-c", CALL, "native", cwd=tmp_path, PYTHONPATH=str(installed))
-    assert said.split() == [str(installed / "segma_fast" / "backends" / "extension.py"), "None"]
+    assert said.split() == [str(installed / "segma_fast/distance/backends/extension.py"), "None"]
 
 
 @needs_compiler
@@ -177,7 +177,8 @@ def test_stable_abi_only(installed: Path) -> None:
 @pytest.mark.skipif(extension.MODULE is None, reason=f"native code: {extension.REASON}")
 @pytest.mark.parametrize("forced", [None, "portable", "avx2", "avx512", "sse9"])
 def test_code_path_is_told_and_can_be_forced(forced: str | None) -> None:
-    code = "from segma_fast.backends.extension import build_info as b; print(b()['code_path'], b()['code_path_error'])"
+    code = "from segma_fast.distance.backends.extension import build_info as b; "
+    code += "print(b()['code_path'], b()['code_path_error'])"
     environment = {} if forced is None else {"SEGMA_FAST_CPU_PATH": forced}
     path, _, error = succeed(sys.executable, "-c", code, cwd=ROOT, **environment).strip().partition(" ")
     paths = extension.build_info()["code_paths"]

@@ -11,11 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from test_training import SMALL, assert_same, config, weights
 
-from segma_fast import checkpoints, training
-from segma_fast.checkpoints import latest_checkpoint
-from segma_fast.config import starting_config
-from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.run_folder import load_run
+from segma_fast.trainer import checkpoints, loop
+from segma_fast.trainer.checkpoints import latest_checkpoint
+from segma_fast.trainer.config import starting_config
+from segma_fast.trainer.models.autoencoder import NetworkConfig
+from segma_fast.trainer.run_folder import load_run
 
 
 def test_failed_checkpoint_leaves_the_former_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,7 +31,7 @@ def test_failed_checkpoint_leaves_the_former_one(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(checkpoints, "save_file", full)
     with pytest.raises(OSError, match=r"step-20 cannot be written: .*No space left"):
-        training.train(config(tmp_path))
+        loop.train(config(tmp_path))
     found = latest_checkpoint(tmp_path)
     assert found is not None and found[1] == 10
     assert load_run(tmp_path).step == 10
@@ -45,26 +45,26 @@ def test_checkpoints_of_accelerate_resume_to_the_same_bits(tmp_path: Path, monke
             self.state_dict = lambda: dataclasses.asdict(clock)
             self.load_state_dict = None
 
-    def save(accelerator: training.Accelerator, folder: Path, step: int, state: checkpoints.State) -> None:
+    def save(accelerator: loop.Accelerator, folder: Path, step: int, state: checkpoints.State) -> None:
         accelerator._custom_objects = [Registered(state.clock)]
         accelerator.save_state(str(folder / "checkpoints" / f"step-{step}"))
 
     noisy = dataclasses.replace(starting_config("digits", model="m1"), epochs=1, network=SMALL)
-    training.train(dataclasses.replace(noisy, epochs=2, run_dir=tmp_path / "whole"))
+    loop.train(dataclasses.replace(noisy, epochs=2, run_dir=tmp_path / "whole"))
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save_checkpoint", save)
-        training.train(dataclasses.replace(noisy, run_dir=tmp_path / "cut"))
+        patch.setattr(loop, "save_checkpoint", save)
+        loop.train(dataclasses.replace(noisy, run_dir=tmp_path / "cut"))
     found = latest_checkpoint(tmp_path / "cut")
     assert found is not None and (found[0] / "custom_checkpoint_0.pkl").exists()
     spent = checkpoints.progress(tmp_path / "cut").seconds
     torch.manual_seed(5)
-    training.train(dataclasses.replace(noisy, epochs=2, run_dir=tmp_path / "cut"), resume=True)
+    loop.train(dataclasses.replace(noisy, epochs=2, run_dir=tmp_path / "cut"), resume=True)
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
     assert checkpoints.progress(tmp_path / "cut").seconds > spent > 0
 
 
 def other_optimizer(folder: Path, other: Path) -> None:
-    training.train(config(other, epochs=1, network=NetworkConfig(latent_dim=3, hidden=(17,))))
+    loop.train(config(other, epochs=1, network=NetworkConfig(latent_dim=3, hidden=(17,))))
     (other / "checkpoints" / "step-13" / "optimizer.bin").replace(folder / "optimizer.bin")
 
 
@@ -85,12 +85,12 @@ def no_random_state(folder: Path, other: Path) -> None:
     ],
 )
 def test_what_is_not_of_the_checkpoint_is_refused(tmp_path: Path, change: object, message: str) -> None:
-    training.train(config(tmp_path / "run", epochs=1))
+    loop.train(config(tmp_path / "run", epochs=1))
     found = latest_checkpoint(tmp_path / "run")
     assert found is not None and callable(change)
     change(found[0], tmp_path / "other")
     with pytest.raises(ValueError, match=message):
-        training.train(config(tmp_path / "run"), resume=True)
+        loop.train(config(tmp_path / "run"), resume=True)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segma_fast.backends import extension
-from segma_fast.cli import COMMANDS, main
-from segma_fast.config import TrainConfig, starting_config
-from segma_fast.config_file import load_config, save_config
-from segma_fast.models.segma import SeGMAConfig
-from segma_fast.train_command import parse
+from segma_fast.__main__ import COMMANDS, main
+from segma_fast.distance.backends import extension
+from segma_fast.trainer.commands.train import parse
+from segma_fast.trainer.config import TrainConfig, starting_config
+from segma_fast.trainer.config_file import load_config, save_config
+from segma_fast.trainer.models.segma import SeGMAConfig
 
 IMAGE_COMMANDS = ["sample", "interpolate", "transfer", "intensify"]
 

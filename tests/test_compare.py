@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from segma_fast.cli import main
-from segma_fast.config import starting_config
-from segma_fast.data import load_data
-from segma_fast.experiments import compare as compare_module
-from segma_fast.experiments.compare import Comparison
-from segma_fast.metrics import mean_log_likelihood
-from segma_fast.run_folder import load_run
+from segma_fast.__main__ import main
+from segma_fast.trainer.config import starting_config
+from segma_fast.trainer.data import load_data
+from segma_fast.trainer.experiments import compare as compare_module
+from segma_fast.trainer.experiments.compare import Comparison
+from segma_fast.trainer.metrics import mean_log_likelihood
+from segma_fast.trainer.run_folder import load_run
 
 
 def rows(folder: Path) -> dict[str, list[str]]:

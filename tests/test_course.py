@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from segma_fast.experiments.course import errors_at, render_course
-from segma_fast.experiments.paper import trials
-from segma_fast.experiments.tables import Result
-from segma_fast.run_folder import METRICS
+from segma_fast.trainer.experiments.course import errors_at, render_course
+from segma_fast.trainer.experiments.paper import trials
+from segma_fast.trainer.experiments.tables import Result
+from segma_fast.trainer.run_folder import METRICS
 
 
 def write(folder: Path, errors: dict[float, float]) -> None:

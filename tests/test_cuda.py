@@ -8,9 +8,9 @@ from cases import DEVICE, near_optimum, relative_error, skip_unless_served
 from torch import Tensor
 
 from segma_fast import silverman_gamma
-from segma_fast.autograd import widths_and_weights
-from segma_fast.backends import cuda
-from segma_fast.operators import GRADIENT
+from segma_fast.distance.autograd import widths_and_weights
+from segma_fast.distance.backends import cuda
+from segma_fast.distance.operators import GRADIENT
 
 pytestmark = pytest.mark.skipif(
     (cuda.missing() or cuda.unsuitable(DEVICE, torch.float32, 10)) is not None, reason="there are no CUDA kernels"

@@ -15,7 +15,7 @@ from cases import relative_error
 from processes import ROWS, WAIT, Embedding, combinations, evaluate, train
 
 from segma_fast import CWDistanceLoss, cw_normality, fast_cw_distance
-from segma_fast.distributed import shard_slice
+from segma_fast.distance.process_group import shard_slice
 
 
 @pytest.fixture(scope="module", params=[2, 3])

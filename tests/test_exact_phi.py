@@ -23,9 +23,9 @@ from cases import (
 from torch import Tensor
 
 from segma_fast import cw_normality, cw_two_sample, fast_cw_distance, silverman_gamma
-from segma_fast.backends import extension
-from segma_fast.exact_phi import exact_coefficients, exact_phi, exact_slope
-from segma_fast.formulas import form_of, phi_of, profile
+from segma_fast.distance.backends import extension
+from segma_fast.distance.exact_phi import exact_coefficients, exact_phi, exact_slope
+from segma_fast.distance.formulas import form_of, phi_of, profile
 
 FEW = [
     *range(2, 17),

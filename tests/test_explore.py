@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from segma_fast import GaussianMixture, explore
-from segma_fast.metrics import evaluate, mapped_error
-from segma_fast.models import AutoEncoder, NetworkConfig, SeGMA, SeGMAConfig
-from segma_fast.pictures import GAP, save_codes, save_grid
+from segma_fast import GaussianMixture
+from segma_fast.trainer import latent
+from segma_fast.trainer.figures.grids import GAP, save_codes, save_grid
+from segma_fast.trainer.metrics import evaluate, mapped_error
+from segma_fast.trainer.models import AutoEncoder, NetworkConfig, SeGMA, SeGMAConfig
 
 
 @pytest.fixture
@@ -30,18 +31,18 @@ def images() -> Tensor:
 
 def test_transfer_is_equation_10(model: SeGMA, images: Tensor) -> None:
     source, target = torch.tensor([0, 1, 2, 0, 1]), torch.tensor([1, 1, 0, 2, 0])
-    moved = explore.transfer(model, images, source, target, steps=5)
+    moved = latent.transfer(model, images, source, target, steps=5)
     z = model.encode(images)
     shift = model.prior.means[target] - model.prior.means[source]
     for place, t in enumerate((0, 0.25, 0.5, 0.75, 1)):
         torch.testing.assert_close(moved[:, place], model.decode(z + t * shift))
-    own = explore.transfer(model, images, None, target, steps=2)
-    torch.testing.assert_close(own, explore.transfer(model, images, explore.classify(model, images), target, steps=2))
+    own = latent.transfer(model, images, None, target, steps=2)
+    torch.testing.assert_close(own, latent.transfer(model, images, latent.classify(model, images), target, steps=2))
 
 
 def test_intensify_is_equation_11(model: SeGMA, images: Tensor) -> None:
     source, away = torch.tensor([0, 1, 2, 0, 1]), torch.tensor([1, 2, 0, 2, 0])
-    moved = explore.intensify(model, images, source, away, alpha=0.7, steps=2)
+    moved = latent.intensify(model, images, source, away, alpha=0.7, steps=2)
     shift = model.prior.means[source] - model.prior.means[away]
     torch.testing.assert_close(moved[:, 1], model.decode(model.encode(images) + 0.7 * shift))
     torch.testing.assert_close(moved[:, 0], model.decode(model.encode(images)))
@@ -49,7 +50,7 @@ def test_intensify_is_equation_11(model: SeGMA, images: Tensor) -> None:
 
 def test_interpolation_runs_from_one_code_to_the_other(model: SeGMA, images: Tensor) -> None:
     first, second = images[:2], images[2:4]
-    lines = explore.interpolate(model, first, second, steps=3)
+    lines = latent.interpolate(model, first, second, steps=3)
     a, b = model.encode(first), model.encode(second)
     for place, code in enumerate((a, (a + b) / 2, b)):
         torch.testing.assert_close(lines[:, place], model.decode(code))
@@ -57,26 +58,26 @@ def test_interpolation_runs_from_one_code_to_the_other(model: SeGMA, images: Ten
 
 def test_samples_come_from_their_component(model: SeGMA, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "decode", lambda codes: codes.reshape(-1, 1, 1, 3))
-    codes = explore.sample_components(model, 4000, generator=torch.Generator().manual_seed(0))
+    codes = latent.sample_components(model, 4000, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(codes.mean(1)[:, 0, 0], model.prior.means.detach(), atol=0.08, rtol=0)
-    one = explore.sample_components(model, 4000, component=2)
+    one = latent.sample_components(model, 4000, component=2)
     assert one.shape[0] == 1
     torch.testing.assert_close(one.mean((0, 1))[0, 0], model.prior.means[2].detach(), atol=0.08, rtol=0)
 
 
 def test_classify_takes_the_most_probable_component(model: SeGMA, images: Tensor) -> None:
     expected = model.prior.posterior(model.encode(images)).argmax(1)
-    assert torch.equal(explore.classify(model, images), expected)
+    assert torch.equal(latent.classify(model, images), expected)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m, x: explore.transfer(m, x, None, torch.full((5,), 3)), r"target must be in 0 \.\.\. 2, got \[3"),
-        (lambda m, x: explore.interpolate(m, x, x, steps=1), "steps must be >= 2, got 1"),
-        (lambda m, x: explore.interpolate(m, x, x[:2]), "same number of images, got 5 and 2"),
-        (lambda m, x: explore.sample_components(m, 0), "n must be >= 1, got 0"),
-        (lambda m, x: explore.sample_components(m, 2, component=7), r"component must be in 0 \.\.\. 2, got 7"),
+        (lambda m, x: latent.transfer(m, x, None, torch.full((5,), 3)), r"target must be in 0 \.\.\. 2, got \[3"),
+        (lambda m, x: latent.interpolate(m, x, x, steps=1), "steps must be >= 2, got 1"),
+        (lambda m, x: latent.interpolate(m, x, x[:2]), "same number of images, got 5 and 2"),
+        (lambda m, x: latent.sample_components(m, 0), "n must be >= 1, got 0"),
+        (lambda m, x: latent.sample_components(m, 2, component=7), r"component must be in 0 \.\.\. 2, got 7"),
     ],
 )
 def test_impossible_requests(model: SeGMA, images: Tensor, call, message: str) -> None:
@@ -86,11 +87,11 @@ def test_impossible_requests(model: SeGMA, images: Tensor, call, message: str) -
 
 def test_plane_keeps_two_dimensions_and_separates_clusters() -> None:
     flat = torch.randn(6, 2)
-    points, centres = explore.plane(flat, flat[:3])
+    points, centres = latent.plane(flat, flat[:3])
     assert torch.equal(points, flat) and torch.equal(centres, flat[:3])
     means = 50 * torch.eye(4)
     labels = torch.arange(4).repeat_interleave(20)
-    points, centres = explore.plane(means[labels] + torch.randn(80, 4), means)
+    points, centres = latent.plane(means[labels] + torch.randn(80, 4), means)
     assert torch.equal(torch.cdist(points, centres).argmin(1), labels)
 
 
@@ -115,7 +116,7 @@ def test_code_view_is_a_picture(tmp_path: Path) -> None:
 
 def test_evaluation_figures(model: SeGMA) -> None:
     images = torch.randint(256, (1203, 1, 4, 4), dtype=torch.uint8)
-    labels = explore.classify(model, images)
+    labels = latent.classify(model, images)
     labels[:100] = (labels[:100] + 1) % 3
     result = evaluate(model, images, labels, 3)
     assert result.test_error == pytest.approx(100 / 1203)

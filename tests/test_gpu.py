@@ -14,9 +14,9 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from segma_fast import CWDistanceLoss, fast_cw_distance, silverman_gamma
-from segma_fast.autograd import widths_and_weights
-from segma_fast.backends.reference import scalar_product
-from segma_fast.operators import GRADIENT
+from segma_fast.distance.autograd import widths_and_weights
+from segma_fast.distance.backends.reference import scalar_product
+from segma_fast.distance.operators import GRADIENT
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 VALUE_TOLERANCE = {"highest": 2e-5, "high": 2e-5, "medium": 1e-4}

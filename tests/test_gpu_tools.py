@@ -17,8 +17,8 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from segma_fast import fast_cw_distance, silverman_gamma
-from segma_fast.autograd import widths_and_weights
-from segma_fast.operators import GRADIENT
+from segma_fast.distance.autograd import widths_and_weights
+from segma_fast.distance.operators import GRADIENT
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 FOLDER = Path(__file__).parent

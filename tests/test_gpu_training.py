@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from segma_fast.batches import gather
-from segma_fast.mixture import GaussianMixture, initial_means
-from segma_fast.models import AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
+from segma_fast.distance.mixture import GaussianMixture, initial_means
+from segma_fast.trainer.batches import gather
+from segma_fast.trainer.models import AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 

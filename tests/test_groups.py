@@ -9,8 +9,9 @@ import torch
 from cases import DEVICE, relative_error, skip_unless_served
 from torch import Tensor
 
-from segma_fast import cw_normality, groups
-from segma_fast.backends.reference import scalar_product
+from segma_fast import cw_normality
+from segma_fast.distance import groups
+from segma_fast.distance.backends.reference import scalar_product
 
 KINDS = ("views", "uneven", "alone", "two", "negative")
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from segma_fast.labels import choose_labelled
+from segma_fast.trainer.labels import choose_labelled
 
 LABELS = torch.tensor([0, 1, 2, 1, 2, 2, 1, 2, 0, 2, 2, 1, 2, 2])  # 2 of class 0, 4 of class 1, 8 of class 2
 

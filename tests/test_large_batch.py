@@ -16,8 +16,8 @@ import torch._dynamo.testing
 from torch import Tensor, nn
 
 from segma_fast import fast_cw_distance, large_batch
-from segma_fast.mixture import GaussianMixture, initial_means
-from segma_fast.models import AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
+from segma_fast.distance.mixture import GaussianMixture, initial_means
+from segma_fast.trainer.models import AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
 
 ENCODERS = {
     "dense": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3)),

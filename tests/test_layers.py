@@ -38,19 +38,20 @@ GRAPH = {name: imports(path.read_text()) for name, path in MODULES.items()}
 def test_every_way_to_import_is_seen() -> None:
     source = """
 from typing import TYPE_CHECKING
-import segma_fast.config
-from segma_fast import training, fast_cw_distance
+import segma_fast.trainer.config
+from segma_fast import fast_cw_distance
+from segma_fast.trainer import loop
 if TYPE_CHECKING:
-    from segma_fast.batches import Rows
+    from segma_fast.trainer.batches import Rows
 def late():
-    from segma_fast.models import segma, SeGMA
+    from segma_fast.trainer.models import segma, SeGMA
 """
     assert imports(source) == {
         f"segma_fast{rest}" for rest in ("", ".config", ".training", ".batches", ".models", ".models.segma")
     }
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("segma_fast.models")])
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("segma_fast.trainer.models")])
 def test_models_know_nothing_of_the_trainer(name: str) -> None:
     """Neither does what they import."""
     assert MODULES.keys() >= TRAINER

@@ -10,18 +10,19 @@ from pathlib import Path
 
 from test_training import FLAGS
 
-from segma_fast.run_folder import load_run
+from segma_fast.trainer.run_folder import load_run
 
 DIES = """
 import os, signal, sys
-from segma_fast import cli, records
+from segma_fast import __main__ as cli
+from segma_fast.trainer import metrics_log
 
 def advance(self):
     self.seen = getattr(self, "seen", 0) + 1
     if self.seen == 7 and os.environ["RANK"] == "1":
         os.kill(os.getpid(), signal.SIGKILL)
 
-records.Records.advance = advance
+metrics_log.Records.advance = advance
 cli.main(sys.argv[1:])
 """
 

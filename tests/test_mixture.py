@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from segma_fast import GaussianMixture
-from segma_fast.mixture import initial_means
+from segma_fast.distance.mixture import initial_means
 
 PROPORTIONS = torch.tensor([0.1, 0.2, 0.7], dtype=torch.float64)
 VARIANCES = torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64)

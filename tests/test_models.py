@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from segma_fast import GaussianMixture, cw_distance_reference, fast_cw_distance, silverman_gamma
-from segma_fast.config import build_model, starting_config
-from segma_fast.mixture import initial_means
-from segma_fast.models import AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
+from segma_fast.distance.mixture import initial_means
+from segma_fast.trainer.config import build_model, starting_config
+from segma_fast.trainer.models import AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
 
 
 def segma(objective: SeGMAConfig, components: int = 3) -> SeGMA:

@@ -18,7 +18,7 @@ from cases import evaluate, near_optimum, relative_error
 from torch import Tensor
 
 from segma_fast import fast_cw_distance
-from segma_fast.backends import extension
+from segma_fast.distance.backends import extension
 
 pytestmark = pytest.mark.skipif(extension.REASON is not None, reason=f"native: {extension.REASON}")
 

@@ -26,8 +26,9 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._functorch.aot_autograd import make_boxed_func
 
-from segma_fast import CWDistanceLoss, cw_distance_reference, derivatives, fast_cw_distance
-from segma_fast.formulas import FORMS
+from segma_fast import CWDistanceLoss, cw_distance_reference, fast_cw_distance
+from segma_fast.distance import derivatives
+from segma_fast.distance.formulas import FORMS
 
 
 def compiled(function: Callable[..., Tensor], engine: str = "aot_eager") -> tuple[Callable[..., Tensor], Any]:

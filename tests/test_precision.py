@@ -10,7 +10,7 @@ import torch
 from cases import DEVICE, evaluate, near_optimum, relative_error, truth
 
 from segma_fast import fast_cw_distance
-from segma_fast.precision import matmul_precision, products_are_rounded
+from segma_fast.distance.precision import matmul_precision, products_are_rounded
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segma_fast.backends import extension
+from segma_fast.distance.backends import extension
 
 mpmath = pytest.importorskip("mpmath")
 pytestmark = pytest.mark.skipif(extension.MODULE is None, reason=f"native code: {extension.REASON}")

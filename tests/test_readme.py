@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from segma_fast.cli import COMMANDS
-from segma_fast.train_command import parse
+from segma_fast.__main__ import COMMANDS
+from segma_fast.trainer.commands.train import parse
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

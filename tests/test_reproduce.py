@@ -16,15 +16,15 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from segma_fast.checkpoints import checkpoint_steps, progress
-from segma_fast.cli import main
-from segma_fast.config import NetworkConfig
-from segma_fast.config_file import save_config
-from segma_fast.data import DataConfig, ImageData, load_data
-from segma_fast.experiments import figures, frechet, paper, runner, tables
-from segma_fast.experiments.classifier import Classifier, trained_classifier
-from segma_fast.experiments.scores import Scores, load_scores
-from segma_fast.files import only_one
+from segma_fast.__main__ import main
+from segma_fast.trainer.checkpoints import checkpoint_steps, progress
+from segma_fast.trainer.config import NetworkConfig
+from segma_fast.trainer.config_file import save_config
+from segma_fast.trainer.data import DataConfig, ImageData, load_data
+from segma_fast.trainer.experiments import figures, frechet, paper, runner, tables
+from segma_fast.trainer.experiments.classifier import Classifier, trained_classifier
+from segma_fast.trainer.experiments.scores import Scores, load_scores
+from segma_fast.trainer.files import only_one
 
 CPU = torch.device("cpu")
 RNG = np.random.default_rng(0)
@@ -319,7 +319,7 @@ def test_inception_where_it_is_at_hand(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_figures_of_classes_that_are_there(tmp_path: Path) -> None:
-    from segma_fast.config import TrainConfig, build_model
+    from segma_fast.trainer.config import TrainConfig, build_model
 
     data = noise()
     kept = data.test_labels < 3

@@ -11,15 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from segma_fast.cli import main
-from segma_fast.config import TrainConfig, starting_config
-from segma_fast.config_file import load_config, save_config
-from segma_fast.data import ImageData
-from segma_fast.metrics import mapped_error
-from segma_fast.models import MODELS, ImageModel, NetworkConfig
-from segma_fast.run_folder import PICTURES, load_run
-from segma_fast.run_pictures import save_all
-from segma_fast.training import Outcome, train
+from segma_fast.__main__ import main
+from segma_fast.trainer.config import TrainConfig, starting_config
+from segma_fast.trainer.config_file import load_config, save_config
+from segma_fast.trainer.data import ImageData
+from segma_fast.trainer.figures.run_pictures import save_all
+from segma_fast.trainer.loop import Outcome, train
+from segma_fast.trainer.metrics import mapped_error
+from segma_fast.trainer.models import MODELS, ImageModel, NetworkConfig
+from segma_fast.trainer.run_folder import PICTURES, load_run
 
 RIVALS = [name for name in MODELS if name != "segma"]
 EPOCHS = {"amm": 15, "samm": 15, "m1": 60, "m1m2": 40}

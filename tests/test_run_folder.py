@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segma_fast import training
-from segma_fast.checkpoints import latest_checkpoint
-from segma_fast.config import TrainConfig, starting_config
-from segma_fast.config_file import load_config
-from segma_fast.data import DataConfig
-from segma_fast.experiments.scores import load_scores
-from segma_fast.files import only_one
-from segma_fast.models import MODELS
-from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.segma import SeGMAConfig
-from segma_fast.run_folder import DataInfo, load_run
+from segma_fast.trainer import loop
+from segma_fast.trainer.checkpoints import latest_checkpoint
+from segma_fast.trainer.config import TrainConfig, starting_config
+from segma_fast.trainer.config_file import load_config
+from segma_fast.trainer.data import DataConfig
+from segma_fast.trainer.experiments.scores import load_scores
+from segma_fast.trainer.files import only_one
+from segma_fast.trainer.models import MODELS
+from segma_fast.trainer.models.autoencoder import NetworkConfig
+from segma_fast.trainer.models.segma import SeGMAConfig
+from segma_fast.trainer.run_folder import DataInfo, load_run
 
 
 def config(folder: Path, **changes: object) -> TrainConfig:
@@ -47,28 +47,28 @@ def picture_folder(folder: Path, classes: tuple[str, ...], seed: int = 0) -> Dat
 
 def test_a_second_run_needs_to_be_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing to resume"):
-        training.train(config(tmp_path), resume=True)
-    training.train(config(tmp_path))
+        loop.train(config(tmp_path), resume=True)
+    loop.train(config(tmp_path))
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds a run already"):
-        training.train(config(tmp_path))
+        loop.train(config(tmp_path))
     with pytest.raises(ValueError, match="exclude each other"):
-        training.train(config(tmp_path), resume=True, overwrite=True)
-    training.train(config(tmp_path, seed=1), overwrite=True)
+        loop.train(config(tmp_path), resume=True, overwrite=True)
+    loop.train(config(tmp_path, seed=1), overwrite=True)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert load_config(tmp_path / "config.json").seed == 1
 
 
 def test_two_trainings_in_a_folder(tmp_path: Path) -> None:
-    training.train(config(tmp_path))
+    loop.train(config(tmp_path))
     before = files(tmp_path)
     with only_one(tmp_path):
         for resume in (True, False):
             with pytest.raises(ValueError, match="another command is at work in"):
-                training.train(config(tmp_path, epochs=2), resume=resume, overwrite=not resume)
+                loop.train(config(tmp_path, epochs=2), resume=resume, overwrite=not resume)
     assert files(tmp_path) == before
     with only_one(tmp_path / "new"), pytest.raises(ValueError, match="another command is at work in"):
-        training.train(config(tmp_path / "new"))
+        loop.train(config(tmp_path / "new"))
     assert not files(tmp_path / "new")
 
 
@@ -85,11 +85,11 @@ def test_two_trainings_in_a_folder(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_costs_no_run_and_leaves_none(tmp_path: Path, changes: dict[str, object]) -> None:
-    training.train(config(tmp_path / "old"))
+    loop.train(config(tmp_path / "old"))
     before = files(tmp_path / "old")
     for folder, overwrite in (("old", True), ("new", False)):
         with pytest.raises(ValueError):
-            training.train(config(tmp_path / folder, **changes), overwrite=overwrite)
+            loop.train(config(tmp_path / folder, **changes), overwrite=overwrite)
     assert files(tmp_path / "old") == before
     assert not (tmp_path / "new" / "config.json").exists()
 
@@ -101,25 +101,25 @@ def test_files_of_others_stay(tmp_path: Path) -> None:
     before = files(tmp_path)
     for overwrite in (False, True):
         with pytest.raises(ValueError, match="holds a run already|not a run's, which stay"):
-            training.train(config(tmp_path), overwrite=overwrite)
+            loop.train(config(tmp_path), overwrite=overwrite)
     assert files(tmp_path) == before
 
 
 def test_resuming_with_more_epochs_is_remembered(tmp_path: Path) -> None:
-    training.train(config(tmp_path))
-    assert training.train(config(tmp_path, epochs=3), resume=True).epochs == 3
+    loop.train(config(tmp_path))
+    assert loop.train(config(tmp_path, epochs=3), resume=True).epochs == 3
     assert load_config(tmp_path / "config.json").epochs == 3
 
 
 def test_an_older_file_has_the_means_at_the_top_level(tmp_path: Path) -> None:
-    training.train(config(tmp_path))
+    loop.train(config(tmp_path))
     file = tmp_path / "config.json"
     values = json.loads(file.read_text())
     for name in ("means_init", "means_scale"):
         values[name] = values["objective"].pop(name)
     file.write_text(json.dumps(values))
     assert load_config(file) == config(tmp_path)
-    assert training.train(config(tmp_path, epochs=2), resume=True).epochs == 2
+    assert loop.train(config(tmp_path, epochs=2), resume=True).epochs == 2
     file.write_text(json.dumps({"model": "m2", "means_init": "simplex", "means_scale": 5.0}))
     assert load_config(file).objective == MODELS["m2"].Config()
     file.write_text(json.dumps({"objective": 3, "means_scale": 5.0}))
@@ -130,33 +130,33 @@ def test_an_older_file_has_the_means_at_the_top_level(tmp_path: Path) -> None:
 def test_other_data_is_noticed(tmp_path: Path) -> None:
     small = {"batch_size": 4, "labels": 4, "labelled_batch_size": 4}
     data = picture_folder(tmp_path / "pictures", ("cat", "dog"))
-    training.train(config(tmp_path / "run", data=data, **small))
+    loop.train(config(tmp_path / "run", data=data, **small))
     assert load_run(tmp_path / "run").data.class_names == ("cat", "dog")
     picture_folder(tmp_path / "pictures", ("cat", "dog"), seed=1)
     with pytest.raises(ValueError, match="not the one of the run: its checksum was"):
-        training.train(config(tmp_path / "run", data=data, epochs=2, **small), resume=True)
+        loop.train(config(tmp_path / "run", data=data, epochs=2, **small), resume=True)
     picture_folder(tmp_path / "pictures", ("ant",))
     with pytest.raises(ValueError, match="its class_names was"):
-        training.train(config(tmp_path / "run", data=data, epochs=2, **small), resume=True)
+        loop.train(config(tmp_path / "run", data=data, epochs=2, **small), resume=True)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.bin", "random_states_0.pkl", "clock.json"])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, name: str) -> None:
-    training.train(config(tmp_path))
+    loop.train(config(tmp_path))
     found = latest_checkpoint(tmp_path)
     assert found is not None
     (found[0] / name).write_bytes(b"damaged")
     with pytest.raises(ValueError, match=r"the checkpoint .*step-13 cannot be read"):
-        training.train(config(tmp_path, epochs=2), resume=True)
+        loop.train(config(tmp_path, epochs=2), resume=True)
     if name == "model.safetensors":
         with pytest.raises(ValueError, match=r"the checkpoint .*step-13 cannot be read"):
             load_run(tmp_path)
 
 
 def test_a_run_of_another_model_is_told(tmp_path: Path) -> None:
-    training.train(config(tmp_path))
+    loop.train(config(tmp_path))
     with pytest.raises(ValueError, match="cannot resume .* model: 'segma' -> 'm1'"):
-        training.train(dataclasses.replace(starting_config("digits", model="m1"), run_dir=tmp_path), resume=True)
+        loop.train(dataclasses.replace(starting_config("digits", model="m1"), run_dir=tmp_path), resume=True)
 
 
 @pytest.mark.parametrize("text", ["", "null", "{}", '{"image_shape": [1e999, 1, 1]}', "[" * 100_000])
@@ -169,8 +169,8 @@ def test_a_damaged_description_of_the_data_is_told(tmp_path: Path, text: str) ->
 
 
 def test_precision_may_change_from_run_to_run_in_a_process(tmp_path: Path) -> None:
-    half = training.train(config(tmp_path / "half", mixed_precision="bf16"))
-    full = training.train(config(tmp_path / "full"))
+    half = loop.train(config(tmp_path / "half", mixed_precision="bf16"))
+    full = loop.train(config(tmp_path / "full"))
     for a, b in zip(half.model.parameters(), full.model.parameters(), strict=True):
         assert a.dtype == b.dtype
         assert (a - b).abs().max() < 0.02

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from segma_fast import silverman_gamma
-from segma_fast.scalars import as_float, check_whole
+from segma_fast.distance.scalars import as_float, check_whole
 
 
 @pytest.mark.parametrize("name", ["rows", "components"])

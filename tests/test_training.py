@@ -16,17 +16,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from segma_fast import training
-from segma_fast.batches import Rows, gather
 from segma_fast.bench.contenders import without_compiler
-from segma_fast.checkpoints import latest_checkpoint
-from segma_fast.config import TrainConfig, starting_config
-from segma_fast.config_file import load_config
-from segma_fast.interrupts import Interrupts
-from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.segma import SeGMA, SeGMAConfig
-from segma_fast.records import Records
-from segma_fast.run_folder import load_run
+from segma_fast.trainer import loop
+from segma_fast.trainer.batches import Rows, gather
+from segma_fast.trainer.checkpoints import latest_checkpoint
+from segma_fast.trainer.config import TrainConfig, starting_config
+from segma_fast.trainer.config_file import load_config
+from segma_fast.trainer.interrupts import Interrupts
+from segma_fast.trainer.metrics_log import Records
+from segma_fast.trainer.models.autoencoder import NetworkConfig
+from segma_fast.trainer.models.segma import SeGMA, SeGMAConfig
+from segma_fast.trainer.run_folder import load_run
 
 SMALL = NetworkConfig(latent_dim=3, hidden=(16,))
 NORMAL = SeGMAConfig(means_init="normal")
@@ -72,7 +72,7 @@ def metrics(folder: Path) -> list[dict[str, str]]:
 
 
 def test_training_improves_and_leaves_a_whole_run(tmp_path: Path) -> None:
-    outcome = training.train(config(tmp_path / "run", epochs=15, learning_rate=3e-3))
+    outcome = loop.train(config(tmp_path / "run", epochs=15, learning_rate=3e-3))
     lines = metrics(tmp_path / "run")
     assert float(lines[-1]["loss"]) < float(lines[0]["loss"]) - 5  # log d² may be negative, so no ratio
     assert outcome.evaluation.test_error < 0.5
@@ -89,14 +89,14 @@ def test_training_improves_and_leaves_a_whole_run(tmp_path: Path) -> None:
 
 def test_same_seed_same_bits_and_other_seed_other_weights(tmp_path: Path) -> None:
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        training.train(config(tmp_path / name, seed=seed, epochs=1))
+        loop.train(config(tmp_path / name, seed=seed, epochs=1))
     assert_same(weights(tmp_path / "a"), weights(tmp_path / "b"))
     assert not torch.equal(weights(tmp_path / "a")["prior.means"], weights(tmp_path / "c")["prior.means"])
 
 
 @pytest.mark.parametrize("stop", [4, 13, 20])
 def test_interrupted_run_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
-    training.train(config(tmp_path / "whole"))
+    loop.train(config(tmp_path / "whole"))
     seen = 0
 
     def advance(self: Records) -> None:
@@ -108,8 +108,8 @@ def test_interrupted_run_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: p
     with monkeypatch.context() as patch:
         patch.setattr(Records, "advance", advance)
         with pytest.raises(KeyboardInterrupt):
-            training.train(config(tmp_path / "cut"))
-    training.train(config(tmp_path / "cut"), resume=True)
+            loop.train(config(tmp_path / "cut"))
+    loop.train(config(tmp_path / "cut"), resume=True)
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
     steps = [line["step"] for line in metrics(tmp_path / "cut")]
     assert steps == [line["step"] for line in metrics(tmp_path / "whole")]
@@ -135,7 +135,7 @@ def test_killed_process_resumes_to_the_same_bits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_run_keeps_its_last_step(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The signal comes within step 5, before any checkpoint is due; then a second one, which acts at once."""
-    training.train(config(tmp_path / "whole"))
+    loop.train(config(tmp_path / "whole"))
     forward, calls = SeGMA.forward, []
 
     def interrupted(self: SeGMA, *inputs: object) -> object:
@@ -147,9 +147,9 @@ def test_stopped_run_keeps_its_last_step(tmp_path: Path, number: int, monkeypatc
     monkeypatch.setattr(SeGMA, "forward", interrupted)
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit):
-        training.train(config(tmp_path / "cut"))
+        loop.train(config(tmp_path / "cut"))
     assert load_run(tmp_path / "cut").step == 5 and signal.getsignal(number) == before
-    training.train(config(tmp_path / "cut"), resume=True)
+    loop.train(config(tmp_path / "cut"), resume=True)
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
     with Interrupts() as interrupts:
         signal.raise_signal(signal.SIGINT)
@@ -196,10 +196,10 @@ def test_checkpoint_of_two_processes_resumes_with_one_and_the_other_way_round(
 ) -> None:
     launch(2, [TRAIN_ONLY], tmp_path / "two", *UNEVEN, "--epochs", "1")
     first = config(tmp_path / "one", batch_size=65, labelled_batch_size=37, epochs=1)
-    training.train(first)
+    loop.train(first)
     assert_close(weights(tmp_path / "one"), weights(tmp_path / "two"))
     second = load_config(tmp_path / "two" / "config.json")
-    training.train(dataclasses.replace(second, epochs=2, micro_batch=50), resume=True)
+    loop.train(dataclasses.replace(second, epochs=2, micro_batch=50), resume=True)
     launch(2, [TRAIN_ONLY], tmp_path / "one", "--resume", "--epochs", "2")
     for name in ("one", "two"):
         assert_close(whole, weights(tmp_path / name))
@@ -207,8 +207,8 @@ def test_checkpoint_of_two_processes_resumes_with_one_and_the_other_way_round(
 
 @pytest.mark.parametrize("micro_batch", [7, 64])
 def test_micro_batches_train_to_the_same_weights(tmp_path: Path, micro_batch: int) -> None:
-    training.train(config(tmp_path / "whole", epochs=1))
-    training.train(config(tmp_path / "parts", epochs=1, micro_batch=micro_batch))
+    loop.train(config(tmp_path / "whole", epochs=1))
+    loop.train(config(tmp_path / "parts", epochs=1, micro_batch=micro_batch))
     assert_close(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     with pytest.raises(ValueError, match="micro_batch must be >= 1, got 0"):
         config(tmp_path, micro_batch=0)
@@ -216,25 +216,25 @@ def test_micro_batches_train_to_the_same_weights(tmp_path: Path, micro_batch: in
 
 @pytest.mark.skipif(without_compiler() is not None, reason=str(without_compiler()))
 def test_compiled_steps_train_to_the_same_weights(tmp_path: Path) -> None:
-    training.train(config(tmp_path / "whole", epochs=1))
-    training.train(config(tmp_path / "compiled", epochs=1, compile=True))
+    loop.train(config(tmp_path / "whole", epochs=1))
+    loop.train(config(tmp_path / "compiled", epochs=1, compile=True))
     assert_close(weights(tmp_path / "whole"), weights(tmp_path / "compiled"))
-    training.train(config(tmp_path / "compiled", epochs=2), resume=True)  # without
+    loop.train(config(tmp_path / "compiled", epochs=2), resume=True)  # without
     with pytest.raises(ValueError, match="compile and micro_batch=7 exclude each other"):
         config(tmp_path, compile=True, micro_batch=7)
 
 
 def test_time_budget_stops_with_a_checkpoint(tmp_path: Path) -> None:
-    outcome = training.train(config(tmp_path, minutes=1e-9, epochs=50))
+    outcome = loop.train(config(tmp_path, minutes=1e-9, epochs=50))
     assert outcome.steps == 1 and not outcome.complete
     assert load_run(tmp_path).step == 1
 
 
 def test_resuming_with_another_configuration_names_the_difference(tmp_path: Path) -> None:
-    training.train(config(tmp_path, epochs=1))
+    loop.train(config(tmp_path, epochs=1))
     with pytest.raises(ValueError, match=r"objective.alpha: 5.0 -> 7.0; labels: 100 -> 50"):
-        training.train(config(tmp_path, labels=50, objective=dataclasses.replace(NORMAL, alpha=7.0)), resume=True)
-    assert training.train(config(tmp_path, epochs=2), resume=True).steps == 26
+        loop.train(config(tmp_path, labels=50, objective=dataclasses.replace(NORMAL, alpha=7.0)), resume=True)
+    assert loop.train(config(tmp_path, epochs=2), resume=True).steps == 26
 
 
 @pytest.mark.parametrize(
@@ -248,30 +248,30 @@ def test_resuming_with_another_configuration_names_the_difference(tmp_path: Path
 )
 def test_settings_that_do_not_fit(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        training.train(config(tmp_path / "run", **changes))
+        loop.train(config(tmp_path / "run", **changes))
 
 
 def test_diverging_run_stops_with_an_error(tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match="the loss is not finite at step"):
-        training.train(config(tmp_path, learning_rate=1e30))
+        loop.train(config(tmp_path, learning_rate=1e30))
 
 
 def test_exact_form_trains_and_stays_with_the_run(tmp_path: Path) -> None:
-    outcome = training.train(config(tmp_path / "exact", objective=dataclasses.replace(NORMAL, phi="exact")))
+    outcome = loop.train(config(tmp_path / "exact", objective=dataclasses.replace(NORMAL, phi="exact")))
     assert load_config(tmp_path / "exact" / "config.json").objective.phi == "exact"
     rows = metrics(tmp_path / "exact")
     assert float(rows[-1]["reconstruction"]) < float(rows[0]["reconstruction"])
     assert all(math.isfinite(float(row["log_distance"])) for row in rows if row["log_distance"])
     assert math.isfinite(outcome.evaluation.test_error)
     with pytest.raises(ValueError, match=r"objective.phi: 'exact' -> 'approx'"):
-        training.train(config(tmp_path / "exact", epochs=3), resume=True)
+        loop.train(config(tmp_path / "exact", epochs=3), resume=True)
     with pytest.raises(ValueError, match="phi='Exact' is unknown"):
-        training.train(config(tmp_path / "other", objective=dataclasses.replace(NORMAL, phi="Exact")))  # type: ignore[arg-type]
+        loop.train(config(tmp_path / "other", objective=dataclasses.replace(NORMAL, phi="Exact")))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("changes", [{}, {"components": 1}, {"components": 4}])
 def test_unsupervised_models_train(tmp_path: Path, changes: dict[str, object]) -> None:
-    outcome = training.train(config(tmp_path, objective=dataclasses.replace(NORMAL, beta=0.0), **changes))
+    outcome = loop.train(config(tmp_path, objective=dataclasses.replace(NORMAL, beta=0.0), **changes))
     assert outcome.model.prior.components == changes.get("components", 10)
     alone = changes.get("components") == 1  # one component cannot tell classes apart
     assert math.isnan(outcome.evaluation.test_error) if alone else 0 <= outcome.evaluation.test_error <= 0.95

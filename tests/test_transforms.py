@@ -12,8 +12,8 @@ from torch import Tensor, func
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from segma_fast import cw_distance_reference, cw_normality, fast_cw_distance
-from segma_fast.formulas import FORMS
-from segma_fast.operators import ENERGY, GRADIENT
+from segma_fast.distance.formulas import FORMS
+from segma_fast.distance.operators import ENERGY, GRADIENT
 
 Distance = Callable[[Tensor], Tensor]
 TRANSFORMS: dict[str, Callable[[Distance], Callable[[Tensor], Tensor]]] = {

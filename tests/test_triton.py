@@ -10,16 +10,17 @@ import torch
 from cases import BACKENDS, DEVICE, evaluate, near_optimum, relative_error, truth
 from torch import Tensor
 
-from segma_fast import cw_two_sample, dispatch, fast_cw_distance, silverman_gamma
-from segma_fast.autograd import widths_and_weights
+from segma_fast import cw_two_sample, fast_cw_distance, silverman_gamma
+from segma_fast.distance import dispatch
+from segma_fast.distance.autograd import widths_and_weights
 
 if "triton" not in BACKENDS:
     pytest.skip("Triton is not installed, or serves nothing here", allow_module_level=True)
 
-from segma_fast.backends import triton as triton_backend  # noqa: E402
-from segma_fast.backends.triton import launch as triton_launch  # noqa: E402
-from segma_fast.backends.triton import panels as triton_panels  # noqa: E402
-from segma_fast.backends.triton import plan as triton_plan  # noqa: E402
+from segma_fast.distance.backends import triton as triton_backend  # noqa: E402
+from segma_fast.distance.backends.triton import launch as triton_launch  # noqa: E402
+from segma_fast.distance.backends.triton import panels as triton_panels  # noqa: E402
+from segma_fast.distance.backends.triton import plan as triton_plan  # noqa: E402
 
 PRECISIONS = ("highest", "high", "medium")
 
@@ -226,13 +227,13 @@ def test_what_a_gpu_is_served_by(
     gpu = torch.device("cuda", 0)
     monkeypatch.setattr("torch.version.cuda", "13.0")
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
-    monkeypatch.setattr("segma_fast.backends.cuda.DEVICES", ("cuda",))
-    monkeypatch.setattr("segma_fast.backends.triton.WITHOUT_COMPILER", None)
+    monkeypatch.setattr("segma_fast.distance.backends.cuda.DEVICES", ("cuda",))
+    monkeypatch.setattr("segma_fast.distance.backends.triton.WITHOUT_COMPILER", None)
     backends = [entry for entry in dispatch.BACKENDS if entry.name != "cuda"]
     own = next(entry for entry in dispatch.BACKENDS if entry.name == "cuda")
     monkeypatch.setattr(dispatch, "BACKENDS", (replace(own, missing=lambda: None), *backends))
     assert dispatch.choose_backend("auto", gpu, dtype, dim, precision) == expected
-    monkeypatch.setattr("segma_fast.backends.triton.WITHOUT_TRITON", "Triton is not installed")
+    monkeypatch.setattr("segma_fast.distance.backends.triton.WITHOUT_TRITON", "Triton is not installed")
     assert dispatch.choose_backend("auto", gpu, dtype, dim, precision) == "cuda"
 
 
@@ -241,14 +242,14 @@ def test_what_a_gpu_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = torch.device("cuda", 0)
     for variable, value in (("version.cuda", "13.0"), ("cuda.get_device_capability", lambda device: (9, 0))):
         monkeypatch.setattr(f"torch.{variable}", value)
-    monkeypatch.setattr("segma_fast.backends.triton.WITHOUT_COMPILER", None)
+    monkeypatch.setattr("segma_fast.distance.backends.triton.WITHOUT_COMPILER", None)
     assert dispatch.choose_backend("auto", gpu, torch.float32, 10) == "triton"
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (7, 5))
     assert dispatch.choose_backend("auto", gpu, torch.float32, 10) == "chunked"
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (9, 0))
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr("shutil.which", lambda name: None)
-    monkeypatch.setattr("segma_fast.backends.triton.WITHOUT_COMPILER", triton_backend._find_compiler())
+    monkeypatch.setattr("segma_fast.distance.backends.triton.WITHOUT_COMPILER", triton_backend._find_compiler())
     assert dispatch.choose_backend("auto", gpu, torch.float32, 10) == "chunked"
     with pytest.raises(ValueError, match="C compiler"):
         dispatch.choose_backend("triton", gpu, torch.float32, 10)

@@ -15,14 +15,14 @@ pytest.importorskip("triton")
 
 from aot import Job, compile_all  # noqa: E402
 
-from segma_fast.backends.triton.blocks import (  # noqa: E402
+from segma_fast.distance.backends.triton.blocks import (  # noqa: E402
     PRODUCTS,
     SHAPE,
     Blocks,
     choose_blocks,
     chosen_blocks,
 )
-from segma_fast.backends.triton.plan import WIDEST  # noqa: E402
+from segma_fast.distance.backends.triton.plan import WIDEST  # noqa: E402
 
 ALL = os.environ.get("SEGMA_FAST_COMPILE_ALL") == "1"
 SHARED = {80: 166912, 86: 101376, 89: 101376, 90: 232448, 100: 232448, 120: 101376}  # bytes that a program may have

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from segma_fast.cli import main
+from segma_fast.__main__ import main
 
 TINY = "--latent-dim 2 --hidden 4 --labels 20 --labelled-batch-size 10 --batch-size 20 --means-init normal".split()
 DRAWING = ("sample", "interpolate", "transfer", "intensify")

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from segma_fast.models import ImageModel, NetworkConfig
-from segma_fast.models.adgm import ADGM, ADGMConfig
-from segma_fast.models.base import Batch
-from segma_fast.models.cagem import CaGeM, CaGeMConfig
-from segma_fast.models.conditional import Pixels
-from segma_fast.models.m1 import M1, M1Layer
-from segma_fast.models.m1m2 import M1M2, M1M2Config
-from segma_fast.models.m2 import M2
-from segma_fast.models.variational import VariationalConfig, VariationalModel
+from segma_fast.trainer.models import ImageModel, NetworkConfig
+from segma_fast.trainer.models.adgm import ADGM, ADGMConfig
+from segma_fast.trainer.models.base import Batch
+from segma_fast.trainer.models.cagem import CaGeM, CaGeMConfig
+from segma_fast.trainer.models.conditional import Pixels
+from segma_fast.trainer.models.m1 import M1, M1Layer
+from segma_fast.trainer.models.m1m2 import M1M2, M1M2Config
+from segma_fast.trainer.models.m2 import M2
+from segma_fast.trainer.models.variational import VariationalConfig, VariationalModel
 
 SHAPE, CLASSES = (1, 2, 2), 3
 NETWORK = NetworkConfig(latent_dim=1, hidden=(7,))

@@ -2,8 +2,8 @@
 
 import sys
 
-from segma_fast.train_command import parse
-from segma_fast.training import train
+from segma_fast.trainer.commands.train import parse
+from segma_fast.trainer.loop import train
 
 command = parse(sys.argv[1:])
 train(command.config, resume=command.resume)

@@ -23,7 +23,7 @@ from segma_fast.bench.machine import describe_machine
 from segma_fast.bench.problems import Case
 from segma_fast.bench.records import Record, Results
 from segma_fast.bench.session import Session
-from segma_fast.dispatch import ENVIRONMENT_VARIABLE, choose_backend
+from segma_fast.distance.dispatch import ENVIRONMENT_VARIABLE, choose_backend
 
 CASES = {  # what matters most first: the time may end
     "cpu": [Case(1024, 64), Case(4096, 64), Case(256, 32), Case(1024, 1024, 1), Case(16384, 64), Case(4096, 10)],

@@ -10,11 +10,11 @@ from functools import partial
 
 import torch
 
-from segma_fast.backends import BACKENDS, reference
 from segma_fast.bench.problems import Case, Problem, Run
 from segma_fast.bench.tiles import compiled_tiles
-from segma_fast.functional import cw_normality, fast_cw_distance
-from segma_fast.precision import PRECISIONS
+from segma_fast.distance.backends import BACKENDS, reference
+from segma_fast.distance.functional import cw_normality, fast_cw_distance
+from segma_fast.distance.precision import PRECISIONS
 
 MATRICES = 14  # m×m float32 that the plain equation and its gradient hold at once, about
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from segma_fast.backends import extension
-from segma_fast.version import __version__
+from segma_fast import __version__
+from segma_fast.distance.backends import extension
 
 SIZE = 2048
 FLAGS = ("avx2", "fma", "avx512f", "avx512vl", "avx512_bf16", "amx_tile", "asimd", "sve")

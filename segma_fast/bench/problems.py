@@ -10,10 +10,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from segma_fast.autograd import widths_and_weights
-from segma_fast.backends.reference import scalar_product
-from segma_fast.formulas import silverman_gamma
-from segma_fast.operators import ENERGY, GRADIENT
+from segma_fast.distance.autograd import widths_and_weights
+from segma_fast.distance.backends.reference import scalar_product
+from segma_fast.distance.formulas import silverman_gamma
+from segma_fast.distance.operators import ENERGY, GRADIENT
 
 Run = Callable[[], tuple[Tensor, ...]]  # gives the value, and the gradients where they are wanted
 LARGEST_PLAIN = 8192  # codes up to which the truth is equation (8) in blocks; beyond, the chunked backend in float64

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segma_fast.bench.problems import Case
-from segma_fast.files import write_text
+from segma_fast.trainer.files import write_text
 
 SCHEMA = 1
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from segma_fast.bench.problems import Problem, Run
-from segma_fast.formulas import INV_SQRT_PI, form_of
+from segma_fast.distance.formulas import INV_SQRT_PI, form_of
 
 LARGEST_TILE = {"cuda": 8192, "cpu": 1024}  # the best of those tried on a CPU; on a GPU what its memory takes easily
 UNIT = 128  # a tile's side is a multiple of it

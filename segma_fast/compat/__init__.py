@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segma_fast.checks import check_gamma
+from segma_fast.distance.arguments import check_gamma
 
 
 def width_of(called: str, gamma: Any, name: str, sample: Tensor) -> Any:

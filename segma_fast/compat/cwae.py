@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from segma_fast.checks import check_points, check_same_space
 from segma_fast.compat import width_of
-from segma_fast.functional import cw_normality, cw_two_sample
-from segma_fast.scalars import check_whole
+from segma_fast.distance.arguments import check_points, check_same_space
+from segma_fast.distance.functional import cw_normality, cw_two_sample
+from segma_fast.distance.scalars import check_whole
 
 __all__ = ["cw", "cw_1d", "cw_2d", "cw_choose", "cw_sampling"]
 

@@ -11,9 +11,9 @@ import math
 import torch
 from torch import Tensor
 
-from segma_fast.formulas import accumulation_dtype
-from segma_fast.scalars import as_float
-from segma_fast.tracing import visible
+from segma_fast.distance.formulas import accumulation_dtype
+from segma_fast.distance.scalars import as_float
+from segma_fast.distance.tracing import visible
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

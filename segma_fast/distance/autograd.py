@@ -2,7 +2,7 @@
 
 Its value and gradient come from one call of an operator. In eager mode a function of autograd keeps them, at a third
 of the cost for small inputs, so that backward is a multiplication; where torch traces or transforms the code, the
-operators' own derivatives do the same (:mod:`segma_fast.derivatives`).
+operators' own derivatives do the same (:mod:`segma_fast.distance.derivatives`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from segma_fast.formulas import accumulation_dtype
-from segma_fast.operators import ENERGY, GRADIENT
-from segma_fast.tracing import are_transforms_active
+from segma_fast.distance.formulas import accumulation_dtype
+from segma_fast.distance.operators import ENERGY, GRADIENT
+from segma_fast.distance.tracing import are_transforms_active
 
 MOST_KEPT = 1 << 14  # rows of which the widths and uniform weights are kept from call to call
 

@@ -18,8 +18,8 @@ from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd.forward_ad import _set_fwd_grad_enabled
 from torch.autograd.function import _SingleLevelFunction
 
-from segma_fast.formulas import profile, squared_distances
-from segma_fast.precision import without_autocast
+from segma_fast.distance.formulas import profile, squared_distances
+from segma_fast.distance.precision import without_autocast
 
 BLOCK_ELEMENTS = 1 << 22  # pairs that the second derivative holds at once
 Operator = Callable[..., Any]

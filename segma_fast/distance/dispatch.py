@@ -6,8 +6,8 @@ import os
 
 import torch
 
-from segma_fast.backends import BACKENDS
-from segma_fast.formulas import FORMS
+from segma_fast.distance.backends import BACKENDS
+from segma_fast.distance.formulas import FORMS
 
 ENVIRONMENT_VARIABLE = "SEGMA_FAST_BACKEND"
 
@@ -26,7 +26,7 @@ def choose_backend(
         requested: a backend's name, or ``"auto"``: then the environment variable ``SEGMA_FAST_BACKEND`` decides,
             and without it the fastest that can serve the call.
         device, dtype, dim: of the points.
-        precision: as :func:`segma_fast.precision.choose_precision` gives it.
+        precision: as :func:`segma_fast.distance.precision.choose_precision` gives it.
 
     Raises:
         ValueError: if the backend is unknown or cannot serve the call; the message lists all with their reasons.

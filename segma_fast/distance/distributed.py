@@ -19,13 +19,13 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from segma_fast.autograd import Inputs, Options, widths_and_weights
-from segma_fast.distributed import Shards, shard_slice
-from segma_fast.operators import ENERGY, GRADIENT
+from segma_fast.distance.autograd import Inputs, Options, widths_and_weights
+from segma_fast.distance.operators import ENERGY, GRADIENT
+from segma_fast.distance.process_group import Shards, shard_slice
 
 
 def energy_of_all(inputs: Inputs, shards: Shards, options: Options) -> Tensor:
-    """:func:`segma_fast.autograd.energy` of the codes of all processes, the same 0-d tensor on each.
+    """:func:`segma_fast.distance.autograd.energy` of the codes of all processes, the same 0-d tensor on each.
 
     The codes have uniform weights: ``inputs.z_weights`` is None.
     """

@@ -7,7 +7,7 @@ polynomial,
     k = π^(-1/2) r Q(2τ - 1),    r = (h + c t)^(-1/2),    τ = h r²
 
 The paper's approximation, ``φ_D(s) ≈ (1 + 4s/(2D-3))^(-1/2)``, is Q = 1 with ``c = 4/(2D-3)``; for the exact
-form Q and c are those of ``segma_fast.exact_phi``.
+form Q and c are those of ``segma_fast.distance.exact_phi``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from segma_fast.exact_phi import exact_coefficients, exact_slope
-from segma_fast.scalars import check_whole
+from segma_fast.distance.exact_phi import exact_coefficients, exact_slope
+from segma_fast.distance.scalars import check_whole
 
 INV_SQRT_PI = 1.0 / math.sqrt(math.pi)
 FORMS = ("approx", "exact")

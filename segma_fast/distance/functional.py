@@ -7,18 +7,25 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from segma_fast.autograd import Inputs, Options, energy
-from segma_fast.backends import reference
-from segma_fast.checks import check_gamma, check_points, check_same_space, check_variances, check_weights, widened
-from segma_fast.derivatives import keep_inputs
-from segma_fast.dispatch import check_phi, choose_backend
-from segma_fast.distributed import Group, Shards, compare_across_processes, rank_and_size, share_errors
-from segma_fast.distributed_energy import codes_of_all, energy_of_all
-from segma_fast.formulas import INV_SQRT_PI, accumulation_dtype, silverman_gamma
-from segma_fast.groups import check_groups, normality_of_groups
-from segma_fast.precision import choose_precision, without_autocast
-from segma_fast.scalars import check_flag
-from segma_fast.tracing import are_transforms_active
+from segma_fast.distance.arguments import (
+    check_gamma,
+    check_points,
+    check_same_space,
+    check_variances,
+    check_weights,
+    widened,
+)
+from segma_fast.distance.autograd import Inputs, Options, energy
+from segma_fast.distance.backends import reference
+from segma_fast.distance.derivatives import keep_inputs
+from segma_fast.distance.dispatch import check_phi, choose_backend
+from segma_fast.distance.distributed import codes_of_all, energy_of_all
+from segma_fast.distance.formulas import INV_SQRT_PI, accumulation_dtype, silverman_gamma
+from segma_fast.distance.groups import check_groups, normality_of_groups
+from segma_fast.distance.precision import choose_precision, without_autocast
+from segma_fast.distance.process_group import Group, Shards, compare_across_processes, rank_and_size, share_errors
+from segma_fast.distance.scalars import check_flag
+from segma_fast.distance.tracing import are_transforms_active
 
 
 def fast_cw_distance(
@@ -166,7 +173,7 @@ def cw_normality(
         gamma: bandwidth γ > 0; default ``silverman_gamma(m)``.
         groups: integers, (m,): two rows of the same number, such as views of one image, do not count as a pair, nor
             does a row with itself. The mean over all pairs becomes one over those of different groups; for
-            ``phi="exact"`` an unbiased estimate, which may be negative (:mod:`segma_fast.groups` has the formula).
+            ``phi="exact"`` an unbiased estimate, which may be negative (``distance/groups.py`` has the formula).
             For one process and ``log=False``. The sizes of the groups are read: that synchronises a GPU and breaks
             the graph of ``torch.compile``. Where nearly all rows are one group, float32 keeps three digits.
         log, phi, backend, precision, process_group: as in :func:`fast_cw_distance`.

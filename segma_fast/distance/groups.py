@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from segma_fast.autograd import Inputs, Options, energy
-from segma_fast.checks import check_dense, check_device
-from segma_fast.formulas import accumulation_dtype, profile, squared_distances
-from segma_fast.precision import without_autocast
+from segma_fast.distance.arguments import check_dense, check_device
+from segma_fast.distance.autograd import Inputs, Options, energy
+from segma_fast.distance.formulas import accumulation_dtype, profile, squared_distances
+from segma_fast.distance.precision import without_autocast
 
 BLOCK_ELEMENTS = 1 << 20  # coordinates, or pairs, of some groups that are held at once
 LARGE = 64  # rows of a group from which it has a call of the kernels for itself
@@ -55,7 +55,7 @@ def normality_of_groups(z: Tensor, groups: Tensor, gamma: float | Tensor, option
         z: (m, D), float32 or float64: in half, gradients of parts that cancel would each be rounded.
         groups: (m,), integers.
         gamma: a 0-d float64 tensor or a number.
-        options: of :func:`segma_fast.autograd.energy`.
+        options: of :func:`segma_fast.distance.autograd.energy`.
     """
     wide = accumulation_dtype(z.device)
     rows = len(z)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segma_fast.checks import check_dense, check_device, check_floating
-from segma_fast.scalars import as_float, check_whole
+from segma_fast.distance.arguments import check_dense, check_device, check_floating
+from segma_fast.distance.scalars import as_float, check_whole
 
 MeansInit = Literal["coordinates", "normal", "sphere", "simplex"]
 
@@ -91,7 +91,7 @@ class GaussianMixture(nn.Module):
     """``P_Z = Σ_k p_k N(μ_k, σ_k² I)`` with learnable means and fixed proportions and variances.
 
     Args:
-        means: where the means start, (K, D); :func:`segma_fast.mixture.initial_means` makes some.
+        means: where the means start, (K, D); :func:`segma_fast.distance.mixture.initial_means` makes some.
         proportions: p_k ≥ 0, (K,), a tensor, array or list, scaled to sum to 1; default uniform.
         variances: σ_k² > 0, (K,) or one number for all, as the proportions.
 

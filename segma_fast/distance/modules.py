@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segma_fast.checks import check_gamma
-from segma_fast.dispatch import check_backend, check_phi
-from segma_fast.distributed import Group, check_group, rank_and_size
-from segma_fast.functional import fast_cw_distance
-from segma_fast.precision import choose_precision
-from segma_fast.scalars import check_flag
+from segma_fast.distance.arguments import check_gamma
+from segma_fast.distance.dispatch import check_backend, check_phi
+from segma_fast.distance.functional import fast_cw_distance
+from segma_fast.distance.precision import choose_precision
+from segma_fast.distance.process_group import Group, check_group, rank_and_size
+from segma_fast.distance.scalars import check_flag
 
 LEFT_BEHIND = "left behind by pickle"  # the process_group of a module that was made from a pickle, if it had one
 

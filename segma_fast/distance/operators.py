@@ -2,7 +2,7 @@
 
 ``segma_fast::<backend>_energy`` gives the energy of the signed cloud of points ``[z, means]``, and
 ``segma_fast::<backend>_gradient`` the energy with its gradient (``backends/chunked.py`` states them in full).
-They are differentiable wherever they are called (``segma_fast.derivatives``).
+They are differentiable wherever they are called (``segma_fast.distance.derivatives``).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segma_fast.backends import BACKENDS
-from segma_fast.derivatives import autograd_kernel, vmap_kernel
-from segma_fast.precision import matmul_precision, without_autocast
+from segma_fast.distance.backends import BACKENDS
+from segma_fast.distance.derivatives import autograd_kernel, vmap_kernel
+from segma_fast.distance.precision import matmul_precision, without_autocast
 
 ARGUMENTS = "(Tensor z, Tensor means, Tensor h, Tensor w, SymInt start, SymInt stop, str precision, str phi)"
 _library = torch.library.Library("segma_fast", "FRAGMENT")

@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from segma_fast.autograd import Inputs
-from segma_fast.formulas import accumulation_dtype
+from segma_fast.distance.autograd import Inputs
+from segma_fast.distance.formulas import accumulation_dtype
 
 Group = Any  # torch.distributed.ProcessGroup, which a build of torch may lack
 ROUNDING = 1e-4  # relative to the norm: other hardware, or another order of summation

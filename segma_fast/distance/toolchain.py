@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from segma_fast.backends import extension
+from segma_fast.distance.backends import extension
 
 
 def describe_native() -> list[str]:

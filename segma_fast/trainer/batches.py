@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from segma_fast.distributed import shard_slice
-from segma_fast.models.base import Batch
+from segma_fast.distance.process_group import shard_slice
+from segma_fast.trainer.models.base import Batch
 
 
 @dataclass

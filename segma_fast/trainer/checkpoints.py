@@ -26,8 +26,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.optim import Optimizer
 
-from segma_fast.files import publish_folder
-from segma_fast.models import ImageModel
+from segma_fast.trainer.files import publish_folder
+from segma_fast.trainer.models import ImageModel
 
 CHECKPOINTS, DRAFT = "checkpoints", ".part"
 WEIGHTS, CLOCK, FORMER_CLOCK = "model.safetensors", "clock.json", "custom_checkpoint_0.pkl"

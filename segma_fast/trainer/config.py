@@ -11,10 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from segma_fast.data import DataConfig
-from segma_fast.labels import LabelChoice
-from segma_fast.models import MODELS, ImageModel, ModelConfig, NetworkConfig, SeGMAConfig
-from segma_fast.models.base import StepPlan, Task
+from segma_fast.trainer.data import DataConfig
+from segma_fast.trainer.labels import LabelChoice
+from segma_fast.trainer.models import MODELS, ImageModel, ModelConfig, NetworkConfig, SeGMAConfig
+from segma_fast.trainer.models.base import StepPlan, Task
 
 
 @dataclass(frozen=True)

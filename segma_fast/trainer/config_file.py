@@ -9,9 +9,9 @@ import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from segma_fast.config import TrainConfig, check_model
-from segma_fast.files import write_text
-from segma_fast.models import MODELS, ModelConfig
+from segma_fast.trainer.config import TrainConfig, check_model
+from segma_fast.trainer.files import write_text
+from segma_fast.trainer.models import MODELS, ModelConfig
 
 # Fields that a resumed run may change: they touch the weights of a given step by no more than rounding, but for the
 # noise that some models draw, which another device and a compiled step draw otherwise.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from segma_fast.models.base import ImageModel
+from segma_fast.trainer.models.base import ImageModel
 
 
 def sample_components(

@@ -13,16 +13,16 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from segma_fast.batches import Rows, gather
-from segma_fast.checkpoints import State, save_checkpoint
-from segma_fast.config import TrainConfig, build_model, check_step
-from segma_fast.data import ImageData, load_data
-from segma_fast.interrupts import Interrupts
-from segma_fast.labels import choose_labelled
-from segma_fast.metrics import Evaluation, evaluate
-from segma_fast.models import MODELS, ImageModel
-from segma_fast.records import Records
-from segma_fast.run_folder import DataInfo, begin, check_folder
+from segma_fast.trainer.batches import Rows, gather
+from segma_fast.trainer.checkpoints import State, save_checkpoint
+from segma_fast.trainer.config import TrainConfig, build_model, check_step
+from segma_fast.trainer.data import ImageData, load_data
+from segma_fast.trainer.interrupts import Interrupts
+from segma_fast.trainer.labels import choose_labelled
+from segma_fast.trainer.metrics import Evaluation, evaluate
+from segma_fast.trainer.metrics_log import Records
+from segma_fast.trainer.models import MODELS, ImageModel
+from segma_fast.trainer.run_folder import DataInfo, begin, check_folder
 
 LONGEST_UNSAVED = 300  # seconds between checkpoints
 

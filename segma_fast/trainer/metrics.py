@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segma_fast.models.base import ImageModel, as_pixels, squared_error
+from segma_fast.trainer.models.base import ImageModel, as_pixels, squared_error
 
 EVALUATION_ROWS = 1000  # rows that go through the networks at once
 LIKELIHOOD_IMAGES, LIKELIHOOD_ROWS = 1000, 100  # whose log p(x) is estimated, and at once

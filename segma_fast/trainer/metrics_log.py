@@ -13,8 +13,8 @@ from typing import Any
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from segma_fast.files import write_text
-from segma_fast.run_folder import METRICS, TENSORBOARD
+from segma_fast.trainer.files import write_text
+from segma_fast.trainer.run_folder import METRICS, TENSORBOARD
 
 SHORT = {
     "loss": "loss {:.3g}",

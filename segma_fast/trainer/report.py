@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segma_fast.config import TrainConfig
-from segma_fast.dispatch import choose_backend
-from segma_fast.metrics import Evaluation
-from segma_fast.models import MODELS
-from segma_fast.models.segma import SeGMA
-from segma_fast.training import Outcome
+from segma_fast.distance.dispatch import choose_backend
+from segma_fast.trainer.config import TrainConfig
+from segma_fast.trainer.loop import Outcome
+from segma_fast.trainer.metrics import Evaluation
+from segma_fast.trainer.models import MODELS
+from segma_fast.trainer.models.segma import SeGMA
 
 
 def distance_seconds(model: SeGMA, codes: Tensor, repeats: int = 30) -> float:

@@ -30,7 +30,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from segma_fast.checkpoints import (
+from segma_fast.trainer.checkpoints import (
     CHECKPOINTS,
     DRAFT,
     State,
@@ -39,11 +39,11 @@ from segma_fast.checkpoints import (
     load_checkpoint,
     load_weights,
 )
-from segma_fast.config import TrainConfig, build_model
-from segma_fast.config_file import differences, load_config, save_config
-from segma_fast.data import ImageData
-from segma_fast.files import only_one, write_text
-from segma_fast.models import ImageModel
+from segma_fast.trainer.config import TrainConfig, build_model
+from segma_fast.trainer.config_file import differences, load_config, save_config
+from segma_fast.trainer.data import ImageData
+from segma_fast.trainer.files import only_one, write_text
+from segma_fast.trainer.models import ImageModel
 
 CONFIG, DATA, METRICS, REPORT, SCORES = "config.json", "data.json", "metrics.csv", "report.json", "scores.json"
 TENSORBOARD = "tensorboard"

@@ -11,7 +11,7 @@ import pytest
 import torch
 from made import cache_files, encoded, gray, make
 
-from segma_fast.data import DataConfig, load_data, loading
+from segma_fast.trainer.data import DataConfig, load_data, loading
 
 
 def forbid_loading(monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made import encoded, gray, make, random_pixels
 
-from segma_fast.data import DataConfig, DataError, load_data
+from segma_fast.trainer.data import DataConfig, DataError, load_data
 
 
 def test_a_name_that_is_nowhere(monkeypatch, tmp_path):

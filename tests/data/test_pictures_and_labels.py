@@ -7,7 +7,7 @@ import torch
 from made import encoded, gray, make, random_pixels
 from PIL import Image
 
-from segma_fast.data import DataConfig, DataError, load_data
+from segma_fast.trainer.data import DataConfig, DataError, load_data
 
 
 def test_digits_are_scaled_split_by_class_and_always_the_same():

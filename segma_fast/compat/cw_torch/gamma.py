@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from segma_fast.checks import check_dense, check_floating
-from segma_fast.scalars import as_float
+from segma_fast.distance.arguments import check_dense, check_floating
+from segma_fast.distance.scalars import as_float
 
 __all__ = ["silverman_rule_of_thumb", "silverman_rule_of_thumb_sample"]
 

@@ -6,9 +6,9 @@ import math
 
 from torch import Tensor
 
-from segma_fast import functional
-from segma_fast.checks import check_points, check_same_space
 from segma_fast.compat import width_of
+from segma_fast.distance import functional
+from segma_fast.distance.arguments import check_points, check_same_space
 
 __all__ = ["cw", "cw_normality", "cw_normality_no_scale", "cw_normality_scale_factor", "cw_scale_factor"]
 

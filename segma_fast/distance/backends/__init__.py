@@ -3,7 +3,7 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from segma_fast.backends.registry import Backend, registered
+from segma_fast.distance.backends.registry import Backend, registered
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")

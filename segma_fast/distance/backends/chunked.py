@@ -21,9 +21,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from segma_fast.backends.registry import Backend, register
-from segma_fast.formulas import INV_SQRT_PI, accumulation_dtype, form_of, profile, unit_of
-from segma_fast.precision import products_are_rounded
+from segma_fast.distance.backends.registry import Backend, register
+from segma_fast.distance.formulas import INV_SQRT_PI, accumulation_dtype, form_of, profile, unit_of
+from segma_fast.distance.precision import products_are_rounded
 
 TILE_ROWS, TILE_COLUMNS = 512, 1024
 # greatest c|x|² / h, with the paper's c, for float32 products: the smallest arguments are then off by about 1e-4

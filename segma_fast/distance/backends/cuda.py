@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segma_fast.backends import extension, triton
-from segma_fast.backends.registry import Backend, register
+from segma_fast.distance.backends import extension, triton
+from segma_fast.distance.backends.registry import Backend, register
 
 DEVICES = ("cuda",)  # whose tensors the operator serves
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch  # noqa: F401  # first: the module is linked to torch's libraries, but records no path to them
 
-NOTE = Path(__file__).parents[1] / "_build_note.txt"  # left by setup.py instead of the module
+NOTE = Path(__file__).parents[2] / "_build_note.txt"  # left by setup.py instead of the module
 
 
 def _load() -> tuple[ModuleType | None, str | None]:

@@ -1,7 +1,7 @@
 """The backend ``native``: the C++ kernels for the CPU in ``csrc/``, which the module ``_C`` registers with torch."""
 
-from segma_fast.backends import extension
-from segma_fast.backends.registry import Backend, register
+from segma_fast.distance.backends import extension
+from segma_fast.distance.backends.registry import Backend, register
 
 register(
     Backend(

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segma_fast.backends.registry import Backend, register
-from segma_fast.formulas import accumulation_dtype, phi_of, squared_distances, unit_of
-from segma_fast.precision import products_are_rounded
-from segma_fast.tracing import visible
+from segma_fast.distance.backends.registry import Backend, register
+from segma_fast.distance.formulas import accumulation_dtype, phi_of, squared_distances, unit_of
+from segma_fast.distance.precision import products_are_rounded
+from segma_fast.distance.tracing import visible
 
 LARGEST = 1e15  # coordinates, also divided by γ, of which float32 can square and add up the differences
 

@@ -40,7 +40,7 @@ _registered: list[Backend] = []
 
 
 def register(backend: Backend) -> None:
-    """Make a backend known; the file that calls this is imported with the package ``segma_fast.backends``."""
+    """Make a backend known; the file that calls this is imported with the package ``segma_fast.distance.backends``."""
     _registered.append(backend)
 
 

@@ -1,0 +1,1 @@
+"""``segma-fast train``, and what one does with a trained model."""

@@ -13,13 +13,13 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from segma_fast import report
-from segma_fast.config import EXPERIMENTS, PRESETS, TrainConfig, starting_config, with_preset
-from segma_fast.config_file import load_config
-from segma_fast.files import only_one
-from segma_fast.models import MODELS
-from segma_fast.run_folder import CONFIG, REPORT, save_figures
-from segma_fast.training import train
+from segma_fast.trainer import report
+from segma_fast.trainer.config import EXPERIMENTS, PRESETS, TrainConfig, starting_config, with_preset
+from segma_fast.trainer.config_file import load_config
+from segma_fast.trainer.files import only_one
+from segma_fast.trainer.loop import train
+from segma_fast.trainer.models import MODELS
+from segma_fast.trainer.run_folder import CONFIG, REPORT, save_figures
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def train_command(arguments: list[str]) -> None:
 
     if not PartialState().is_main_process:
         return
-    from segma_fast import run_pictures
+    from segma_fast.trainer.figures import run_pictures
 
     with only_one(config.run_dir):
         paths = run_pictures.save_all(outcome.model, outcome.data, config.run_dir)

@@ -10,10 +10,11 @@ import torch
 import tyro
 from torch import Tensor
 
-from segma_fast import explore, metrics, pictures, report
-from segma_fast.data import ImageData, load_data, read_picture
-from segma_fast.models.base import as_pixels
-from segma_fast.run_folder import DataInfo, Run, load_run
+from segma_fast.trainer import latent, metrics, report
+from segma_fast.trainer.data import ImageData, load_data, read_picture
+from segma_fast.trainer.figures import grids
+from segma_fast.trainer.models.base import as_pixels
+from segma_fast.trainer.run_folder import DataInfo, Run, load_run
 
 DEFAULT_RUN = Path("runs/digits")
 
@@ -51,10 +52,10 @@ def sample(
     """
     model = load_run(run_dir).model
     generator = torch.Generator().manual_seed(seed)
-    drawn = explore.sample_components(model, n, component, generator=generator)
+    drawn = latent.sample_components(model, n, component, generator=generator)
     if component is not None and n % 10 == 0:
         drawn = drawn.unflatten(1, (-1, 10))[0]  # a grid instead of one long row
-    print(pictures.save_grid(drawn, out))
+    print(grids.save_grid(drawn, out))
 
 
 @_command
@@ -82,8 +83,8 @@ def interpolate(
     run = load_run(run_dir)
     pairs, _ = _images(run, images)
     first, second = pairs[0::2], pairs[1::2]
-    lines = explore.interpolate(run.model, first, second, steps)
-    print(pictures.save_grid(torch.cat([first[:, None], lines, second[:, None]], 1), out))
+    lines = latent.interpolate(run.model, first, second, steps)
+    print(grids.save_grid(torch.cat([first[:, None], lines, second[:, None]], 1), out))
 
 
 @_command
@@ -111,10 +112,10 @@ def transfer(
     """
     run = load_run(run_dir)
     chosen, _ = _images(run, images)
-    source = explore.classify(run.model, chosen)
+    source = latent.classify(run.model, chosen)
     target = _component(run, "--to", to, source)
-    moved = explore.transfer(run.model, chosen, source, target, steps)
-    print(pictures.save_grid(torch.cat([chosen[:, None], moved], 1), out))
+    moved = latent.transfer(run.model, chosen, source, target, steps)
+    print(grids.save_grid(torch.cat([chosen[:, None], moved], 1), out))
 
 
 @_command
@@ -146,10 +147,10 @@ def intensify(
         raise ValueError(f"alpha must be finite, got {alpha}")
     run = load_run(run_dir)
     chosen, _ = _images(run, images)
-    source = explore.classify(run.model, chosen)
+    source = latent.classify(run.model, chosen)
     away = _component(run, "--away-from", away_from, source)
-    moved = explore.intensify(run.model, chosen, source, away, alpha, steps)
-    print(pictures.save_grid(torch.cat([chosen[:, None], moved], 1), out))
+    moved = latent.intensify(run.model, chosen, source, away, alpha, steps)
+    print(grids.save_grid(torch.cat([chosen[:, None], moved], 1), out))
 
 
 @_command

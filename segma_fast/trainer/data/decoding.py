@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segma_fast.data.config import DataConfig, DataError, library
+from segma_fast.trainer.data.config import DataConfig, DataError, library
 
 _ROWS_AT_ONCE = 256  # held in encoded form
 

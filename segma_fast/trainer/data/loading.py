@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segma_fast.data.config import DataConfig, DataError, library
-from segma_fast.data.decoding import decode_images
-from segma_fast.data.sources import choose_columns, choose_splits, encode_labels, open_splits
-from segma_fast.files import replacing
+from segma_fast.trainer.data.config import DataConfig, DataError, library
+from segma_fast.trainer.data.decoding import decode_images
+from segma_fast.trainer.data.sources import choose_columns, choose_splits, encode_labels, open_splits
+from segma_fast.trainer.files import replacing
 
 _FORMAT = 1  # of the cached files: change it when the same configuration gives other content
 

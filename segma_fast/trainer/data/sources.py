@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segma_fast.data.config import DataConfig, DataError, library
+from segma_fast.trainer.data.config import DataConfig, DataError, library
 
 _LABEL_NAMES = ("label", "labels", "class", "class_label", "target", "targets", "y")
 _TEST_SPLITS = ("test", "validation", "valid", "val")

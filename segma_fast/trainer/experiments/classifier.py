@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from segma_fast.data import ImageData
-from segma_fast.files import replacing
+from segma_fast.trainer.data import ImageData
+from segma_fast.trainer.files import replacing
 
 FEATURES = 128
 BATCH, MOST_STEPS, MOST_PASSES = 128, 1500, 4

@@ -12,17 +12,24 @@ import torch
 import tyro
 from torch import Tensor
 
-from segma_fast.config import starting_config
-from segma_fast.data import ImageData
-from segma_fast.experiments import figures, runner
-from segma_fast.experiments.comparison import table
-from segma_fast.experiments.paper import MODELS as VARIANTS
-from segma_fast.experiments.paper import Trial
-from segma_fast.experiments.runner import Conditions, DatasetFlag, DeviceFlag, FeaturesFlag, ImagesFlag, WeightsFlag
-from segma_fast.experiments.tables import Result, duration
-from segma_fast.files import only_one, write_text
-from segma_fast.models import MODELS, ImageModel, SeGMAConfig
-from segma_fast.run_folder import load_run
+from segma_fast.trainer.config import starting_config
+from segma_fast.trainer.data import ImageData
+from segma_fast.trainer.experiments import figures, runner
+from segma_fast.trainer.experiments.comparison import table
+from segma_fast.trainer.experiments.paper import MODELS as VARIANTS
+from segma_fast.trainer.experiments.paper import Trial
+from segma_fast.trainer.experiments.runner import (
+    Conditions,
+    DatasetFlag,
+    DeviceFlag,
+    FeaturesFlag,
+    ImagesFlag,
+    WeightsFlag,
+)
+from segma_fast.trainer.experiments.tables import Result, duration
+from segma_fast.trainer.files import only_one, write_text
+from segma_fast.trainer.models import MODELS, ImageModel, SeGMAConfig
+from segma_fast.trainer.run_folder import load_run
 
 COLUMNS = 10
 

@@ -6,9 +6,9 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from segma_fast.checkpoints import progress
-from segma_fast.experiments.tables import Result, duration, row
-from segma_fast.models import ImageModel
+from segma_fast.trainer.checkpoints import progress
+from segma_fast.trainer.experiments.tables import Result, duration, row
+from segma_fast.trainer.models import ImageModel
 
 HEAD = (
     "model",

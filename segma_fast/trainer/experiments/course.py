@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from segma_fast.experiments.paper import MODELS
-from segma_fast.experiments.tables import Result, grouped, row, spread
-from segma_fast.run_folder import METRICS
+from segma_fast.trainer.experiments.paper import MODELS
+from segma_fast.trainer.experiments.tables import Result, grouped, row, spread
+from segma_fast.trainer.run_folder import METRICS
 
 EPOCHS = (5, 10, 20, 40, 60, 80, 100, 150, 200, 300, 500)
 LATE = 1.2  # the error after so many epochs may be one that was measured this much later

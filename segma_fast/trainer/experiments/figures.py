@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from segma_fast import explore, pictures
-from segma_fast.data import ImageData
-from segma_fast.models.base import ImageModel, as_pixels
+from segma_fast.trainer import latent
+from segma_fast.trainer.data import ImageData
+from segma_fast.trainer.figures import grids
+from segma_fast.trainer.models.base import ImageModel, as_pixels
 
 COLUMNS = 10
 ALPHA = 0.5  # of equation (11), as in figure 8
@@ -43,10 +44,10 @@ def draw_figures(model: ImageModel, data: ImageData, folder: Path, name: str = "
     pairs = [f"{names[a]}{space}→ {names[b]}" for a, b in zip(source.tolist(), target.tolist(), strict=True)]
     steps = [f"{t:.2f}" for t in torch.linspace(0, 1, COLUMNS).tolist()]
 
-    sampled = explore.sample_components(model, COLUMNS, generator=torch.Generator(device).manual_seed(0))
-    between = explore.interpolate(model, start, end, COLUMNS)
-    moved = explore.transfer(model, start, source.to(device), target.to(device), COLUMNS)
-    strengthened = explore.intensify(model, start, source.to(device), target.to(device), ALPHA, COLUMNS)
+    sampled = latent.sample_components(model, COLUMNS, generator=torch.Generator(device).manual_seed(0))
+    between = latent.interpolate(model, start, end, COLUMNS)
+    moved = latent.transfer(model, start, source.to(device), target.to(device), COLUMNS)
+    strengthened = latent.intensify(model, start, source.to(device), target.to(device), ALPHA, COLUMNS)
     away = [f"{names[a]}{space}away from {names[b]}" for a, b in zip(source.tolist(), target.tolist(), strict=True)]
     scaled = [f"{t:.2f}" for t in torch.linspace(0, ALPHA, COLUMNS).tolist()]
     end_of_title = f"\n{name}" if name else ""
@@ -74,7 +75,7 @@ def draw_figures(model: ImageModel, data: ImageData, folder: Path, name: str = "
             folder / "intensity.png",
         ),
         save_distances(model.centres(), names, folder / "means.png"),
-        pictures.save_codes(
+        grids.save_codes(
             model.encode(images[:CODES].to(device)).cpu(),
             labels[:CODES],
             model.centres().cpu(),
@@ -97,20 +98,20 @@ def save_labelled(images: Tensor, rows: Sequence[str], columns: Sequence[str], t
     """Write images (rows, columns, C, H, W) in [0, 1] as a grid with the names of its rows and columns."""
     from matplotlib.figure import Figure
 
-    grid = pictures.compose(images)
+    grid = grids.compose(images)
     height, width = grid.shape[:2]
     dpi = 120
     figure = Figure(figsize=(width / dpi + 2.2, height / dpi + 1.0), dpi=dpi, layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(grid, cmap="gray", vmin=0, vmax=255)
-    cell = [(size - pictures.GAP) / count for size, count in ((height, images.shape[0]), (width, images.shape[1]))]
-    axes.set_yticks([pictures.GAP / 2 + cell[0] * (i + 0.5) for i in range(len(rows))], map(pictures.plain, rows))
-    axes.set_xticks([pictures.GAP / 2 + cell[1] * (i + 0.5) for i in range(len(columns))], columns)
+    cell = [(size - grids.GAP) / count for size, count in ((height, images.shape[0]), (width, images.shape[1]))]
+    axes.set_yticks([grids.GAP / 2 + cell[0] * (i + 0.5) for i in range(len(rows))], map(grids.plain, rows))
+    axes.set_xticks([grids.GAP / 2 + cell[1] * (i + 0.5) for i in range(len(columns))], columns)
     axes.tick_params(length=0, labelsize=8, top=True, labeltop=True, bottom=False, labelbottom=False)
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_title(title, fontsize=10)
-    return pictures.save_figure(figure, path, bbox_inches="tight")
+    return grids.save_figure(figure, path, bbox_inches="tight")
 
 
 def save_distances(means: Tensor, names: Sequence[str], path: Path) -> Path:
@@ -126,10 +127,10 @@ def save_distances(means: Tensor, names: Sequence[str], path: Path) -> Path:
         for j in range(count):
             dark = distances[i, j] < 0.6 * distances.max()
             axes.text(j, i, f"{distances[i, j]:.2g}", ha="center", va="center", fontsize=8, color="w" if dark else "k")
-    shown = list(map(pictures.plain, names))
+    shown = list(map(grids.plain, names))
     long = _are_long(names)
     axes.set_xticks(range(count), shown, rotation=45 if long else 0, ha="right" if long else "center")
     axes.set_yticks(range(count), shown)
     axes.set_title("Distances between component means (σ = 1)")
     figure.colorbar(drawn, shrink=0.8)
-    return pictures.save_figure(figure, path)
+    return grids.save_figure(figure, path)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.hub import get_dir
 
-from segma_fast.data import ImageData, cache_folder
-from segma_fast.data.config import DataConfig, library
-from segma_fast.experiments.classifier import trained_classifier
-from segma_fast.models.base import ImageModel
-from segma_fast.run_folder import DataInfo, checksum
+from segma_fast.trainer.data import ImageData, cache_folder
+from segma_fast.trainer.data.config import DataConfig, library
+from segma_fast.trainer.experiments.classifier import trained_classifier
+from segma_fast.trainer.models.base import ImageModel
+from segma_fast.trainer.run_folder import DataInfo, checksum
 
 Features = Literal["auto", "inception", "classifier"]
 INCEPTION_FEATURES = 2048

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from segma_fast import models
-from segma_fast.config import TrainConfig, starting_config
-from segma_fast.labels import LabelChoice
+from segma_fast.trainer import models
+from segma_fast.trainer.config import TrainConfig, starting_config
+from segma_fast.trainer.labels import LabelChoice
 
 Experiment = Literal["mnist", "svhn", "celeba"]
 Preset = Literal["authors", "paper", "tuned"]

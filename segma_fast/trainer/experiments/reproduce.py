@@ -7,12 +7,19 @@ from pathlib import Path
 
 import tyro
 
-from segma_fast.experiments import figures, runner, tables
-from segma_fast.experiments.course import render_course
-from segma_fast.experiments.paper import TABLES, TITLES, Experiment, Preset, Table, trials
-from segma_fast.experiments.runner import Conditions, DatasetFlag, DeviceFlag, FeaturesFlag, ImagesFlag, WeightsFlag
-from segma_fast.files import only_one, write_text
-from segma_fast.run_folder import load_run
+from segma_fast.trainer.experiments import figures, runner, tables
+from segma_fast.trainer.experiments.course import render_course
+from segma_fast.trainer.experiments.paper import TABLES, TITLES, Experiment, Preset, Table, trials
+from segma_fast.trainer.experiments.runner import (
+    Conditions,
+    DatasetFlag,
+    DeviceFlag,
+    FeaturesFlag,
+    ImagesFlag,
+    WeightsFlag,
+)
+from segma_fast.trainer.files import only_one, write_text
+from segma_fast.trainer.run_folder import load_run
 
 
 @dataclass(frozen=True)

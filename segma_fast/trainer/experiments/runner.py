@@ -12,16 +12,16 @@ from typing import Annotated, Any, Literal
 import torch
 from tyro.conf import arg
 
-from segma_fast.checkpoints import progress
-from segma_fast.config import build_model, check_step
-from segma_fast.data import ImageData, load_data
-from segma_fast.experiments.frechet import Features, FrechetDistance
-from segma_fast.experiments.paper import Trial
-from segma_fast.experiments.scores import kept_scores, score
-from segma_fast.experiments.tables import Result
-from segma_fast.run_folder import check_folder, holds_run, load_run
-from segma_fast.training import choose_rows, train
-from segma_fast.version import __version__
+from segma_fast import __version__
+from segma_fast.trainer.checkpoints import progress
+from segma_fast.trainer.config import build_model, check_step
+from segma_fast.trainer.data import ImageData, load_data
+from segma_fast.trainer.experiments.frechet import Features, FrechetDistance
+from segma_fast.trainer.experiments.paper import Trial
+from segma_fast.trainer.experiments.scores import kept_scores, score
+from segma_fast.trainer.experiments.tables import Result
+from segma_fast.trainer.loop import choose_rows, train
+from segma_fast.trainer.run_folder import check_folder, holds_run, load_run
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 Device = Literal["auto", "cpu"]
@@ -151,7 +151,7 @@ def finish(
     Args:
         trial: what to train; its run folder tells what has been done.
         data: the trial's data set.
-        frechet, images, likelihood_samples: see :func:`segma_fast.experiments.scores.score`.
+        frechet, images, likelihood_samples: see :func:`segma_fast.trainer.experiments.scores.score`.
         budget: seconds of training, those of former sittings included; NaN without a limit.
         device: where it is judged.
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from segma_fast.data import ImageData
-from segma_fast.experiments.frechet import FrechetDistance, interpolations, samples
-from segma_fast.metrics import evaluate, mean_log_likelihood
-from segma_fast.run_folder import SCORES, Run, load_figures, save_figures
+from segma_fast.trainer.data import ImageData
+from segma_fast.trainer.experiments.frechet import FrechetDistance, interpolations, samples
+from segma_fast.trainer.metrics import evaluate, mean_log_likelihood
+from segma_fast.trainer.run_folder import SCORES, Run, load_figures, save_figures
 
 
 @dataclass(frozen=True)

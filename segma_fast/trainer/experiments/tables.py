@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from segma_fast.experiments.paper import MODELS, REPORTED, SHOWN, TABLES, Experiment, Table, Trial
-from segma_fast.experiments.scores import Scores
+from segma_fast.trainer.experiments.paper import MODELS, REPORTED, SHOWN, TABLES, Experiment, Table, Trial
+from segma_fast.trainer.experiments.scores import Scores
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from segma_fast import explore
-from segma_fast.files import replacing
+from segma_fast.trainer import latent
+from segma_fast.trainer.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,7 @@ def save_codes(codes: Tensor, labels: Tensor, means: Tensor, class_names: Sequen
     """Write a scatter plot of codes (n, D), coloured by their labels (n,), with the component means (K, D)."""
     from matplotlib.figure import Figure
 
-    points, centres = (t.cpu() for t in explore.plane(codes, means))
+    points, centres = (t.cpu() for t in latent.plane(codes, means))
     figure = Figure(figsize=(7, 6), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     scatter(axes, points, labels, class_names)

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from segma_fast import pictures
-from segma_fast.data import ImageData
-from segma_fast.models.cagem import CaGeM
+from segma_fast.trainer.data import ImageData
+from segma_fast.trainer.figures import grids
+from segma_fast.trainer.models.cagem import CaGeM
 
 POINTS = 2000  # test images in the scatter plot
 SIDE = 12  # of the mesh of the most probable classes
@@ -41,10 +41,10 @@ def draw_top_layer(model: CaGeM, data: ImageData, folder: Path) -> list[Path]:
 
     mesh = _mesh(low, high, SIDE).to(model.device)
     probable = model.top_classifier.mean_of(mesh).argmax(1)
-    left.imshow(pictures.compose(_images(model, mesh, probable, SIDE)), cmap="gray", vmin=0, vmax=255)
+    left.imshow(grids.compose(_images(model, mesh, probable, SIDE)), cmap="gray", vmin=0, vmax=255)
     left.set_title("Images at the mesh, each of the most probable class")
 
-    pictures.scatter(middle, top, data.test_labels[:POINTS], data.class_names)
+    grids.scatter(middle, top, data.test_labels[:POINTS], data.class_names)
     middle.add_patch(Rectangle((low[0], low[1]), high[0] - low[0], high[1] - low[1], fill=False, color="black"))
     middle.set_title("z₂ of the test images, and the mesh's bounds")
 
@@ -56,11 +56,11 @@ def draw_top_layer(model: CaGeM, data: ImageData, folder: Path) -> list[Path]:
         cells.append(_images(model, mesh, chosen, SMALL_SIDE))
     cells += [torch.ones_like(cells[0])] * (-len(cells) % columns)
     whole = torch.cat([torch.cat(cells[i : i + columns], 1) for i in range(0, len(cells), columns)])
-    right.imshow(pictures.compose(whole), cmap="gray", vmin=0, vmax=255)
+    right.imshow(grids.compose(whole), cmap="gray", vmin=0, vmax=255)
     right.set_title(f"Images of each class, {columns} classes a row, each at the mesh")
     for axes in (left, right):
         axes.set_axis_off()
-    return [pictures.save_figure(figure, folder / "top_layer.png")]
+    return [grids.save_figure(figure, folder / "top_layer.png")]
 
 
 def _mesh(low: list[float], high: list[float], side: int) -> Tensor:

@@ -3,9 +3,9 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from segma_fast.models.autoencoder import AutoEncoder, NetworkConfig
-from segma_fast.models.base import MODELS, Batch, ImageModel, ModelConfig
-from segma_fast.models.segma import SeGMA, SeGMAConfig
+from segma_fast.trainer.models.autoencoder import AutoEncoder, NetworkConfig
+from segma_fast.trainer.models.base import MODELS, Batch, ImageModel, ModelConfig
+from segma_fast.trainer.models.segma import SeGMA, SeGMAConfig
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.base import as_pixels, register
-from segma_fast.models.conditional import Conditional, Pixels, log_standard_normal
-from segma_fast.models.variational import VariationalConfig, VariationalModel
+from segma_fast.trainer.models.autoencoder import NetworkConfig
+from segma_fast.trainer.models.base import as_pixels, register
+from segma_fast.trainer.models.conditional import Conditional, Pixels, log_standard_normal
+from segma_fast.trainer.models.variational import VariationalConfig, VariationalModel
 
 CLASSIFIER_SAMPLES = 10  # of a, over which q(y|x) is averaged
 

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segma_fast.models.amm_networks import Shape, gradient_penalty
-from segma_fast.models.amm_tables import SIZES, build_networks, choose_architecture
-from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.base import Batch, ImageModel, ModelConfig, StepPlan, Task, as_pixels, register
+from segma_fast.trainer.models.amm_networks import Shape, gradient_penalty
+from segma_fast.trainer.models.amm_tables import SIZES, build_networks, choose_architecture
+from segma_fast.trainer.models.autoencoder import NetworkConfig
+from segma_fast.trainer.models.base import Batch, ImageModel, ModelConfig, StepPlan, Task, as_pixels, register
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from itertools import pairwise
 
 from torch import nn
 
-from segma_fast.models.amm_networks import SLOPE, Decoder, Discriminator, Encoder, Pair, Prior, Shape, dense
-from segma_fast.models.autoencoder import NetworkConfig
+from segma_fast.trainer.models.amm_networks import SLOPE, Decoder, Discriminator, Encoder, Pair, Prior, Shape, dense
+from segma_fast.trainer.models.autoencoder import NetworkConfig
 
 MNIST = ((32, 2, 1), (32, 3, 2), (64, 3, 2), (64, 3, 1), (128, 4, 1))  # channels, width, stride, without padding
 MEANS_SCALE, LOG_VARIANCE = 2.0, -3.0  # where the dense networks start

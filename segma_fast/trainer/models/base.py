@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from segma_fast.models.autoencoder import NetworkConfig
+from segma_fast.trainer.models.autoencoder import NetworkConfig
 
 MODELS: dict[str, type[ImageModel]] = {}
 """Every model by its name on the command line."""

@@ -2,8 +2,8 @@
 
     p(z₂) p(y|z₂) p(z₁|y, z₂) p(x|y, z₁),   q(z₁|x) q(y|z₁, x) q(z₂|x, y, z₁)
 
-Without labels the classes are clusters. The ELBO is that of :mod:`segma_fast.models.variational`, with p(y|z₂) in place
-of a prior of y. On rows with a label the cross-entropy of both classifiers, q(y|x) and p(y|x), is in the loss: with
+Without labels the classes are clusters. The ELBO is that of ``variational.py``, with p(y|z₂) in place of a prior of
+y. On rows with a label the cross-entropy of both classifiers, q(y|x) and p(y|x), is in the loss: with
 that of the first alone, z₂ falls back to its prior and the second knows nothing.
 """
 
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.base import as_pixels, register
-from segma_fast.models.conditional import Conditional, Pixels, log_standard_normal
-from segma_fast.models.variational import VariationalConfig, VariationalModel
+from segma_fast.trainer.models.autoencoder import NetworkConfig
+from segma_fast.trainer.models.base import as_pixels, register
+from segma_fast.trainer.models.conditional import Conditional, Pixels, log_standard_normal
+from segma_fast.trainer.models.variational import VariationalConfig, VariationalModel
 
 CLASSIFIER_SAMPLES = 10  # of z₁ and z₂, over which both classifiers are averaged
 PROPOSALS = 64  # samples of p(z₂) for each that is kept of a class

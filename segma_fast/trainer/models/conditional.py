@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segma_fast.models.autoencoder import NetworkConfig, convolutions
-from segma_fast.models.base import ModelConfig
+from segma_fast.trainer.models.autoencoder import NetworkConfig, convolutions
+from segma_fast.trainer.models.base import ModelConfig
 
 LOG_2PI = math.log(2 * math.pi)
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.base import Batch, ImageModel, Task, as_pixels, register
-from segma_fast.models.conditional import Conditional, PixelConfig, Pixels, log_standard_normal
+from segma_fast.trainer.models.autoencoder import NetworkConfig
+from segma_fast.trainer.models.base import Batch, ImageModel, Task, as_pixels, register
+from segma_fast.trainer.models.conditional import Conditional, PixelConfig, Pixels, log_standard_normal
 
 MEMORY = 0.9  # of the running sums over labelled codes, a step: they follow the codes as these change
 

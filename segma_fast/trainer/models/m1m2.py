@@ -12,12 +12,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.base import register
-from segma_fast.models.conditional import Pixels, log_standard_normal
-from segma_fast.models.m1 import M1Layer
-from segma_fast.models.m2 import M2
-from segma_fast.models.variational import VariationalConfig
+from segma_fast.trainer.models.autoencoder import NetworkConfig
+from segma_fast.trainer.models.base import register
+from segma_fast.trainer.models.conditional import Pixels, log_standard_normal
+from segma_fast.trainer.models.m1 import M1Layer
+from segma_fast.trainer.models.m2 import M2
+from segma_fast.trainer.models.variational import VariationalConfig
 
 
 @dataclass(frozen=True)

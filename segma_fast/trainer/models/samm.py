@@ -14,9 +14,9 @@ from typing import Literal
 
 import torch
 
-from segma_fast.models.amm import AMM, AMMConfig
-from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.base import Task, register
+from segma_fast.trainer.models.amm import AMM, AMMConfig
+from segma_fast.trainer.models.autoencoder import NetworkConfig
+from segma_fast.trainer.models.base import Task, register
 
 
 @dataclass(frozen=True)

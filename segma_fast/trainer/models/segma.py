@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segma_fast import large_batch
-from segma_fast.dispatch import check_phi, choose_backend
-from segma_fast.distributed import Group, rank_and_size, world
-from segma_fast.formulas import silverman_gamma
-from segma_fast.functional import fast_cw_distance
-from segma_fast.mixture import GaussianMixture, MeansInit, initial_means
-from segma_fast.models.autoencoder import AutoEncoder, NetworkConfig
-from segma_fast.models.base import (
+from segma_fast.distance.dispatch import check_phi, choose_backend
+from segma_fast.distance.formulas import silverman_gamma
+from segma_fast.distance.functional import fast_cw_distance
+from segma_fast.distance.mixture import GaussianMixture, MeansInit, initial_means
+from segma_fast.distance.precision import choose_precision
+from segma_fast.distance.process_group import Group, rank_and_size, world
+from segma_fast.trainer.models.autoencoder import AutoEncoder, NetworkConfig
+from segma_fast.trainer.models.base import (
     Batch,
     ImageModel,
     ModelConfig,
@@ -27,7 +28,6 @@ from segma_fast.models.base import (
     register,
     squared_error,
 )
-from segma_fast.precision import choose_precision
 
 
 @dataclass(frozen=True)

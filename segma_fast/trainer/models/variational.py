@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from segma_fast.models.autoencoder import NetworkConfig
-from segma_fast.models.base import Batch, ImageModel, Task, as_pixels
-from segma_fast.models.conditional import PixelConfig, Pixels
+from segma_fast.trainer.models.autoencoder import NetworkConfig
+from segma_fast.trainer.models.base import Batch, ImageModel, Task, as_pixels
+from segma_fast.trainer.models.conditional import PixelConfig, Pixels
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from segma_fast.backends.registry import Backend, register
+from segma_fast.distance.backends.registry import Backend, register
 
 
 def _find_triton() -> str | None:
@@ -43,13 +43,13 @@ def _unsuitable(device: torch.device, dtype: torch.dtype, dim: int) -> str | Non
 
 
 def _energy(*arguments: Any) -> Any:
-    from segma_fast.backends.triton import launch
+    from segma_fast.distance.backends.triton import launch
 
     return launch.energy(*arguments)
 
 
 def _gradient(*arguments: Any) -> Any:
-    from segma_fast.backends.triton import launch
+    from segma_fast.distance.backends.triton import launch
 
     return launch.gradient(*arguments)
 

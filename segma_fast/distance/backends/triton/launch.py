@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segma_fast.backends.triton import panels
-from segma_fast.backends.triton.blocks import chosen_blocks
-from segma_fast.backends.triton.kernels.pairs import pairs
-from segma_fast.backends.triton.kernels.prepare import lay_out, prepare
-from segma_fast.backends.triton.plan import Division, divide, make_plan
-from segma_fast.precision import matmul_precision
+from segma_fast.distance.backends.triton import panels
+from segma_fast.distance.backends.triton.blocks import chosen_blocks
+from segma_fast.distance.backends.triton.kernels.pairs import pairs
+from segma_fast.distance.backends.triton.kernels.prepare import lay_out, prepare
+from segma_fast.distance.backends.triton.plan import Division, divide, make_plan
+from segma_fast.distance.precision import matmul_precision
 
 
 def on_device(device: torch.device) -> AbstractContextManager[Any]:

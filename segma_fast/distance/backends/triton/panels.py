@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segma_fast.backends.triton.kernels.panels import add_forces, prepare_panel, weigh
-from segma_fast.backends.triton.kernels.prepare import CLOSE_BY, CLOSEST, HEADROOM, coarseness
-from segma_fast.backends.triton.plan import Plan, panel_sizes
+from segma_fast.distance.backends.triton.kernels.panels import add_forces, prepare_panel, weigh
+from segma_fast.distance.backends.triton.kernels.prepare import CLOSE_BY, CLOSEST, HEADROOM, coarseness
+from segma_fast.distance.backends.triton.plan import Plan, panel_sizes
 
 ROWS, COLUMNS = 1536, 2560  # of a panel at most
 SOURCES = 16_000_000  # bytes of rounded sources, and of rounded rows: with all else, about 64 MB

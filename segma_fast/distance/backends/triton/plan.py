@@ -10,8 +10,8 @@ import torch
 import triton
 import triton.language as tl
 
-from segma_fast.backends.triton.blocks import Blocks, choose_blocks
-from segma_fast.formulas import form_of
+from segma_fast.distance.backends.triton.blocks import Blocks, choose_blocks
+from segma_fast.distance.formulas import form_of
 
 FEW_DIMENSIONS = 8  # up to which differences of coordinates cost little
 # dimensions that a program can hold: with weights in two halves, more would not fit into the registers of any GPU

@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from segma_fast.backends.triton.kernels.points import add_sums, bent, degree, row_pointers
+from segma_fast.distance.backends.triton.kernels.points import add_sums, bent, degree, row_pointers
 
 
 @triton.jit

@@ -12,9 +12,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from segma_fast.backends.triton.kernels.differences import by_differences, by_many_differences
-from segma_fast.backends.triton.kernels.points import LEAST, judge, regions, tile
-from segma_fast.backends.triton.kernels.products import by_products
+from segma_fast.distance.backends.triton.kernels.differences import by_differences, by_many_differences
+from segma_fast.distance.backends.triton.kernels.points import LEAST, judge, regions, tile
+from segma_fast.distance.backends.triton.kernels.products import by_products
 
 INV_SQRT_PI = tl.constexpr(0.5641895835477563)
 # whose values make no other kernel

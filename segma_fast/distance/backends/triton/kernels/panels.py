@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from segma_fast.backends.triton.kernels.points import (
+from segma_fast.distance.backends.triton.kernels.points import (
     add_sums,
     bent,
     degree,
@@ -16,7 +16,7 @@ from segma_fast.backends.triton.kernels.points import (
     row_scale,
     split,
 )
-from segma_fast.backends.triton.kernels.prepare import describe
+from segma_fast.distance.backends.triton.kernels.prepare import describe
 
 
 @triton.jit(do_not_specialize=["m", "total", "padded", "first"])

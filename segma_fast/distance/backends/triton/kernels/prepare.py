@@ -11,7 +11,14 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from segma_fast.backends.triton.kernels.points import LEAST, far_scale, load_points, regions, row_pointers, split
+from segma_fast.distance.backends.triton.kernels.points import (
+    LEAST,
+    far_scale,
+    load_points,
+    regions,
+    row_pointers,
+    split,
+)
 
 SAMPLE = tl.constexpr(16)  # points from which the unit of length is taken
 HEADROOM = tl.constexpr(5)  # a point at a usual distance from the centre is about 2^5 units away from it

@@ -10,7 +10,16 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from segma_fast.backends.triton.kernels.points import add_sums, bent, degree, own_part, regions, row_scale, split, tile
+from segma_fast.distance.backends.triton.kernels.points import (
+    add_sums,
+    bent,
+    degree,
+    own_part,
+    regions,
+    row_scale,
+    split,
+    tile,
+)
 
 
 @triton.jit

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from segma_fast import explore, pictures
-from segma_fast.data import ImageData
-from segma_fast.models.base import ImageModel, as_pixels
-from segma_fast.top_layer import draw_top_layer
+from segma_fast.trainer import latent
+from segma_fast.trainer.data import ImageData
+from segma_fast.trainer.figures import grids
+from segma_fast.trainer.figures.top_layer import draw_top_layer
+from segma_fast.trainer.models.base import ImageModel, as_pixels
 
 OWN_PICTURES: dict[str, Callable[[Any, ImageData, Path], list[Path]]] = {"cagem": draw_top_layer}
 """By a model's name, what draws the pictures that only it has into a folder; their paths."""
@@ -28,8 +29,8 @@ def save_all(model: ImageModel, data: ImageData, folder: Path, columns: int = 10
     rows = shown.split(columns)
     pairs = [t for row in rows if len(row) == columns for t in (as_pixels(row), model.decode(model.encode(row)))]
     paths = [
-        pictures.save_grid(explore.sample_components(model, columns, generator=generator), folder / "samples.png"),
-        pictures.save_codes(
+        grids.save_grid(latent.sample_components(model, columns, generator=generator), folder / "samples.png"),
+        grids.save_codes(
             model.encode(images[:1000]),
             labels[:1000],
             model.centres(),
@@ -38,15 +39,15 @@ def save_all(model: ImageModel, data: ImageData, folder: Path, columns: int = 10
         ),
     ]
     if pairs:
-        paths.append(pictures.save_grid(torch.stack(pairs), folder / "reconstructions.png"))
+        paths.append(grids.save_grid(torch.stack(pairs), folder / "reconstructions.png"))
     start, end = images[first], images[first.roll(-1)]
-    lines = explore.interpolate(model, start, end, columns)
+    lines = latent.interpolate(model, start, end, columns)
     ends = (as_pixels(start)[:, None], as_pixels(end)[:, None])
-    paths.append(pictures.save_grid(torch.cat([ends[0], lines, ends[1]], 1), folder / "interpolations.png"))
+    paths.append(grids.save_grid(torch.cat([ends[0], lines, ends[1]], 1), folder / "interpolations.png"))
     if model.components > 1:
-        source = explore.classify(model, start)
+        source = latent.classify(model, start)
         target = (source + model.components // 2) % model.components
-        moved = explore.transfer(model, start, source, target, columns)
-        paths.append(pictures.save_grid(torch.cat([ends[0], moved], 1), folder / "transfer.png"))
+        moved = latent.transfer(model, start, source, target, columns)
+        paths.append(grids.save_grid(torch.cat([ends[0], moved], 1), folder / "transfer.png"))
     draw = OWN_PICTURES.get(model.name)
     return paths + (draw(model, data, folder) if draw else [])
