@@ -34,7 +34,7 @@ def batch(shape: tuple[int, int, int]) -> Batch:
 @pytest.mark.parametrize(("architecture", "shape"), SHAPES)
 def test_shapes_and_games(architecture: str, shape: tuple[int, int, int], factorisation: str) -> None:
     samm = model("samm", shape, architecture=architecture, factorisation=factorisation)
-    games = samm.games()
+    games = samm.optimizer_groups()
     assert sorted(id(p) for own in games for p in own) == sorted(map(id, samm.parameters()))
     for game, names in enumerate(({"penalty", "real", "fake"}, {"generator"})):
         samm.zero_grad()

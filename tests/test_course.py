@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from segma_fast.trainer.experiments.course import errors_at, render_course
+from segma_fast.trainer.experiments.error_over_epochs import errors_at, render_course
 from segma_fast.trainer.experiments.paper import trials
 from segma_fast.trainer.experiments.tables import Result
 from segma_fast.trainer.run_folder import METRICS

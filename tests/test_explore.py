@@ -87,11 +87,11 @@ def test_impossible_requests(model: SeGMA, images: Tensor, call, message: str) -
 
 def test_plane_keeps_two_dimensions_and_separates_clusters() -> None:
     flat = torch.randn(6, 2)
-    points, centres = latent.plane(flat, flat[:3])
+    points, centres = latent.to_two_dimensions(flat, flat[:3])
     assert torch.equal(points, flat) and torch.equal(centres, flat[:3])
     means = 50 * torch.eye(4)
     labels = torch.arange(4).repeat_interleave(20)
-    points, centres = latent.plane(means[labels] + torch.randn(80, 4), means)
+    points, centres = latent.to_two_dimensions(means[labels] + torch.randn(80, 4), means)
     assert torch.equal(torch.cdist(points, centres).argmin(1), labels)
 
 

@@ -21,7 +21,7 @@ from segma_fast.trainer.checkpoints import checkpoint_steps, progress
 from segma_fast.trainer.config import NetworkConfig
 from segma_fast.trainer.config_file import save_config
 from segma_fast.trainer.data import DataConfig, ImageData, load_data
-from segma_fast.trainer.experiments import figures, frechet, paper, runner, tables
+from segma_fast.trainer.experiments import frechet, paper, paper_figures, runner, tables
 from segma_fast.trainer.experiments.classifier import Classifier, trained_classifier
 from segma_fast.trainer.experiments.scores import Scores, load_scores
 from segma_fast.trainer.files import only_one
@@ -325,7 +325,7 @@ def test_figures_of_classes_that_are_there(tmp_path: Path) -> None:
     kept = data.test_labels < 3
     data = replace(data, test_images=data.test_images[kept], test_labels=data.test_labels[kept])
     model = build_model(TrainConfig(network=NetworkConfig(latent_dim=9, hidden=(8,))), data.image_shape, data.classes)
-    paths = figures.draw_figures(model, data, tmp_path)
+    paths = paper_figures.draw_figures(model, data, tmp_path)
     assert [path.name for path in paths] == PICTURES and all(path.exists() for path in paths)
     first = json.dumps([path.read_bytes().hex() for path in paths[:4]])
-    assert first == json.dumps([p.read_bytes().hex() for p in figures.draw_figures(model, data, tmp_path)[:4]])
+    assert first == json.dumps([p.read_bytes().hex() for p in paper_figures.draw_figures(model, data, tmp_path)[:4]])

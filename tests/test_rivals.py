@@ -47,7 +47,7 @@ def test_trains_evaluates_and_draws_from_the_command_line(
         lines = list(csv.DictReader(file))
     losses = [float(line["loss"]) for line in lines]
     assert np.isfinite(losses).all()
-    if len(load_run(run_dir).model.games()) == 1:  # two games have no loss that falls
+    if len(load_run(run_dir).model.optimizer_groups()) == 1:  # two games have no loss that falls
         assert np.mean(losses[-3:]) < np.mean(losses[:3])
     assert all(np.isfinite(float(line[term])) for line in lines for term in MODELS[name].terms if line[term])
     assert float(lines[-1]["test_error"]) < MOST_ERROR.get(name, 0.25)

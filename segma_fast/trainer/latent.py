@@ -104,7 +104,7 @@ def classify(model: ImageModel, images: Tensor) -> Tensor:
     return _classes(model, model.encode(images))
 
 
-def plane(codes: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
+def to_two_dimensions(codes: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
     """Codes (n, D) and means (K, D) in two dimensions: themselves for D ≤ 2, else their joint t-SNE embedding.
 
     K means that are equally far from each other have no faithful projection to a plane; t-SNE keeps neighbourhoods.

@@ -66,7 +66,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     counts = torch.bincount(data.train_labels[labelled.indices], minlength=data.classes)
     model = build_model(config, data.image_shape, data.classes, counts if len(labelled.indices) else None)
     betas = config.objective.betas
-    games = model.games()
+    games = model.optimizer_groups()
     optimizers = [torch.optim.Adam(own, config.learning_rate, betas, fused=True) for own in games]
     model, *optimizers = accelerator.prepare(model, *optimizers)
     plain_model: ImageModel = accelerator.unwrap_model(model)
@@ -119,7 +119,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
             records.advance()
 
             timed_out = config.minutes is not None and time.perf_counter() - began > 60 * config.minutes
-            timed_out = agree(timed_out, accelerator, step)
+            timed_out = any_timed_out(timed_out, accelerator, step)
             stopping = timed_out or interrupts.asked is not None
             overdue = accelerator.num_processes == 1 and time.perf_counter() - saved > LONGEST_UNSAVED
             saving = step % config.checkpoint_every == 0 or step == steps or stopping or overdue
@@ -193,7 +193,7 @@ def choose_rows(config: TrainConfig, data: ImageData) -> tuple[Rows, Rows]:
     return Rows(labelled, config.labelled_rows, config.seed), Rows(pool, config.batch_size, config.seed)
 
 
-def agree(stop: bool, accelerator: Accelerator, step: int) -> bool:
+def any_timed_out(stop: bool, accelerator: Accelerator, step: int) -> bool:
     """Whether time is up for one of the processes, asked every 20 steps where there are several."""
     if accelerator.num_processes == 1:
         return stop

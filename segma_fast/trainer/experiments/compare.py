@@ -14,8 +14,8 @@ from torch import Tensor
 
 from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.data import ImageData
-from segma_fast.trainer.experiments import figures, runner
-from segma_fast.trainer.experiments.comparison import table
+from segma_fast.trainer.experiments import paper_figures, runner
+from segma_fast.trainer.experiments.comparison_table import table
 from segma_fast.trainer.experiments.paper import MODELS as VARIANTS
 from segma_fast.trainer.experiments.paper import Trial
 from segma_fast.trainer.experiments.runner import (
@@ -140,7 +140,7 @@ class Comparison:
                 names.append(result.trial.name)
         columns = [data.class_names[i % data.classes] for i in range(COLUMNS)]
         title = "Samples, one component a column (with labels: the class)"
-        return figures.save_labelled(torch.stack(rows), names, columns, title, self.folder / "samples.png")
+        return paper_figures.save_labelled(torch.stack(rows), names, columns, title, self.folder / "samples.png")
 
 
 def main(arguments: list[str]) -> None:

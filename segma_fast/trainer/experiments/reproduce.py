@@ -7,8 +7,8 @@ from pathlib import Path
 
 import tyro
 
-from segma_fast.trainer.experiments import figures, runner, tables
-from segma_fast.trainer.experiments.course import render_course
+from segma_fast.trainer.experiments import paper_figures, runner, tables
+from segma_fast.trainer.experiments.error_over_epochs import render_course
 from segma_fast.trainer.experiments.paper import TABLES, TITLES, Experiment, Preset, Table, trials
 from segma_fast.trainer.experiments.runner import (
     Conditions,
@@ -94,7 +94,7 @@ class Reproduction:
             if first is not None:
                 name = f"{first.trial.title}, {first.epochs:.3g} epochs"
                 model = load_run(first.trial.config.run_dir, conditions.device).model
-                paths = figures.draw_figures(model, conditions.data, self.folder, name)
+                paths = paper_figures.draw_figures(model, conditions.data, self.folder, name)
                 print(f"\n{page}, and of {name}: {', '.join(path.name for path in paths)}")
 
     def _above(self, conditions: Conditions, plan: int, done: int) -> str:

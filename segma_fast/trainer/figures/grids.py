@@ -55,7 +55,7 @@ def save_codes(codes: Tensor, labels: Tensor, means: Tensor, class_names: Sequen
     """Write a scatter plot of codes (n, D), coloured by their labels (n,), with the component means (K, D)."""
     from matplotlib.figure import Figure
 
-    points, centres = (t.cpu() for t in latent.plane(codes, means))
+    points, centres = (t.cpu() for t in latent.to_two_dimensions(codes, means))
     figure = Figure(figsize=(7, 6), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     scatter(axes, points, labels, class_names)
@@ -76,7 +76,7 @@ def scatter(axes: Axes, points: Tensor, labels: Tensor, class_names: Sequence[st
     for index, name in enumerate(class_names):
         colour = palette(index if len(class_names) <= 10 else index / (len(class_names) - 1))
         own = points[kept == index]
-        axes.scatter(own[:, 0], own[:, 1], s=9, color=colour, alpha=0.7, linewidths=0, label=plain(name))
+        axes.scatter(own[:, 0], own[:, 1], s=9, color=colour, alpha=0.7, linewidths=0, label=escape_label(name))
     axes.set_aspect("equal", adjustable="datalim")
     axes.legend(title="class", markerscale=2, frameon=False, bbox_to_anchor=(1.0, 1.0), loc="upper left", fontsize=8)
 
@@ -88,6 +88,6 @@ def save_figure(figure: Figure, path: Path, **options: Any) -> Path:
     return path
 
 
-def plain(name: str) -> str:
+def escape_label(name: str) -> str:
     """A class name that matplotlib shows as it is: without formulas, and in the legend also after an underscore."""
     return "\u200b" + name.replace("$", r"\$")

@@ -52,7 +52,7 @@ class AMMConfig(ModelConfig):
         return "none"
 
     @property
-    def games(self) -> int:
+    def heads(self) -> int:
         """How many have layers of their own in the discriminator."""
         return 1
 
@@ -81,7 +81,7 @@ class AMM(ImageModel):
         self.settings = settings
         architecture = choose_architecture(settings.architecture, network.network, image_shape)
         self.encoder, self.decoder, self.prior, self.discriminator = build_networks(
-            architecture, image_shape, self.components, network, settings.factorisation == "class-first", settings.games
+            architecture, image_shape, self.components, network, settings.factorisation == "class-first", settings.heads
         )
         self.proportions: Tensor
         self.register_buffer("proportions", proportions.float())
@@ -115,7 +115,7 @@ class AMM(ImageModel):
         if step.compile:
             raise ValueError(f"compile with the model {cls.name!r}: its gradient penalty cannot be compiled")
 
-    def games(self) -> list[list[nn.Parameter]]:
+    def optimizer_groups(self) -> list[list[nn.Parameter]]:
         """The discriminator's, and all the others'."""
         generators = (self.encoder, self.decoder, self.prior)
         return [list(self.discriminator.parameters()), [p for network in generators for p in network.parameters()]]

@@ -156,7 +156,7 @@ class Discriminator(nn.Module):
         side: features of y and z.
         components, latent_dim: K and L.
         dropout: of the dense layers.
-        games: how many.
+        heads: how many.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class Discriminator(nn.Module):
         components: int,
         latent_dim: int,
         dropout: float,
-        games: int,
+        heads: int,
     ) -> None:
         super().__init__()
         self.of_x = nn.Sequential(*of_x, nn.Flatten())
@@ -177,7 +177,7 @@ class Discriminator(nn.Module):
         joined = width + 2 * side
         self.joint = nn.ModuleList(
             nn.Sequential(*dense([joined] * 3, dropout), nn.Dropout(dropout), nn.Linear(joined, 1))
-            for _ in range(games)
+            for _ in range(heads)
         )
 
     def forward(self, x: Tensor, y: Tensor, z: Tensor, labelled: int = 0) -> Tensor:

@@ -52,7 +52,7 @@ def choose_architecture(architecture: str, network: str, shape: Shape) -> str:
 
 
 def build_networks(
-    architecture: str, shape: Shape, components: int, config: NetworkConfig, class_first: bool, games: int
+    architecture: str, shape: Shape, components: int, config: NetworkConfig, class_first: bool, heads: int
 ) -> Networks:
     """The networks of an architecture, "dense", "mnist" or "svhn", for images of a shape (C, H, W).
 
@@ -62,7 +62,7 @@ def build_networks(
         components: K.
         config: ``latent_dim``, L, and for dense the widths.
         class_first: equation (6) or, if false, (7).
-        games: with dense layers of their own in the discriminator.
+        heads: with dense layers of their own in the discriminator.
     """
     channels, dim = shape[0], config.latent_dim
     trunk: nn.Module = nn.Identity()
@@ -104,7 +104,7 @@ def build_networks(
         Encoder(trunk, pairs, width, components, dim, class_first),
         Decoder([enter, *up], shape, maps),
         Prior(components, dim, hidden),
-        Discriminator(of_x, width, side, components, dim, discriminating, games),
+        Discriminator(of_x, width, side, components, dim, discriminating, heads),
     )
     if maps:
         for network in networks:

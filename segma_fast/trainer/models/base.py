@@ -142,13 +142,13 @@ class ImageModel(nn.Module, ABC):
 
         Args:
             batch: the images and labels of this step.
-            game: whose loss, a number in the order of :meth:`games`.
+            game: whose loss, a number in the order of :meth:`optimizer_groups`.
 
         Returns:
             The loss, 0-d, and some of :attr:`terms`, 0-d and detached.
         """
 
-    def games(self) -> list[list[nn.Parameter]]:
+    def optimizer_groups(self) -> list[list[nn.Parameter]]:
         """The parameters of each optimiser; a step plays all games in turn, each with its own loss."""
         return [list(self.parameters())]
 

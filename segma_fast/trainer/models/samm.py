@@ -37,7 +37,7 @@ class SAMMConfig(AMMConfig):
         return "required"
 
     @property
-    def games(self) -> int:
+    def heads(self) -> int:
         return 2 if self.discriminator == "own" else 1
 
 

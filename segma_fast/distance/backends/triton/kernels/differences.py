@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from segma_fast.distance.backends.triton.kernels.points import add_sums, bent, degree, row_pointers
+from segma_fast.distance.backends.triton.kernels.points import add_sums, degree, profile_factors, row_pointers
 
 
 @triton.jit
@@ -26,7 +26,7 @@ def _profile(t, h_rows, h_sources, FORM: tl.constexpr):
         r = tl.rsqrt((t + h_rows[:, None]) + h_sources[None, :])  # both widths first would be rounded alike
         cube = r * r * r
         if degree(FORM) > 0:
-            value, pull, widen = bent(r * r, 2.0 * h_rows, 2.0 * h_sources, FORM)
+            value, pull, widen = profile_factors(r * r, 2.0 * h_rows, 2.0 * h_sources, FORM)
             return r * value, cube * pull, cube * widen
         else:
             return r, cube, cube

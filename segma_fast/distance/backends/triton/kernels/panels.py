@@ -7,11 +7,11 @@ import triton.language as tl
 
 from segma_fast.distance.backends.triton.kernels.points import (
     add_sums,
-    bent,
     degree,
     judge,
     load_points,
     own_part,
+    profile_factors,
     regions,
     row_scale,
     split,
@@ -104,7 +104,7 @@ def weigh(
         widen = pull
         if degree(FORM) > 0:
             h_sources = tl.load(singles + 3 * padded + sources, mask=real, other=1.0)
-            value_factor, pull_factor, widen_factor = bent(r * r, h_rows, h_sources, FORM)
+            value_factor, pull_factor, widen_factor = profile_factors(r * r, h_rows, h_sources, FORM)
             weighted = weighted * value_factor
             widen = pull * widen_factor
             pull = pull * pull_factor

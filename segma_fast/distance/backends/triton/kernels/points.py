@@ -33,7 +33,7 @@ def polynomial(x, FORM: tl.constexpr):
 
 
 @triton.jit
-def bent(square, h_rows, h_sources, FORM: tl.constexpr):
+def profile_factors(square, h_rows, h_sources, FORM: tl.constexpr):
     """``Q``, ``P = Q + 2τ dQ/dτ`` and ``P - 2 dQ/dτ`` from r² and twice the widths h/c; see ``formulas.profile``."""
     # one width after the other: their sum would be rounded in one direction for all points of one width
     x = square * h_rows[:, None] + (square * h_sources[None, :] - 1.0)

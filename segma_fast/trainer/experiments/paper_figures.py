@@ -105,7 +105,7 @@ def save_labelled(images: Tensor, rows: Sequence[str], columns: Sequence[str], t
     axes = figure.add_subplot()
     axes.imshow(grid, cmap="gray", vmin=0, vmax=255)
     cell = [(size - grids.GAP) / count for size, count in ((height, images.shape[0]), (width, images.shape[1]))]
-    axes.set_yticks([grids.GAP / 2 + cell[0] * (i + 0.5) for i in range(len(rows))], map(grids.plain, rows))
+    axes.set_yticks([grids.GAP / 2 + cell[0] * (i + 0.5) for i in range(len(rows))], map(grids.escape_label, rows))
     axes.set_xticks([grids.GAP / 2 + cell[1] * (i + 0.5) for i in range(len(columns))], columns)
     axes.tick_params(length=0, labelsize=8, top=True, labeltop=True, bottom=False, labelbottom=False)
     for spine in axes.spines.values():
@@ -127,7 +127,7 @@ def save_distances(means: Tensor, names: Sequence[str], path: Path) -> Path:
         for j in range(count):
             dark = distances[i, j] < 0.6 * distances.max()
             axes.text(j, i, f"{distances[i, j]:.2g}", ha="center", va="center", fontsize=8, color="w" if dark else "k")
-    shown = list(map(grids.plain, names))
+    shown = list(map(grids.escape_label, names))
     long = _are_long(names)
     axes.set_xticks(range(count), shown, rotation=45 if long else 0, ha="right" if long else "center")
     axes.set_yticks(range(count), shown)
