@@ -1,4 +1,4 @@
-"""``python benchmarks/gpu.py --out FOLDER`` times the distance on a GPU: our backends and their peers, in turns.
+"""``python -m benchmarks.gpu.bench --out FOLDER`` times the distance on a GPU: our backends and their peers, in turns.
 
 Leaves ``gpu-<date>.json``, ``.csv`` and ``.md`` in the folder and prints the latter. Every contender is checked against
 float64 before it is timed. What the time does not suffice for is left out and said so. ``make gpu`` runs this.
@@ -19,11 +19,12 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from gpu_contenders import gpu_contenders
-from gpu_counters import counters
-from gpu_report import report
-from peers import KEOPS_FLAGS
 
+from benchmarks import RESULTS
+from benchmarks.gpu.counters import counters
+from benchmarks.gpu.lineup import gpu_contenders
+from benchmarks.gpu.report import report
+from benchmarks.peers.published import KEOPS_FLAGS
 from segma_fast.bench.machine import describe_machine, gpu_state
 from segma_fast.bench.problems import Case
 from segma_fast.bench.records import Record, Results
@@ -142,7 +143,7 @@ def cold_first_call(device: torch.device, main: str) -> float | None:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="time the distance on a GPU")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="after which nothing new is begun")
     parser.add_argument("--device", type=torch.device, default=torch.device("cuda"))
     parser.add_argument(

@@ -1,6 +1,6 @@
 """The cases of ``make gpu``: what is called, checked against float64 and timed, each in a process of its own.
 
-``python benchmarks/gpu_cases.py '{"backend": "cuda", "precision": "high", "rows": 700, "dim": 64}'`` runs one case and
+``python -m benchmarks.gpu.cases '{"backend": "cuda", "precision": "high", "rows": 700, "dim": 64}'`` runs one case and
 prints what it found as JSON, so that a memory checker or a profiler can be put in front of it.
 """
 
@@ -194,7 +194,7 @@ def times(case: dict[str, Any], problem: Any, call: Any, device: Any) -> dict[st
             call()
             synchronize(device)
         found["alone_us"] = round(2e4 * (perf_counter() - begin_s), 1)
-        from gpu_contenders import in_graph
+        from benchmarks.gpu.lineup import in_graph
 
         replay = in_graph(problem, case["precision"], case["backend"])
         samples = [1e6 * by_events(replay, 50, device) for _ in range(15)]

@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+
+from benchmarks import ROOT
 
 SECTIONS = ("SpeedOfLight", "ComputeWorkloadAnalysis", "Occupancy", "WarpStateStats", "LaunchStats")
 KEPT = (
@@ -47,7 +48,7 @@ def counters(backends: Sequence[str], rows: int = 65536, dim: int = 64, seconds:
     """Lines of kernel, metric and value, or why there are none."""
     if NCU is None:
         return "nsight-compute is not there"
-    calls = Path(__file__).parents[1] / "tests" / "gpu_calls.py"
+    calls = ROOT / "tests" / "gpu_calls.py"
     found: list[list[str]] = []
     for backend in backends:
         command = [NCU, "--csv", "--page", "details", "--clock-control", "none", "--target-processes", "all"]

@@ -10,8 +10,8 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from contenders import everyone
 
+from benchmarks.peers.lineup import everyone
 from segma_fast.autograd import widths_and_weights
 from segma_fast.backends import BACKENDS
 from segma_fast.bench.contenders import Contender, compiled, ours
@@ -73,8 +73,8 @@ def compiled_in_graphs(problem: Problem) -> Run:
 
 def pykeops_fails() -> str | None:
     """Why pykeops does not run here: on the first GPU that was tried it ended the process."""
-    code = "import peers; from segma_fast.bench.problems import Case, make_problem; "
-    code += "print(peers.pykeops(make_problem(Case(100, 64, 3), 'cuda'))()[0].item())"
+    code = "from benchmarks.peers import published; from segma_fast.bench.problems import Case, make_problem; "
+    code += "print(published.pykeops(make_problem(Case(100, 64, 3), 'cuda'))()[0].item())"
     variables = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     try:
         done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=60)

@@ -1,4 +1,4 @@
-"""``python benchmarks/gpu_pack.py FOLDER`` makes, on a machine without a GPU, what a GPU's minutes are too dear for.
+"""``python -m benchmarks.gpu.pack FOLDER`` makes, on a machine without a GPU, what a GPU's minutes are too dear for.
 
 With the Python, torch and Triton of the machine with the GPU, and nvcc: the compiled module, the Triton kernels of all
 cases of ``make gpu`` in a cache that must lie at ``CACHE`` there too, and wheels of the peers. ``make gpu-pack`` runs
@@ -19,10 +19,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from gpu_cases import CASES, VARIABLES
+from benchmarks import ROOT
+from benchmarks.gpu.cases import CASES, VARIABLES
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent
+STAND_IN = Path(__file__).with_name("stand_in.c")
 CACHE = Path("/tmp/segma_fast_triton")  # Triton writes absolute paths into it
 PEERS = ("cw-torch==0.4.2", "pykeops==2.3", "keopscore==2.3")
 PROCESSES = 2
@@ -77,7 +77,6 @@ def stand_in(library: str) -> None:
     """Make Triton and the plans of this process believe in an H100."""
     os.environ["TRITON_LIBCUDA_PATH"] = os.path.dirname(library)
     os.environ["TRITON_CACHE_DIR"] = str(CACHE)
-    sys.path.insert(0, str(ROOT))
     ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
     import torch
     import triton
@@ -108,7 +107,7 @@ def triton_cache(folder: Path) -> None:
     shutil.rmtree(CACHE, ignore_errors=True)
     with tempfile.TemporaryDirectory() as place:
         library = os.path.join(place, "libcuda.so.1")
-        command = ["cc", "-shared", "-fPIC", "-w", "-Wl,-soname,libcuda.so.1", str(HERE / "gpu_stand_in.c")]
+        command = ["cc", "-shared", "-fPIC", "-w", "-Wl,-soname,libcuda.so.1", str(STAND_IN)]
         subprocess.run([*command, "-o", library], check=True)
         with ProcessPoolExecutor(PROCESSES, initializer=stand_in, initargs=(library,)) as pool:
             for failure in filter(None, pool.map(compile_case, triton_cases())):

@@ -6,10 +6,9 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from goals import Verdict, at_least, at_most
-from gpu_contenders import FLOPS, usual
-from table import milliseconds, table
-
+from benchmarks.gpu.lineup import FLOPS, usual
+from benchmarks.report.goals import Verdict, at_least, at_most
+from benchmarks.report.tables import milliseconds, table
 from segma_fast.bench.problems import Case
 from segma_fast.bench.records import Record, Results
 

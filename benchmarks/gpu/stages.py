@@ -1,11 +1,11 @@
-"""``python benchmarks/gpu_stages.py [STAGE ...] --seconds 300 --out FOLDER``: a GPU's minutes, what matters most first.
+"""``python -m benchmarks.gpu.stages [STAGE ...] --seconds 300 --out FOLDER``: a GPU's minutes, what matters most first.
 
-Stages: ``build`` (takes what ``gpu_pack.py`` packed where it loads, else builds), ``smoke`` (every kind of kernel
+Stages: ``build`` (takes what ``pack.py`` packed where it loads, else builds), ``smoke`` (every kind of kernel
 against float64), ``times`` (the sizes of the goals), ``tests``, ``tune`` (shapes of Triton's blocks), ``counters`` (of
 the hardware), ``bench`` (all peers), ``train``. A stage that what is left of the seconds does not suffice for is left
 out. Cases and tests run in processes of their own: an illegal access or a hang costs one of them. One line a case is
 printed; the folder gets ``log.txt`` with all that the failed ones said, ``stages.json`` with the figures, and what
-``gpu.py`` leaves.
+``bench.py`` leaves.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from gpu_cases import BACKENDS, CASES, title
-from gpu_pack import CACHE
-from gpu_visit import HERE, PACK, ROOT, Visit
+from benchmarks import RESULTS, ROOT
+from benchmarks.gpu.cases import BACKENDS, CASES, title
+from benchmarks.gpu.pack import CACHE
+from benchmarks.gpu.supervisor import PACK, Visit
 
 CHECKER = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
 HIDDEN = ("same_bits", "wrong")
+CASE = [sys.executable, "-m", "benchmarks.gpu.cases"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def capability() -> str:
 def judge(visit: Visit, case: dict[str, Any], seconds: float, name: str) -> tuple[str, dict[str, Any]]:
     """A state (ok, WRONG, RACE, CRASH or HANG) and the figures of a case in a process of its own."""
     lock = str(visit.work / "lock")
-    command = [sys.executable, str(HERE / "gpu_cases.py"), json.dumps(case | {"device": visit.device}), lock]
+    command = [*CASE, json.dumps(case | {"device": visit.device}), lock]
     begin = time()
     status, text = visit.command(command, seconds, name)
     line = next((line for line in text.splitlines()[::-1] if line.startswith('{"first_s"')), None)
@@ -163,7 +165,7 @@ def cases(stage: str) -> Callable[[Visit, float], None]:
 
 def memory_check(visit: Visit, case: dict[str, Any], name: str, seconds: float) -> None:
     """Where a case reads or writes what it may not."""
-    command = [str(CHECKER), "--tool", "memcheck", "--print-limit", "3", sys.executable, str(HERE / "gpu_cases.py")]
+    command = [str(CHECKER), "--tool", "memcheck", "--print-limit", "3", *CASE]
     _, text = visit.command([*command, json.dumps(case)], seconds, name, PYTORCH_NO_CUDA_MEMORY_CACHING="1")
     said = [line for line in text.splitlines() if line.startswith("====")]
     visit.keep("\n".join(said))
@@ -174,8 +176,9 @@ def tests(visit: Visit, seconds: float) -> None:
     """The tests that need a GPU, each backend in a run of its own, side by side, without memory checkers."""
 
     def one(backend: str) -> None:
-        command = [sys.executable, "-m", "pytest", "-p", "gpu_lost", "tests/test_gpu.py", "tests/test_cuda.py"]
-        command += ["tests/test_gpu_tools.py", "-k", f"{backend} and not checkers", "-rfE", "--tb=short"]
+        command = [sys.executable, "-m", "pytest", "-p", "benchmarks.gpu.lost_context"]
+        command += ["tests/test_gpu.py", "tests/test_cuda.py", "tests/test_gpu_tools.py"]
+        command += ["-k", f"{backend} and not checkers", "-rfE", "--tb=short"]
         command += ["-n", str(max(1, visit.workers // len(BACKENDS))), "--dist", "load", "--max-worker-restart", "20"]
         command += ["--timeout", "60", "--timeout-method", "thread"]
         status, text = visit.command(command, seconds, f"tests-{backend}", OUT=str(visit.work))
@@ -203,7 +206,7 @@ def bench(visit: Visit, seconds: float) -> None:
     """All peers at all sizes, in turns; a size that ends the process costs that size."""
     until, begin, because = time() + seconds, 0, ""
     while (left := until - time()) > 30:
-        command = [sys.executable, str(HERE / "gpu.py"), "--out", str(visit.out), "--device", visit.device]
+        command = [sys.executable, "-m", "benchmarks.gpu.bench", "--out", str(visit.out), "--device", visit.device]
         command += ["--seconds", str(int(left - 20)), "--begin", str(begin), "--because", because]
         status, text = visit.command(command, left, f"bench-{begin}")
         visit.keep(text[-60000:])
@@ -217,7 +220,8 @@ def bench(visit: Visit, seconds: float) -> None:
 
 def counters(visit: Visit, seconds: float) -> None:
     """What the hardware counts in our kernels at 65536 codes of 64 coordinates: high, medium, highest."""
-    code = f"import json, gpu_counters as g; print(json.dumps(g.counters({list(BACKENDS)}, seconds={seconds - 5})))"
+    code = "import json; from benchmarks.gpu.counters import counters; "
+    code += f"print(json.dumps(counters({list(BACKENDS)}, seconds={seconds - 5})))"
     status, text = visit.command([sys.executable, "-c", code], seconds, "counters")
     if status != 0:
         visit.faults.append(f"counters: {status}")
@@ -262,7 +266,7 @@ def perform(visit: Visit, stages: Sequence[str]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="the minutes of a GPU: smoke, times, tests, tune, bench, train")
     parser.add_argument("stages", nargs="*", choices=[*STAGES, []], help=f"default: {' '.join(FIRST)}")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "gpu")
+    parser.add_argument("--out", type=Path, default=RESULTS / "gpu")
     parser.add_argument("--seconds", type=float, default=300.0, help="of all stages")
     parser.add_argument("--device", default="cuda", help="cpu tries the stages without a GPU")
     parser.add_argument("--workers", type=int, default=min(12, os.cpu_count() or 1))

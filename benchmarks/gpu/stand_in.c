@@ -1,5 +1,5 @@
 // A stand-in for libcuda.so.1 of a machine without a GPU: with it Triton compiles its kernels for an H100 into its cache
-// as it would there, and launches nothing. See gpu_pack.py.
+// as it would there, and launches nothing. See pack.py.
 #include <stdint.h>
 #include <stdlib.h>
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from gpu_pack import CACHE
+from benchmarks import ROOT
+from benchmarks.gpu.pack import CACHE
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent
-PACK = ROOT / ".gpu"  # what gpu_pack.py leaves
+PACK = ROOT / ".gpu"  # what pack.py leaves
 
 
 class Visit:
@@ -32,7 +31,7 @@ class Visit:
         self.work = Path(self.room.name)  # logs of single cases, and the peers
         out.mkdir(parents=True, exist_ok=True)
         (out / "log.txt").unlink(missing_ok=True)
-        path = os.pathsep.join(map(str, (ROOT, HERE, self.work / "packages")))
+        path = os.pathsep.join(map(str, (ROOT, self.work / "packages")))
         self.variables = os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "2"}
         if (PACK / "triton.tar.xz").exists():
             self.variables["TRITON_CACHE_DIR"] = str(CACHE)

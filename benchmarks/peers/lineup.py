@@ -7,8 +7,8 @@ from dataclasses import replace
 from importlib.util import find_spec
 
 import torch
-from peers import cw_torch, pykeops, sigreg
 
+from benchmarks.peers.published import cw_torch, pykeops, sigreg
 from segma_fast.bench.contenders import Contender, contenders, without_compiler
 from segma_fast.bench.problems import Case
 

@@ -1,4 +1,4 @@
-"""``python benchmarks/check.py`` fails if we have become slower, beside the eager reference, than the newest result.
+"""``make bench-check`` fails if we have become slower, beside the eager reference, than the newest result.
 
 Factors are compared, not times, so that another or a busier machine of the same kind does not matter much: with a
 margin of ``MARGIN``, which is what two runs on a shared machine differ by. A machine without the same vector
@@ -13,10 +13,10 @@ from dataclasses import replace
 from statistics import median
 
 import torch
-from contenders import on_the_cpu
-from goals import by_case, factor
-from page import read_newest
 
+from benchmarks.peers.lineup import on_the_cpu
+from benchmarks.report.goals import by_case, factor
+from benchmarks.report.update_docs import read_newest
 from segma_fast.bench.machine import describe_machine
 from segma_fast.bench.problems import Case
 from segma_fast.bench.records import Results

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from goals import by_case
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from benchmarks.report.goals import by_case
 from segma_fast.bench.problems import Case
 from segma_fast.bench.records import Record, Results
 from segma_fast.files import replacing

@@ -1,4 +1,4 @@
-"""``python benchmarks/table.py RESULT.json`` prints the run as Markdown.
+"""``python -m benchmarks.report.tables RESULT.json`` prints the run as Markdown.
 
 With a second argument, a Markdown file, the tables are put there between the two lines that hold ``MARKS``.
 """
@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
 
-from goals import by_case, factor, of_sgemm, verdicts
-
+from benchmarks.report.goals import by_case, factor, of_sgemm, verdicts
 from segma_fast.bench.records import Record, Results
 
 UNDISTURBED = 0.8  # of the usual rate of sgemm
@@ -166,7 +165,7 @@ def put_into(document: Path, text: str, marks: tuple[str, str] = MARKS) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
-        sys.exit("usage: python benchmarks/table.py RESULT.json [DOCUMENT.md]")
+        sys.exit("usage: python -m benchmarks.report.tables RESULT.json [DOCUMENT.md]")
     try:
         text = report(Results.read(Path(sys.argv[1])))
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""``python benchmarks/page.py`` puts the newest results into the README and docs/benchmarks.md, with their figures."""
+"""``make bench-readme`` puts the newest results into the README and docs/benchmarks.md, with their figures."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-import figures
-from goals import by_case, factor
-from table import machine, put_into, report, spread, table, times_as
-
+from benchmarks import ROOT
+from benchmarks.report import figures
+from benchmarks.report.goals import by_case, factor
+from benchmarks.report.tables import machine, put_into, report, spread, table, times_as
 from segma_fast.bench.problems import Case
 from segma_fast.bench.records import Results
 
-ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
 IN_README = [
     *(Case(rows, 64) for rows in (256, 1024, 4096, 16384)),

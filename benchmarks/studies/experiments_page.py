@@ -1,6 +1,7 @@
-"""``python benchmarks/experiments.py runs/reproduce/mnist-tuned`` puts what is there into docs/experiments.md.
+"""What a folder such as runs/reproduce/mnist-tuned holds goes into docs/experiments.md.
 
-That is the page of ``segma-fast reproduce`` and, of a folder that the document shows pictures of, its figures.
+``python -m benchmarks.studies.experiments_page FOLDER`` puts the tables of ``segma-fast reproduce`` there and, of a
+folder that the document shows pictures of, its figures.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from table import put_into
+from benchmarks import ROOT
+from benchmarks.report.tables import put_into
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = ROOT / "docs"
 
 
 def main(folder: Path, docs: Path = DOCS) -> None:
@@ -32,5 +34,5 @@ def marks(name: str) -> tuple[str, str]:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python benchmarks/experiments.py FOLDER")
+        sys.exit("usage: python -m benchmarks.studies.experiments_page FOLDER")
     main(Path(sys.argv[1]))

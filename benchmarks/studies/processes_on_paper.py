@@ -1,7 +1,7 @@
-"""What a step of the distance costs in many processes, by its formulas; ``python benchmarks/processes_on_paper.py``.
+"""What a step of the distance costs in many processes, by its formulas.
 
-Prints the table of docs/large_batches.md, for other rates with ``--flops``, ``--near`` and ``--far``. Nothing is
-measured here.
+``python -m benchmarks.studies.processes_on_paper`` prints the table of docs/large_batches.md, for other rates with
+``--flops``, ``--near`` and ``--far``. Nothing is measured here.
 """
 
 from __future__ import annotations

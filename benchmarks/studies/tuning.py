@@ -1,7 +1,8 @@
-"""``python benchmarks/tuning.py --dataset ./mnist`` changes one setting of the preset ``tuned`` after the other.
+"""Changes one setting of the preset ``tuned`` after the other.
 
-Each is trained for the same number of epochs on the same seeds, one thread each, and the test errors go into
-docs/experiments.md. What was trained stays in ``--out``, so that a study that is stopped goes on.
+``python -m benchmarks.studies.tuning --dataset ./mnist`` trains each for the same number of epochs on the same seeds,
+one thread each, and the test errors go into docs/experiments.md. What was trained stays in ``--out``, so that a study
+that is stopped goes on.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from table import put_into, table
 
+from benchmarks import ROOT
+from benchmarks.report.tables import put_into, table
 from segma_fast.config import TrainConfig, starting_config
 from segma_fast.data import load_data
 from segma_fast.experiments import runner, tables
 from segma_fast.experiments.paper import Trial
 
-PAGE = Path(__file__).parents[1] / "docs" / "experiments.md"
+PAGE = ROOT / "docs" / "experiments.md"
 MARKS = ("<!-- tuning -->", "<!-- end of tuning -->")
 HIDDEN = (256, 256)  # a fifth of the time of the paper's 1024, 1024
 VARIANTS: dict[str, dict[str, Any]] = {

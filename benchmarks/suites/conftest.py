@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-from contenders import on_the_cpu
-from peers import KEOPS_FLAGS
 
+from benchmarks.peers.lineup import on_the_cpu
+from benchmarks.peers.published import KEOPS_FLAGS
 from segma_fast.bench.machine import describe_machine
 from segma_fast.bench.problems import Case
 from segma_fast.bench.records import Record, Results

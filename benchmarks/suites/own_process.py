@@ -1,6 +1,6 @@
 """One contender at one size in a process of its own: time, and the memory that it takes beyond a small call's.
 
-``python benchmarks/alone.py SUITE CONTENDER ROWS DIM COMPONENTS GAMMA`` prints the record as JSON.
+``python -m benchmarks.suites.own_process SUITE CONTENDER ROWS DIM COMPONENTS GAMMA DEVICE`` prints the record as JSON.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from contenders import everyone
 
+from benchmarks import ROOT
+from benchmarks.peers.lineup import everyone
 from segma_fast.bench.memory import can_measure, peak_of
 from segma_fast.bench.problems import Case, make_problem
 from segma_fast.bench.records import Record
@@ -28,11 +29,11 @@ SECONDS = 1.0  # of timing
 def in_process(suite: str, contender: str, case: Case, device: str = "cpu", limit_s: float = 600) -> Record:
     """The record of a contender; where there are no times, with the reason."""
     words = [suite, contender, case.rows, case.dim, case.components, case.gamma or 0, device]
-    command = [sys.executable, __file__, *map(str, words)]
+    command = [sys.executable, "-m", "benchmarks.suites.own_process", *map(str, words)]
     blank = Record(suite, contender, **asdict(case), device=device)
     usual = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, env=usual)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, env=usual, cwd=ROOT)
     except subprocess.TimeoutExpired:
         return replace(blank, reason=f"time: more than {limit_s:g} s in all")
     if done.returncode == -signal.SIGKILL:

@@ -1,8 +1,8 @@
-"""``python benchmarks/scaling.py --out FILE.json``: time and memory as m doubles, until each contender has no more.
+"""Time and memory as m doubles, until each contender has no more.
 
-Each call runs in a process of its own. A contender ends at the size where a call would take longer than ``--call``
-seconds, by four times the last one, or where its memory does not suffice; the record says which. About five
-minutes on a CPU.
+``python -m benchmarks.suites.scaling --out FILE.json`` runs each call in a process of its own. A contender ends at the
+size where a call would take longer than ``--call`` seconds, by four times the last one, or where its memory does not
+suffice; the record says which. About five minutes on a CPU.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from datetime import datetime
 from pathlib import Path
 
 import torch
-from alone import in_process
-from contenders import everyone
-from peers import KEOPS_FLAGS
 from tqdm import tqdm
 
+from benchmarks.peers.lineup import everyone
+from benchmarks.peers.published import KEOPS_FLAGS
+from benchmarks.suites.own_process import in_process
 from segma_fast.bench.machine import describe_machine
 from segma_fast.bench.problems import Case
 from segma_fast.bench.records import Record, Results

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from contenders import name_of, on_the_cpu
-from replay import REPLAY, report
 
+from benchmarks.peers.lineup import name_of, on_the_cpu
+from benchmarks.suites.replay import REPLAY, report
 from segma_fast.bench.problems import Case
 from segma_fast.bench.records import Record
 from segma_fast.bench.session import Session

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 import pytest
-from replay import REPLAY, report
 
+from benchmarks.suites.replay import REPLAY, report
 from segma_fast.backends import extension
 from segma_fast.bench.contenders import Contender, ours
 from segma_fast.bench.problems import Case

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from replay import REPLAY, report
 
+from benchmarks import ROOT
+from benchmarks.suites.replay import REPLAY, report
 from segma_fast.batches import Batch
 from segma_fast.bench.memory import CLEAR_REFS, peak_beyond
 from segma_fast.bench.records import Record
@@ -52,8 +53,8 @@ def measure(batch: int, micro_batch: int | None) -> dict[str, float]:
 def test_step_of_the_convolutional_network(
     benchmark: Any, records: list[Record], batch: int, micro_batch: int | None
 ) -> None:
-    command = [sys.executable, __file__, str(batch), str(micro_batch or 0)]
-    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    command = [sys.executable, "-m", "benchmarks.suites.test_large_batch", str(batch), str(micro_batch or 0)]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout)
     way = "at once" if micro_batch is None else f"in {micro_batch}"
     seconds, megabytes = found["seconds"], round(found["extra_mb"], 1)
     sums = {"median_s": seconds, "p20_s": seconds, "p80_s": seconds, "min_s": seconds, "rounds": 1}

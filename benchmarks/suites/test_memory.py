@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from alone import in_process
-from contenders import name_of, on_the_cpu
-from replay import REPLAY, report
 
+from benchmarks.peers.lineup import name_of, on_the_cpu
+from benchmarks.suites.own_process import in_process
+from benchmarks.suites.replay import REPLAY, report
 from segma_fast.bench.memory import CLEAR_REFS
 from segma_fast.bench.problems import Case
 from segma_fast.bench.records import Record

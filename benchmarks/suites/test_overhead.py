@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from replay import REPLAY, report
 from torch import Tensor
 
+from benchmarks.suites.replay import REPLAY, report
 from segma_fast.autograd import widths_and_weights
 from segma_fast.backends import extension
 from segma_fast.bench.contenders import Contender, ours

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from replay import REPLAY, report
-from trainer import overhead, reproduction
-from training import measure
 
+from benchmarks.suites.replay import REPLAY, report
+from benchmarks.suites.segma_step import measure
+from benchmarks.suites.trainer_step import overhead, reproduction
 from segma_fast.backends import extension
 from segma_fast.bench.records import Record
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from training import COMPONENTS, LABELLED, NETWORK, SHAPE, Step
 
+from benchmarks.suites.segma_step import COMPONENTS, LABELLED, NETWORK, SHAPE, Step
 from segma_fast.bench.records import Record
 from segma_fast.bench.timing import Times, by_wall
 from segma_fast.config import TrainConfig, starting_config

@@ -1,4 +1,4 @@
-"""``python benchmarks/exact_phi.py`` measures what the exact form of φ changes, and writes ``docs/exact_phi.md``.
+"""``python -m benchmarks.studies.exact_phi`` measures what the exact φ changes, and writes ``docs/exact_phi.md``.
 
 Four parts, each in a module of its own: ``match`` (d² of codes drawn from the prior), ``particles`` (what minimises
 d²), ``digits`` (SeGMA) and ``cwae`` (the same without labels). What each found stays in
@@ -19,15 +19,14 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import exact_phi_figures
-import exact_phi_page
 import torch
 
+from benchmarks import RESULTS, ROOT
+from benchmarks.studies.exact_phi import figures, page
 from segma_fast.files import write_text
 
 PARTS = ("match", "particles", "digits", "cwae")
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "exact_phi.json"
+FOUND = RESULTS / "exact_phi.json"
 PAGE = ROOT / "docs" / "exact_phi.md"
 
 
@@ -37,7 +36,7 @@ def measure(part: str) -> dict[str, Any]:
 
     machine = describe_machine(torch.device("cpu"))
     begin = perf_counter()
-    found = importlib.import_module(f"exact_phi_{part}").measure()
+    found = importlib.import_module(f"benchmarks.studies.exact_phi.{part}").measure()
     seconds = round(perf_counter() - begin)
     return {"date": date.today().isoformat(), "seconds": seconds, "machine": machine, "found": found}
 
@@ -70,17 +69,17 @@ def main() -> None:
     what.add_argument("--only", type=chosen, default=list(PARTS), metavar="PARTS", help="measure these parts only")
     what.add_argument("--draw", action="store_true", help="measure nothing; write page and pictures from the results")
     given = parser.parse_args()
-    results: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    results: dict[str, Any] = json.loads(FOUND.read_text(encoding="utf-8")) if FOUND.exists() else {}
     for part in () if given.draw else given.only:
         results[part] = measure(part)
         results = {name: results[name] for name in PARTS if name in results}
-        save(results, RESULTS)
+        save(results, FOUND)
     missing = [part for part in PARTS if part not in results]
     if missing:
         parser.exit(message=f"no page yet: {','.join(missing)} was never measured\n")
-    results = json.loads(RESULTS.read_text(encoding="utf-8"))
-    exact_phi_figures.draw(results, PAGE.parent / "images")
-    write_text(PAGE, exact_phi_page.page(results))
+    results = json.loads(FOUND.read_text(encoding="utf-8"))
+    figures.draw(results, PAGE.parent / "images")
+    write_text(PAGE, page.page(results))
     print(f"wrote {PAGE.relative_to(ROOT)}")
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from exact_phi_digits import EPOCHS, SEEDS, judge, trained
-from exact_phi_particles import describe
-
+from benchmarks.studies.exact_phi.digits import EPOCHS, SEEDS, judge, trained
+from benchmarks.studies.exact_phi.particles import describe
 from segma_fast.formulas import FORMS
 
 DIMS = (2, 3, 5, 10)

@@ -7,12 +7,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from exact_phi_training import cwae_values, digit_values, number, span
-from table import table
-
+from benchmarks.report.tables import table
+from benchmarks.studies.exact_phi.training_tables import cwae_values, digit_values, number, span
 from segma_fast.formulas import FORMS
 
-TEMPLATE = Path(__file__).with_name("exact_phi_template.md")
+TEMPLATE = Path(__file__).with_name("template.md")
 
 
 def page(results: dict[str, Any]) -> str:

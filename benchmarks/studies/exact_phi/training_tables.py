@@ -8,8 +8,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
-from table import table
-
+from benchmarks.report.tables import table
 from segma_fast.formulas import FORMS
 
 TEST_IMAGES = 359
