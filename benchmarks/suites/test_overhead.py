@@ -36,7 +36,7 @@ def operator(problem: Problem) -> Run:
     z, means = problem.z.detach(), problem.means.detach()
     h, w = widths_and_weights(len(z), len(means), z.device, None, None, 1.0, problem.gamma)
     function = torch.ops.segma_fast.native_gradient.default
-    return lambda: function(z, means, h, w, 0, len(h), "default")
+    return lambda: function(z, means, h, w, 0, len(h), "default", "approx")
 
 
 def bare(problem: Problem) -> Run:
