@@ -20,6 +20,7 @@ from benchmarks.studies import experiments_page, tuning
 from benchmarks.studies import processes_on_paper as paper
 from benchmarks.suites import scaling, segma_step
 from benchmarks.suites import test_overhead as overhead
+from benchmarks.suites.memory import CLEAR_REFS
 from benchmarks.suites.own_process import in_process
 from benchmarks.suites.replay import Replay
 from segma_fast.backends import extension
@@ -188,6 +189,17 @@ def test_a_call_in_a_process_of_its_own() -> None:
     assert found.measured and found.case == Case(300, 5, 1, gamma=0.5) and found.suite == "memory", found.reason
     assert "KeyError" in in_process("memory", "nobody", Case(30, 5)).reason
     assert in_process("memory", "chunked", Case(30, 5), limit_s=0.01).reason.startswith("time: more than 0.01 s")
+
+
+@pytest.mark.skipif(not CLEAR_REFS.exists(), reason="peak memory is read from Linux's /proc")
+def test_memory_of_a_call_on_the_cpu() -> None:
+    """In a process of its own, which has no freed memory to use again."""
+    code = (
+        "import torch; from benchmarks.suites.memory import peak_of; run = lambda: "
+        "(torch.ones(10_000_000).sum(), torch.ones(5_000_000)); print(peak_of(run, torch.device('cpu')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert 15e6 < int(done.stdout) < 60e6  # the first tensor is gone before the second is made
 
 
 def test_training_steps_of_all_backends_agree(monkeypatch: pytest.MonkeyPatch) -> None:

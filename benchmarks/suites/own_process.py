@@ -17,7 +17,7 @@ import torch
 
 from benchmarks import ROOT
 from benchmarks.peers.lineup import everyone
-from segma_fast.bench.memory import can_measure, peak_of
+from benchmarks.suites.memory import can_measure, peak_of
 from segma_fast.bench.problems import Case, make_problem
 from segma_fast.bench.records import Record
 from segma_fast.bench.timing import LONG, Times, by_wall

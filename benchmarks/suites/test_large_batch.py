@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from benchmarks import ROOT
+from benchmarks.suites.memory import CLEAR_REFS, peak_beyond
 from benchmarks.suites.replay import REPLAY, report
 from segma_fast.batches import Batch
-from segma_fast.bench.memory import CLEAR_REFS, peak_beyond
 from segma_fast.bench.records import Record
 from segma_fast.mixture import GaussianMixture, initial_means
 from segma_fast.models import AutoEncoder, NetworkConfig, Objective, SeGMA

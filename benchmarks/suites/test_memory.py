@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from benchmarks.peers.lineup import name_of, on_the_cpu
+from benchmarks.suites.memory import CLEAR_REFS
 from benchmarks.suites.own_process import in_process
 from benchmarks.suites.replay import REPLAY, report
-from segma_fast.bench.memory import CLEAR_REFS
 from segma_fast.bench.problems import Case
 from segma_fast.bench.records import Record
 
