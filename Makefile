@@ -83,37 +83,37 @@ bench bench-check: export MALLOC_TRIM_THRESHOLD_ = 17179869184
 bench bench-check: export MALLOC_TOP_PAD_ = 268435456
 bench bench-check: export OMP_WAIT_POLICY = ACTIVE
 bench: $(BENCH_READY) ## time the backends and their peers side by side, about 35 quiet minutes; leaves BENCH_JSON and SCALING_JSON
-	$(BIN)/python -m pytest benchmarks --ignore=benchmarks/test_large_batch.py -rs --benchmark-quiet --records=$(BENCH_JSON)
-	$(BIN)/python benchmarks/scaling.py --out $(SCALING_JSON)
-	$(BIN)/python benchmarks/table.py $(BENCH_JSON)
+	$(BIN)/python -m pytest benchmarks/suites --ignore=benchmarks/suites/test_large_batch.py -rs --benchmark-quiet --records=$(BENCH_JSON)
+	$(BIN)/python -m benchmarks.suites.scaling --out $(SCALING_JSON)
+	$(BIN)/python -m benchmarks.report.tables $(BENCH_JSON)
 
 bench-readme: $(READY) ## put the newest results of make bench into the README and docs/benchmarks.md, and draw them
-	$(BIN)/python benchmarks/page.py
+	$(BIN)/python -m benchmarks.report.update_docs
 
 bench-check: $(READY) ## fail if a factor over the eager reference is far below that of the newest result, two quiet minutes
-	$(BIN)/python benchmarks/check.py
+	$(BIN)/python -m benchmarks.report.check_factors
 
 bench-large-batch: $(READY) ## time a training step in micro-batches and all at once, 5 minutes; leaves docs/large_batches.md
-	$(BIN)/python -m pytest benchmarks/test_large_batch.py -rs --benchmark-quiet \
+	$(BIN)/python -m pytest benchmarks/suites/test_large_batch.py -rs --benchmark-quiet \
 		--records=benchmarks/results/large-batch-$(STARTED).json
-	$(BIN)/python benchmarks/table.py $$(ls -t benchmarks/results/large-batch-*.json | head -1) docs/large_batches.md
+	$(BIN)/python -m benchmarks.report.tables $$(ls -t benchmarks/results/large-batch-*.json | head -1) docs/large_batches.md
 
 exact-phi: $(READY) ## measure what the exact form of φ changes, about 20 minutes; leaves docs/exact_phi.md
-	$(BIN)/python benchmarks/exact_phi.py
+	$(BIN)/python -m benchmarks.studies.exact_phi
 
 # With the Python that is given and what it has, because torch for a GPU is large and of many kinds. What is to be kept goes
 # into OUT, by default a folder of benchmarks/results.
 GPU_OUT = $(if $(OUT),$(OUT),benchmarks/results/gpu-$(STARTED))
 gpu: ## on a machine with a GPU, without an environment: build, smoke, times, tests in GPU_SECONDS; STAGES names others
-	$(PYTHON) benchmarks/gpu_stages.py $(STAGES) --out $(GPU_OUT) --seconds $(GPU_SECONDS)
+	$(PYTHON) -m benchmarks.gpu.stages $(STAGES) --out $(GPU_OUT) --seconds $(GPU_SECONDS)
 
 gpu-smoke gpu-times gpu-tests gpu-tune gpu-bench gpu-train: gpu-%: ## one stage of make gpu
-	$(PYTHON) benchmarks/gpu_stages.py build $* --out $(GPU_OUT) --seconds $(GPU_SECONDS)
+	$(PYTHON) -m benchmarks.gpu.stages build $* --out $(GPU_OUT) --seconds $(GPU_SECONDS)
 
 gpu-pack: ## where nvcc is, no GPU needed: what make gpu need not make there, in .gpu, for GPU_PYTHON, GPU_TORCH, GPU_TRITON
 	test -x .venv-gpu/bin/python || $(GPU_PYTHON) -m venv .venv-gpu
 	.venv-gpu/bin/python -m pip install --quiet '$(GPU_TORCH)' '$(GPU_TRITON)' numpy 'setuptools>=77,<82' 'pybind11>=2.13' ninja wheel
-	.venv-gpu/bin/python benchmarks/gpu_pack.py .gpu
+	.venv-gpu/bin/python -m benchmarks.gpu.pack .gpu
 
 $(BENCH_READY): $(READY)
 	$(BIN)/python -m pip install --quiet $$($(BIN)/python -c 'import tomllib; \

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's: Triton's interpreter multiplies thousands of small tiles
 
@@ -20,6 +22,7 @@ from cases import BACKENDS, DEVICE, OPTIMISED, skip_unless_served
 
 from segma_fast.distance.dispatch import ENVIRONMENT_VARIABLE
 
+sys.path.append(str(Path(__file__).parents[1]))  # for benchmarks; last: segma_fast is found before
 torch.set_num_threads(1)  # the inputs are small, and beside other work two threads take five times as long as one
 
 

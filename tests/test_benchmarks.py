@@ -7,35 +7,28 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from cases import relative_error
 
+from benchmarks import RESULTS, ROOT
+from benchmarks.peers import lineup
+from benchmarks.report import check_factors, figures, tables, update_docs
+from benchmarks.studies import experiments_page, tuning
+from benchmarks.studies import processes_on_paper as paper
+from benchmarks.suites import scaling, segma_step
+from benchmarks.suites import test_overhead as overhead
+from benchmarks.suites.memory import CLEAR_REFS
+from benchmarks.suites.own_process import in_process
+from benchmarks.suites.replay import Replay
 from segma_fast.bench.contenders import ours
 from segma_fast.bench.problems import Case, make_problem, truth
 from segma_fast.bench.records import Record, Results
 from segma_fast.distance.backends import extension
 from segma_fast.trainer.config_file import differences
 from segma_fast.trainer.models import NetworkConfig
-
-FOLDER = Path(__file__).parents[1] / "benchmarks"
-
-
-@pytest.fixture
-def helper(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Imports a module of the folder by name."""
-    monkeypatch.syspath_prepend(FOLDER)
-
-    def load(name: str) -> ModuleType:
-        return __import__(name)
-
-    yield load
-    for name, module in list(sys.modules.items()):
-        if Path(getattr(module, "__file__", None) or "/").parent == FOLDER:
-            del sys.modules[name]
 
 
 def record(contender: str, rows: int, milliseconds: float, suite: str = "distance", **fields: Any) -> Record:
@@ -53,17 +46,17 @@ def results_of(*records: Record) -> Results:
     return Results("2026-01-02T03:04:05", MACHINE, list(records))
 
 
-def test_durations_are_replayed(helper: Any) -> None:
-    replay = helper("replay").REPLAY
+def test_durations_are_replayed() -> None:
+    replay = Replay()
     replay.load([3.0, 4.0])
     readings = [replay() for _ in range(4)]
     assert (readings[1] - readings[0], readings[3] - readings[2]) == (3.0, 4.0)
 
 
 @pytest.mark.skipif(extension.REASON is not None, reason=f"native: {extension.REASON}")
-def test_parts_of_a_small_call(helper: Any) -> None:
+def test_parts_of_a_small_call() -> None:
     """The operator alone gives the value and gradients of the whole call."""
-    overhead, problem = helper("test_overhead"), make_problem(Case(40, 10, 3))
+    problem = make_problem(Case(40, 10, 3))
     value, grad_z, grad_means = ours(problem, "native")()
     found = overhead.operator(problem)()
     assert torch.allclose(found[0].float(), value) and torch.allclose(found[1], grad_z)
@@ -84,8 +77,8 @@ def test_table_says_met_and_missed(tmp_path: Path) -> None:
         record("bare step", 1024, 100, "overhead"),
     )
     found.save(tmp_path / "result.json")
-    command = [sys.executable, str(FOLDER / "table.py"), str(tmp_path / "result.json")]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, "-m", "benchmarks.report.tables", str(tmp_path / "result.json")]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     lines = [line for line in shown.splitlines() if line.startswith("|")]
 
     def line(start: str) -> str:
@@ -101,20 +94,16 @@ def test_table_says_met_and_missed(tmp_path: Path) -> None:
     assert line("| 16384 | native").split("|")[3:6] == [" 1e+03 ", " 4.0 % ", " 1e-07 "]
 
 
-def test_readme_and_page_hold_the_newest_result(helper: Any) -> None:
-    page, table = helper("page"), helper("table")
-    newest = page.newest("cpu")
-    assert page.summary(Results.read(newest)) in (FOLDER.parent / "README.md").read_text(encoding="utf-8")
-    assert table.report(Results.read(newest)) in (FOLDER.parent / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    batches = max((FOLDER / "results").glob("large-batch-*.json"))
-    assert table.report(Results.read(batches)) in (FOLDER.parent / "docs" / "large_batches.md").read_text(
-        encoding="utf-8"
-    )
+def test_readme_and_page_hold_the_newest_result() -> None:
+    newest = update_docs.newest("cpu")
+    assert update_docs.summary(Results.read(newest)) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert tables.report(Results.read(newest)) in (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    batches = max(RESULTS.glob("large-batch-*.json"))
+    assert tables.report(Results.read(batches)) in (ROOT / "docs" / "large_batches.md").read_text(encoding="utf-8")
 
 
-def test_figures(helper: Any, tmp_path: Path) -> None:
+def test_figures(tmp_path: Path) -> None:
     """Each contender has its line, and the one that ended says why."""
-    figures = helper("figures")
     grown = [record("native", m, m / 1e3, "scaling", peak_mb=1.0) for m in (256, 512, 1024)]
     grown += [
         record("reference", 256, 5, "scaling", peak_mb=9.0),
@@ -135,55 +124,53 @@ def test_figures(helper: Any, tmp_path: Path) -> None:
     assert figures.save(drawn, tmp_path / "new" / "f.png").stat().st_size > 10_000
 
 
-def test_check_compares_factors(helper: Any) -> None:
-    check = helper("check")
+def test_check_compares_factors() -> None:
     before = results_of(record("native", 1024, 1), record("chunked", 1024, 2), record("reference", 1024, 20))
     slow = [record("native", 1024, 20), record("chunked", 1024, 40), record("reference", 1024, 400)]
-    assert check.slower(before, results_of(*slow), lambda line: None) == []  # all 20 or 40 times as slow
-    found = check.slower(
+    assert check_factors.slower(before, results_of(*slow), lambda line: None) == []  # all 20 or 40 times as slow
+    found = check_factors.slower(
         before, results_of(record("native", 1024, 2.5), *slow[1:2], record("reference", 1024, 20)), print
     )
     assert len(found) == 2 and found[0].startswith("1024 × 32, K = 10, native: the eager reference takes 8.00 times")
     crashed = [replace(slow[0], median_s=None, reason="RuntimeError: broken"), *slow[1:]]
-    assert check.slower(before, results_of(*crashed), print) == ["1024 × 32, K = 10, native: was not measured now"]
+    found = check_factors.slower(before, results_of(*crashed), print)
+    assert found == ["1024 × 32, K = 10, native: was not measured now"]
 
 
-def test_a_check_fails_where_ours_fail(helper: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    check = helper("check")
+def test_a_check_fails_where_ours_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(60, 5)
-    before = [replace(record(name, 60, 1), dim=5) for name in (*check.OURS, "reference")]
-    monkeypatch.setattr(check, "CASES", (case,))
-    monkeypatch.setattr(check, "SECONDS", 0.0)
-    monkeypatch.setattr(check, "read_newest", lambda kind: results_of(*before))
+    before = [replace(record(name, 60, 1), dim=5) for name in (*check_factors.OURS, "reference")]
+    monkeypatch.setattr(check_factors, "CASES", (case,))
+    monkeypatch.setattr(check_factors, "SECONDS", 0.0)
+    monkeypatch.setattr(check_factors, "read_newest", lambda kind: results_of(*before))
 
     def broken(problem: Any) -> Any:
         raise RuntimeError("kernel broken")
 
-    every = check.on_the_cpu()
-    monkeypatch.setattr(check, "on_the_cpu", lambda: every | {"chunked": replace(every["chunked"], prepare=broken)})
+    every = check_factors.on_the_cpu()
+    every["chunked"] = replace(every["chunked"], prepare=broken)
+    monkeypatch.setattr(check_factors, "on_the_cpu", lambda: every)
     with pytest.raises(SystemExit, match="chunked: RuntimeError: kernel broken"):
-        check.main()
+        check_factors.main()
 
 
-def test_newest_result_is_whole(helper: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    page = helper("page")
-    monkeypatch.setattr(page, "ROOT", tmp_path)
+def test_newest_result_is_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(update_docs, "ROOT", tmp_path)
     with pytest.raises(SystemExit, match="no complete result cpu-DATE.json: make bench measures one"):
-        page.read_newest("cpu")
-    whole = results_of(*(record("native", 1024, 1, suite) for suite in page.SUITES["cpu"]))
+        update_docs.read_newest("cpu")
+    whole = results_of(*(record("native", 1024, 1, suite) for suite in update_docs.SUITES["cpu"]))
     folder = tmp_path / "benchmarks" / "results"
     whole.save(folder / "cpu-2026-01-02-0304.json")
     replace(whole, date="2026-01-02T01:00:00").save(folder / "cpu-2026-01-02.json")  # by name it would be the last
     replace(whole, complete=False, date="2026-01-03").save(folder / "cpu-2026-01-03-1200.json")
     replace(results_of(record("native", 1024, 1)), date="2026-01-04").save(folder / "cpu-2026-01-04.json")
-    assert page.newest("cpu").name == "cpu-2026-01-02-0304.json"
+    assert update_docs.newest("cpu").name == "cpu-2026-01-02-0304.json"
     (folder / "cpu-2026-01-05.json").write_text('{"schema": 1, "rec')
     with pytest.raises(SystemExit, match="cpu-2026-01-05.json is not a result of schema 1: JSONDecodeError"):
-        page.read_newest("cpu")
+        update_docs.read_newest("cpu")
 
 
-def test_growth_ends_with_a_reason(helper: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    scaling = helper("scaling")
+def test_growth_ends_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = {256: 0.1, 512: 0.5, 1024: 2.0, 2048: 8.0}
     monkeypatch.setattr(
         scaling,
@@ -197,30 +184,38 @@ def test_growth_ends_with_a_reason(helper: Any, monkeypatch: pytest.MonkeyPatch)
     assert scaling.grow("reference", 32, "cpu", 6.0) == [failed]
 
 
-def test_a_call_in_a_process_of_its_own(helper: Any) -> None:
-    alone = helper("alone")
-    found = alone.in_process("memory", "chunked", Case(300, 5, 1, gamma=0.5))
+def test_a_call_in_a_process_of_its_own() -> None:
+    found = in_process("memory", "chunked", Case(300, 5, 1, gamma=0.5))
     assert found.measured and found.case == Case(300, 5, 1, gamma=0.5) and found.suite == "memory", found.reason
-    assert "KeyError" in alone.in_process("memory", "nobody", Case(30, 5)).reason
-    assert alone.in_process("memory", "chunked", Case(30, 5), limit_s=0.01).reason.startswith("time: more than 0.01 s")
+    assert "KeyError" in in_process("memory", "nobody", Case(30, 5)).reason
+    assert in_process("memory", "chunked", Case(30, 5), limit_s=0.01).reason.startswith("time: more than 0.01 s")
 
 
-def test_training_steps_of_all_backends_agree(helper: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    training = helper("training")
-    monkeypatch.setattr(training, "SECONDS", 0.0)
-    monkeypatch.setattr(training, "NETWORK", NetworkConfig(latent_dim=10, hidden=(16,)))
-    found = training.measure(160, ["reference", "chunked"], torch.device("cpu"))
+@pytest.mark.skipif(not CLEAR_REFS.exists(), reason="peak memory is read from Linux's /proc")
+def test_memory_of_a_call_on_the_cpu() -> None:
+    """In a process of its own, which has no freed memory to use again."""
+    code = (
+        "import torch; from benchmarks.suites.memory import peak_of; run = lambda: "
+        "(torch.ones(10_000_000).sum(), torch.ones(5_000_000)); print(peak_of(run, torch.device('cpu')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert 15e6 < int(done.stdout) < 60e6  # the first tensor is gone before the second is made
+
+
+def test_training_steps_of_all_backends_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segma_step, "SECONDS", 0.0)
+    monkeypatch.setattr(segma_step, "NETWORK", NetworkConfig(latent_dim=10, hidden=(16,)))
+    found = segma_step.measure(160, ["reference", "chunked"], torch.device("cpu"))
     assert [r.contender for r in found] == ["reference", "chunked"] and found[1].difference < 1e-4
     assert all(0 < r.share < 1 for r in found)
-    step, bare = (training.Step.make(160, "reference", torch.device("cpu")) for _ in range(2))
+    step, bare = (segma_step.Step.make(160, "reference", torch.device("cpu")) for _ in range(2))
     step()
     bare.bare()
     assert relative_error(bare.weights(), step.weights()) < 1e-5
 
 
-def test_study_of_settings(helper: Any, tmp_path: Path) -> None:
+def test_study_of_settings(tmp_path: Path) -> None:
     """Each setting is one change of the preset, with every seed, in a folder of its own."""
-    tuning = helper("tuning")
     planned = tuning.study("./mnist", 40, 2, tmp_path)
     assert len(planned) == 2 * len(tuning.VARIANTS) == len({trial.config.run_dir for _, trial in planned})
     base = replace(planned[0][1].config, run_dir=tmp_path)
@@ -231,26 +226,26 @@ def test_study_of_settings(helper: Any, tmp_path: Path) -> None:
     assert "| the preset | 9.50 ± 0.71 | 2 |" in tuning.rendered({"the preset": [9.0, 10.0], "exact φ": []}, 40)
 
 
-def test_pages_of_experiments(helper: Any, tmp_path: Path) -> None:
+def test_pages_of_experiments(tmp_path: Path) -> None:
     """Tables go between the marks of their folder, and the pictures that the page shows beside it."""
-    experiments, docs, run = helper("experiments"), tmp_path / "docs", tmp_path / "mnist-x"
+    docs, run = tmp_path / "docs", tmp_path / "mnist-x"
     (docs / "images").mkdir(parents=True)
     run.mkdir()
-    begin, end = experiments.marks("mnist-x")
+    begin, end = experiments_page.marks("mnist-x")
     (docs / "experiments.md").write_text(f"a\n{begin}\nold\n{end}\n![s](images/mnist-x_samples.png)\n")
     with pytest.raises(SystemExit, match="segma-fast reproduce leaves this file"):
-        experiments.main(run, docs)
+        experiments_page.main(run, docs)
     (run / "tables.md").write_text("new\n")
     for name in ("samples", "codes"):
         (run / f"{name}.png").write_bytes(b"")
-    experiments.main(run, docs)
+    experiments_page.main(run, docs)
     assert f"a\n{begin}\n\nnew\n\n{end}\n" in (docs / "experiments.md").read_text()
     assert [path.name for path in (docs / "images").iterdir()] == ["mnist-x_samples.png"]
 
 
-def test_peers_give_the_distance_and_sigreg_a_statistic(helper: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peers_give_the_distance_and_sigreg_a_statistic(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    everyone = helper("contenders").everyone(torch.device("cpu"))
+    everyone = lineup.everyone(torch.device("cpu"))
     case = Case(200, 6, 1)
     problem = make_problem(case)
     expected = truth(problem)
@@ -267,22 +262,21 @@ def test_cases_leave_records(tmp_path: Path) -> None:
     """Also where the run is stopped after some: each test writes what is there."""
     pytest.importorskip("pytest_benchmark")
     path = tmp_path / "records.json"
-    command = [sys.executable, "-m", "pytest", str(FOLDER / "test_distance.py"), "-k", "128x10-K10", "-q", "-p"]
-    command += ["no:cacheprovider", "--benchmark-quiet", f"--records={path}", f"--rootdir={FOLDER.parent}"]
+    command = [sys.executable, "-m", "pytest", "benchmarks/suites/test_distance.py", "-k", "128x10-K10", "-q", "-p"]
+    command += ["no:cacheprovider", "--benchmark-quiet", f"--records={path}", f"--rootdir={ROOT}"]
     quick = os.environ | {"BENCH_SECONDS": "0", "SEGMA_FAST_BACKEND": "reference"}
-    done = subprocess.run(command, env=quick, capture_output=True, text=True, cwd=FOLDER.parent)
+    done = subprocess.run(command, env=quick, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout[-2000:]
     found = {record.contender: record for record in Results.read(path).records}
     assert found["chunked"].measured and found["reference"].measured and found["chunked"].case == Case(128, 10)
     assert found["chunked"].machine_gflops > 0 and path.with_suffix(".csv").exists()
     assert not Results.read(path).complete  # -k left others out
-    again = subprocess.run(command, env=quick, capture_output=True, text=True, cwd=FOLDER.parent)
+    again = subprocess.run(command, env=quick, capture_output=True, text=True, cwd=ROOT)
     assert again.returncode == 4 and "records.json is there already" in again.stderr + again.stdout
 
 
-def test_cost_on_paper_is_that_of_the_page(helper: Any) -> None:
-    paper = helper("processes_on_paper")
-    page = (FOLDER.parent / "docs" / "large_batches.md").read_text()
+def test_cost_on_paper_is_that_of_the_page() -> None:
+    page = (ROOT / "docs" / "large_batches.md").read_text()
     assert paper.table(paper.Rates()) in page
     gathering, evaluating = paper.seconds(1 << 20, 64, 8, paper.Rates(1e14, 1e11, 1e10))
     assert gathering == pytest.approx(7 / 8 * 2**20 * 64 * 4 / 1e11)

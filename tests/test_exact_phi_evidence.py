@@ -1,4 +1,4 @@
-"""``benchmarks/exact_phi.py`` in a very short form, and the page that it drew."""
+"""``benchmarks/studies/exact_phi`` in a very short form, and the page that it drew."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from test_benchmarks import FOLDER, helper  # noqa: F401  a fixture
 
-RESULTS = FOLDER / "results" / "exact_phi.json"
-PAGE = FOLDER.parent / "docs" / "exact_phi.md"
+from benchmarks import RESULTS, ROOT
+from benchmarks.studies.exact_phi import cwae, digits, figures, match, page, particles, training_tables
+
+FOUND = RESULTS / "exact_phi.json"
+PAGE = ROOT / "docs" / "exact_phi.md"
 
 
-def test_match(helper: Any) -> None:  # noqa: F811
-    match = helper("exact_phi_match")
+def test_match() -> None:
     found = match.measure(dims=(2, 10), sizes=(256, 1024), seeds=8)
     for row in found["rows"]:
         assert row["exact"] == pytest.approx(row["exact_expected"], rel=0.3)
@@ -26,51 +26,51 @@ def test_match(helper: Any) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("width, variance, dim", [(0.0, 2.0, 2), (2.0, 1.0, 3), (0.0, 2.0, 64)])
-def test_mean_root(helper: Any, width: float, variance: float, dim: int) -> None:  # noqa: F811
+def test_mean_root(width: float, variance: float, dim: int) -> None:
     from scipy.integrate import quad
     from scipy.stats import chi2
 
     slope = 4 / (2 * dim - 3)
     expected = quad(lambda t: chi2.pdf(t, dim) / math.sqrt(width + slope * variance * t), 0, math.inf)[0]
-    assert helper("exact_phi_match").mean_root(width, variance, dim) == pytest.approx(expected, rel=1e-6)
+    assert match.mean_root(width, variance, dim) == pytest.approx(expected, rel=1e-6)
 
 
-def test_particles(helper: Any) -> None:  # noqa: F811
-    found = helper("exact_phi_particles").measure(dims=(3,), sizes={60: 2}, iterations=50, rounds=4)
+def test_particles() -> None:
+    found = particles.measure(dims=(3,), sizes={60: 2}, iterations=50, rounds=4)
     approx, exact = found["rows"]
     assert approx["variance"] > 1.15 > exact["variance"] > 0.8
     assert exact["d2"] < 0.2 * approx["d2"] and exact["d2"] < exact["d2_drawn"]
     assert all(sum(counts) == 180 for counts in found["coordinates"].values())
 
 
-def test_limit_is_students(helper: Any) -> None:  # noqa: F811
+def test_limit_is_students() -> None:
     """Moments of the formula against those of Student's distribution with D - 1 degrees of freedom."""
     from scipy.stats import t
 
     dim = 10
     variance, excess = t.stats(dim - 1, scale=math.sqrt((2 * dim - 3) / (2 * (dim - 1))), moments="vk")
-    found = helper("exact_phi_particles").limit(dim)
+    found = particles.limit(dim)
     assert (found["variance"], found["kurtosis"]) == pytest.approx((variance, 3 + excess))
 
 
-def test_digits(helper: Any) -> None:  # noqa: F811
-    found = helper("exact_phi_digits").measure(dims=(2,), alphas=(5.0,), seeds=(0,), epochs=1)
+def test_digits() -> None:
+    found = digits.measure(dims=(2,), alphas=(5.0,), seeds=(0,), epochs=1)
     assert [run["phi"] for run in found["runs"]] == ["approx", "exact"]
     for run in found["runs"]:
         assert all(math.isfinite(value) for name, value in run.items() if name != "phi")
         assert run["fit_exact"] > run["drawn_exact"] and run["drawn_approx"] > run["drawn_exact"]
 
 
-def test_cwae(helper: Any) -> None:  # noqa: F811
-    found = helper("exact_phi_cwae").measure(dims=(2,), seeds=(0,), epochs=1)
+def test_cwae() -> None:
+    found = cwae.measure(dims=(2,), seeds=(0,), epochs=1)
     assert [run["phi"] for run in found["runs"]] == ["approx", "exact"]
     assert all(math.isfinite(value) for run in found["runs"] for name, value in run.items() if name != "phi")
 
 
-def test_what_the_page_says_in_words(helper: Any) -> None:  # noqa: F811
+def test_what_the_page_says_in_words() -> None:
     """Findings that are part of the text: a new measurement that contradicts them needs another text."""
-    found = {part: entry["found"] for part, entry in json.loads(RESULTS.read_text(encoding="utf-8")).items()}
-    mean_of = helper("exact_phi_training").mean_of
+    found = {part: entry["found"] for part, entry in json.loads(FOUND.read_text(encoding="utf-8")).items()}
+    mean_of = training_tables.mean_of
     for run in found["digits"]["runs"]:
         if run["dim"] == 2 and run["seed"] == 0:
             pair = [mean_of(found["digits"]["runs"], dim=2, alpha=run["alpha"], phi=phi) for phi in ("approx", "exact")]
@@ -83,14 +83,16 @@ def test_what_the_page_says_in_words(helper: Any) -> None:  # noqa: F811
         assert row["variance"] < 1 if row["phi"] == "exact" else row["variance"] > 0.99
 
 
-def test_page_and_pictures_are_drawn_from_the_results(helper: Any, tmp_path: Path) -> None:  # noqa: F811
-    results = json.loads(RESULTS.read_text(encoding="utf-8"))
-    assert helper("exact_phi_page").page(results) == PAGE.read_text(encoding="utf-8")
-    for picture in helper("exact_phi_figures").draw(results, tmp_path):
+def test_page_and_pictures_are_drawn_from_the_results(tmp_path: Path) -> None:
+    results = json.loads(FOUND.read_text(encoding="utf-8"))
+    assert page.page(results) == PAGE.read_text(encoding="utf-8")
+    for picture in figures.draw(results, tmp_path):
         assert picture.stat().st_size > 10_000 and f"images/{picture.name}" in PAGE.read_text(encoding="utf-8")
 
 
-def test_unknown_part(helper: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    monkeypatch.setattr(sys, "argv", ["exact_phi.py", "--only", "match,nothing"])
+def test_unknown_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.studies.exact_phi.__main__ import main  # not above: it sets OpenMP's variables
+
+    monkeypatch.setattr(sys, "argv", ["exact_phi", "--only", "match,nothing"])
     with pytest.raises(SystemExit):
-        helper("exact_phi").main()
+        main()

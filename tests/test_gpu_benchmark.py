@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from test_benchmarks import FOLDER, helper  # noqa: F401  a fixture
 
+from benchmarks import ROOT
+from benchmarks.gpu import bench, counters, lineup, report
 from segma_fast.bench.contenders import Contender
 from segma_fast.bench.machine import gpu_state
 from segma_fast.bench.problems import Case
@@ -22,18 +23,17 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def quick(helper: Any, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: F811
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The benchmark without compilers: graphs run as they are traced."""
     monkeypatch.setattr("segma_fast.bench.tiles.COMPILE", {"backend": "eager"})
     monkeypatch.setattr("segma_fast.bench.tiles.LARGEST_TILE", {"cpu": 128})
-    gpu = helper("gpu")
-    monkeypatch.setattr(gpu, "EACH", 1e-3)
-    monkeypatch.setattr(gpu, "cold_first_call", lambda *_: 1.0)
-    return helper
+    monkeypatch.setattr(bench, "EACH", 1e-3)
+    monkeypatch.setattr(bench, "cold_first_call", lambda *_: 1.0)
 
 
-def test_a_run_on_the_cpu(quick: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    every = quick("gpu").gpu_contenders
+@pytest.mark.usefixtures("quick")
+def test_a_run_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = lineup.gpu_contenders
 
     def chosen(device: torch.device, main: str) -> dict[str, Contender]:
         slow = ("compiled reference", "pykeops", "cw-torch", "sigreg")
@@ -41,8 +41,8 @@ def test_a_run_on_the_cpu(quick: Any, tmp_path: Path, monkeypatch: pytest.Monkey
         missing = Contender(lambda problem: lambda: (), missing="it is not there")
         return found | {"broken": Contender(lambda problem: lambda: 1 / 0), "pykeops": missing}
 
-    monkeypatch.setattr(quick("gpu"), "gpu_contenders", chosen)
-    path = quick("gpu").run(CPU, tmp_path, 60.0, "chunked", [Case(300, 64), Case(64, 3), Case(64, 16, 1)])
+    monkeypatch.setattr(bench, "gpu_contenders", chosen)
+    path = bench.run(CPU, tmp_path, 60.0, "chunked", [Case(300, 64), Case(64, 3), Case(64, 16, 1)])
     results = Results.read(path)
     done = [record for record in results.records if record.measured]
     names = {(record.rows, record.contender) for record in done}
@@ -53,8 +53,9 @@ def test_a_run_on_the_cpu(quick: Any, tmp_path: Path, monkeypatch: pytest.Monkey
     assert re.search(r"within the promised error of float64 \| all \| at all \d+ \| met", text)
 
 
-def test_no_time_is_said(quick: Any, tmp_path: Path) -> None:
-    path = quick("gpu").run(CPU, tmp_path, -1.0, "chunked", [Case(64, 3)])
+@pytest.mark.usefixtures("quick")
+def test_no_time_is_said(tmp_path: Path) -> None:
+    path = bench.run(CPU, tmp_path, -1.0, "chunked", [Case(64, 3)])
     text = path.with_suffix(".md").read_text(encoding="utf-8")
     assert "64 × 3, K = 10, chunked high: time: none was left" in text
 
@@ -80,7 +81,7 @@ def results_of(*records: Record) -> Results:
     return Results("2026-01-02T03:04:05", {"main": "triton"}, list(records))
 
 
-def test_verdicts_take_the_worst(quick: Any) -> None:
+def test_verdicts_take_the_worst() -> None:
     large, small, million = Case(65536, 64), Case(256, 64), Case(1 << 20, 64)
     ours = {"precision": "high", "peak_mb": 10.0}
     found = results_of(
@@ -93,7 +94,6 @@ def test_verdicts_take_the_worst(quick: Any) -> None:
         record(million, "triton high", 1400.0, **ours | {"peak_mb": 3000.0}),
         Record("distance", "reference", 65536, 64, reason="m×m"),
     )
-    report = quick("gpu_report")
     verdicts = {v.goal: (v.measured, v.met) for v in report.verdicts(report.GpuResults(found))}
     assert verdicts["65536 × 64, K = 10, high"] == ("5 ms", False)
     assert verdicts["65536 × 64, K = 10, medium"] == ("not measured", None)
@@ -106,7 +106,7 @@ def test_verdicts_take_the_worst(quick: Any) -> None:
     assert verdicts["within the promised error of float64"] == ("not at 1024 × 64, K = 10, triton high", False)
 
 
-def test_where_cuda_is_ahead(quick: Any) -> None:
+def test_where_cuda_is_ahead() -> None:
     case, ours = Case(4096, 64), {"precision": "high"}
     found = results_of(
         record(case, "triton high", 0.3, **ours),
@@ -115,7 +115,6 @@ def test_where_cuda_is_ahead(quick: Any) -> None:
         record(Case(256, 64), "cuda high", 0.2, **ours),
         record(Case(65536, 64), "cuda highest", 16.0, precision="highest"),
     )
-    report = quick("gpu_report")
     results = report.GpuResults(found)
     assert report.lead(results) == [["4096 × 64, K = 10", "high", "1.50×"]]
     shares = {(line[0], line[1]): line[6] for line in report.rows(results)}
@@ -123,9 +122,8 @@ def test_where_cuda_is_ahead(quick: Any) -> None:
     assert shares["65536 × 64, K = 10", "cuda highest"] == f"{1e-10 * flops / report.LIMIT:.1f} %"
 
 
-def test_counters_of_nsight_compute(quick: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counters_of_nsight_compute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From what a program prints in the place of ncu; and why there are none, if it prints something else."""
-    counters = quick("gpu_counters")
     tool = tmp_path / "ncu"
     lines = [
         "==PROF== Connected to process 1",
@@ -149,15 +147,15 @@ def test_counters_of_nsight_compute(quick: Any, tmp_path: Path, monkeypatch: pyt
 
 def test_interpreted_kernels_go_through_it(tmp_path: Path) -> None:
     pytest.importorskip("triton")
-    variables = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(FOLDER.parent)}
+    variables = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
     code = (
-        "import gpu, pathlib, torch; from segma_fast.bench.problems import Case; gpu.EACH = 0; "
-        "gpu.cold_first_call = lambda *_: None; every = gpu.gpu_contenders; gpu.gpu_contenders = "
+        "import pathlib, torch; from benchmarks.gpu import bench; from segma_fast.bench.problems import Case; "
+        "bench.EACH = 0; bench.cold_first_call = lambda *_: None; every = bench.gpu_contenders; bench.gpu_contenders = "
         "lambda device, main: {n: c for n, c in every(device, main).items() if 'triton' in n}; "
         f"path = pathlib.Path({str(tmp_path)!r}); cases = [Case(40, 3, 3), Case(40, 12, 3)]; "
-        "print(gpu.run(torch.device('cpu'), path, 300, 'triton', cases))"
+        "print(bench.run(torch.device('cpu'), path, 300, 'triton', cases))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=FOLDER, env=variables, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     found = Results.read(Path(done.stdout.split()[-1])).records
     found = [record for record in found if record.error_value is not None]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-from test_benchmarks import helper  # noqa: F401  a fixture
+from benchmarks.gpu import cases, stages
+from benchmarks.gpu.supervisor import Visit
 
 
-def test_what_fails_costs_one_case(helper: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_what_fails_costs_one_case(tmp_path: Path) -> None:
     """Three cases fail on purpose; those after them are done."""
-    stages = helper("gpu_stages")
-    visit = stages.Visit(tmp_path, 100.0, "cpu", 2, "medium  700x10")
+    visit = Visit(tmp_path, 100.0, "cpu", 2, "medium  700x10")
     visit.longest = 8.0
     stages.perform(visit, ["smoke"])
     assert sorted(fault.split()[0] for fault in visit.faults[:3]) == ["CRASH", "HANG", "WRONG"]
@@ -23,14 +22,12 @@ def test_what_fails_costs_one_case(helper: Any, tmp_path: Path) -> None:  # noqa
     assert "==== CRASH" in log and "d² is off by 5.0e-01" in log
 
 
-def test_a_stage_without_time_is_left_out(helper: Any, tmp_path: Path) -> None:  # noqa: F811
-    stages = helper("gpu_stages")
-    stages.perform(stages.Visit(tmp_path, 20.0, "cpu", 1, ""), ["smoke"])
+def test_a_stage_without_time_is_left_out(tmp_path: Path) -> None:
+    stages.perform(Visit(tmp_path, 20.0, "cpu", 1, ""), ["smoke"])
     assert "smoke: left out, 20 s are left of 20" in (tmp_path / "log.txt").read_text(encoding="utf-8")
 
 
-def test_every_case_is_named_once(helper: Any) -> None:  # noqa: F811
-    cases = helper("gpu_cases")
+def test_every_case_is_named_once() -> None:
     for stage, make in cases.CASES.items():
         titles = [cases.title(case) for case in make()]
         assert len(set(titles)) == len(titles) > 20, stage

@@ -13,7 +13,7 @@ import torch
 
 from segma_fast.bench.contenders import Contender
 from segma_fast.bench.machine import Sgemm
-from segma_fast.bench.memory import peak_of
+from segma_fast.bench.memory import peak_on_gpu
 from segma_fast.bench.problems import Case, Problem, Run, Truth, make_problem, truth
 from segma_fast.bench.records import Record
 from segma_fast.bench.timing import by_wall, described, take_turns
@@ -110,7 +110,7 @@ class Session:
             found |= {"error_value": errors.value, "error_gradient": errors.gradient}
             found["too_far"] = expected.too_far(errors, contender.precision)
         if self.device.type == "cuda":
-            found["peak_mb"] = peak_of(run, self.device) / 1e6
+            found["peak_mb"] = peak_on_gpu(run, self.device) / 1e6
         return run, found
 
     def _changed(self, contender: Contender, run: Run, truths: dict[str, Truth]) -> str | None:

@@ -1,0 +1,1 @@
+"""What the exact form of φ changes: four measurements, and the page that is made of them."""

@@ -1,0 +1,102 @@
+"""Changes one setting of the preset ``tuned`` after the other.
+
+``python -m benchmarks.studies.tuning --dataset ./mnist`` trains each for the same number of epochs on the same seeds,
+one thread each, and the test errors go into docs/experiments.md. What was trained stays in ``--out``, so that a study
+that is stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import ROOT
+from benchmarks.report.tables import put_into, table
+from segma_fast.trainer.config import TrainConfig, starting_config
+from segma_fast.trainer.data import load_data
+from segma_fast.trainer.experiments import runner, tables
+from segma_fast.trainer.experiments.paper import Trial
+
+PAGE = ROOT / "docs" / "experiments.md"
+MARKS = ("<!-- tuning -->", "<!-- end of tuning -->")
+HIDDEN = (256, 256)  # a fifth of the time of the paper's 1024, 1024
+VARIANTS: dict[str, dict[str, Any]] = {
+    "the preset": {},
+    "100 labelled rows a step (the authors')": {"labelled_batch_size": 100},
+    "20 labelled rows a step": {"labelled_batch_size": 20},
+    "5 labelled rows a step": {"labelled_batch_size": 5},
+    "learning rate 3e-4 (the authors')": {"learning_rate": 3e-4},
+    "learning rate 3e-3": {"learning_rate": 3e-3},
+    "50 unlabelled rows a step": {"batch_size": 50},
+    "500 unlabelled rows a step": {"batch_size": 500},
+    "the first 100 labels (the authors')": {"label_choice": "first"},
+    "random labels": {"label_choice": "random"},
+    "means start at 1 on their coordinates": {"objective": {"means_scale": 1.0}},
+    "means start on a simplex of radius 5": {"objective": {"means_init": "simplex", "means_scale": 5.0}},
+    "exact φ": {"objective": {"phi": "exact"}},
+    "γ = 0.1": {"objective": {"gamma": 0.1}},
+    "γ = 1": {"objective": {"gamma": 1.0}},
+    "α = 2": {"objective": {"alpha": 2.0}},
+    "β = 1": {"objective": {"beta": 1.0}},
+    "β = 100": {"objective": {"beta": 100.0}},
+}
+
+
+def study(dataset: str, epochs: int, seeds: int, out: Path) -> list[tuple[str, Trial]]:
+    """Every setting with every seed, all settings of one seed first."""
+    base = starting_config("mnist", "tuned")
+    base = replace(base, data=replace(base.data, dataset=dataset), network=replace(base.network, hidden=HIDDEN))
+    base = replace(base, epochs=epochs, device="cpu", checkpoint_every=3000)
+    found = []
+    for seed in range(seeds):
+        for number, (name, changes) in enumerate(VARIANTS.items()):
+            folder = out / f"{number:02d}-seed{seed}"
+            config = changed(replace(base, seed=seed, run_dir=folder), changes)
+            found.append((name, Trial("segma", seed, config)))
+    return found
+
+
+def changed(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
+    objective = replace(config.objective, **changes.get("objective", {}))
+    return replace(config, **(changes | {"objective": objective}))
+
+
+def train(trial: Trial) -> float:
+    """The test error in percent; NaN where the training diverged."""
+    torch.set_num_threads(1)
+    result = runner.finish(trial, load_data(trial.config.data), None, 0, math.nan, torch.device("cpu"))
+    return result.figure(2)
+
+
+def rendered(errors: dict[str, list[float]], epochs: int) -> str:
+    rows = [[name, tables.spread(found), str(len(found))] for name, found in errors.items() if found]
+    return table([f"one change to the preset, {epochs} epochs", "test error, %, mean ± sd", "seeds"], rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--dataset", default="ylecun/mnist", help="Hub name or folder of MNIST")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("runs/tuning"))
+    options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    planned = study(options.dataset, options.epochs, options.seeds, options.out)
+    errors: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        for (name, _), error in zip(planned, pool.map(train, [trial for _, trial in planned]), strict=True):
+            errors[name].append(error)
+            print(f"{name}: {error:.2f} %", flush=True)
+            put_into(PAGE, rendered(errors, options.epochs), MARKS)
+
+
+if __name__ == "__main__":
+    main()
