@@ -132,7 +132,7 @@ class BuildNative(BuildExtension):  # type: ignore[misc, valid-type]
             return False
         os.environ["TORCH_CUDA_ARCH_LIST"] = ";".join(architectures)
         extension = self.extensions[0]
-        extension.sources += sorted(glob("csrc/*.cu"))
+        extension.sources += sorted(glob("csrc/cuda/*.cu"))
         extension.include_dirs += cpp_extension.include_paths("cuda")
         extension.library_dirs += cpp_extension.library_paths("cuda")
         extension.libraries += CUDA_LIBRARIES
@@ -172,8 +172,8 @@ class BuildNative(BuildExtension):  # type: ignore[misc, valid-type]
 
 native = Extension(
     MODULE,
-    sources=sorted(glob("csrc/*.cpp")),
-    depends=sorted(glob("csrc/*.h")),
+    sources=sorted(glob("csrc/**/*.cpp", recursive=True)),
+    depends=sorted(glob("csrc/**/*.h", recursive=True)),
     include_dirs=["csrc"],
     # No path to torch's libraries is recorded: segma_fast imports torch first, which loads them.
     libraries=["torch_cpu"],  # holds the whole stable ABI
