@@ -14,9 +14,9 @@ constexpr unsigned target_major = SEGMA_TARGET_MAJOR, target_minor = SEGMA_TARGE
 #include <stdexcept>
 #include <string>
 
-#include "exact_phi.h"
-#include "kernel_profile.h"
-#include "pairwise_cpu.h"
+#include "common/exact_phi.h"
+#include "common/profile.h"
+#include "cpu/code_path.h"
 
 #define SEGMA_TEXT(...) #__VA_ARGS__
 #define SEGMA_EXPANDED_TEXT(...) SEGMA_TEXT(__VA_ARGS__)
@@ -48,14 +48,14 @@ py::dict build_info() {
   info["built_with_torch"] = SEGMA_EXPANDED_TEXT(SEGMA_TORCH_VERSION);
   info["torch_target"] = std::to_string(target_major) + "." + std::to_string(target_minor);
   int count = 0;
-  const char* const* paths = segma::compiled_paths(&count);
+  const char* const* paths = segma::compiled_code_paths(&count);
   py::list names;
   for (int i = 0; i < count; ++i) names.append(paths[i]);
   info["code_paths"] = names;
   info["code_path"] = py::none();
   info["code_path_error"] = py::none();
   try {
-    info["code_path"] = segma::chosen_path();
+    info["code_path"] = segma::code_path_in_use().name;
   } catch (const std::runtime_error& error) {
     info["code_path_error"] = error.what();
   }
@@ -104,9 +104,9 @@ py::tuple profile(const py::object& t, const py::object& h, long long dim, const
                                       : profile_of<double>(t, h, dim, phi == "exact");
 }
 
-py::tuple polynomial(long long dim, bool twice) {
+py::tuple polynomial(long long dim, bool float64) {
   if (dim < 2) throw py::value_error("dim=" + std::to_string(dim) + ", expected at least 2");
-  const segma::Form& form = segma::exact_form(dim, twice);
+  const segma::Form& form = segma::exact_form(dim, float64);
   return py::make_tuple(form.slope, std::vector<double>(form.coefficients, form.coefficients + form.degree + 1));
 }
 
@@ -118,6 +118,6 @@ PYBIND11_MODULE(_C, module) {
   module.def("profile", &profile, py::arg("t"), py::arg("h"), py::arg("dim"), py::arg("phi") = "approx",
              "The kernel k(t, h) of a pair in `dim` dimensions, dk/dt and dk/dh, over arrays t >= 0 and h > 0, with "
              "the approximation of phi_D or the exact one.");
-  module.def("polynomial", &polynomial, py::arg("dim"), py::arg("twice"),
+  module.def("polynomial", &polynomial, py::arg("dim"), py::arg("float64"),
              "c and the coefficients of Q in powers of 2 tau - 1 of the exact phi_D, for float32 or float64.");
 }

@@ -1,0 +1,144 @@
+// The operator of the CUDA backend: checks the tensors, chooses the kernel, allocates and launches.
+#include "common/tensors.h"
+#include "cuda/launch.h"
+#include "cuda/plan.h"
+#include "common/exact_phi.h"
+
+#include <torch/csrc/stable/library.h>
+
+#include <string>
+#include <tuple>
+
+namespace segma::cuda {
+namespace {
+
+// Memory for one call; freed when the stream has done with it, as all tensors of torch are.
+struct Workspace {
+  const Tensor& like;
+  std::vector<Tensor> kept;
+
+  template <class T>
+  T* take(int64_t count) {
+    kept.push_back(make_tensor({count * int64_t(sizeof(T))}, ScalarType::Byte, like));
+    return static_cast<T*>(kept.back().mutable_data_ptr());
+  }
+};
+
+void take_form(const Form& form, bool float64, Work& work) {
+  work.wide = 1 / form.slope;
+  if (float64) {
+    work.float64 = Polynomial<double>::of(form);
+    work.own = work.float64.own();
+  } else {
+    work.float32 = Polynomial<float>::of(form);
+    work.own = work.float32.own();
+    STD_TORCH_CHECK(form.degree <= float32_degree(work.cloud.dim), "the polynomial of degree ", form.degree, " in ",
+                    work.cloud.dim, " dimensions does not fit the kernels");
+  }
+}
+
+void fill(const Points& points, const Plan& plan, const Machine& machine, const Stream& stream, Work& work,
+          const Tensor& like, bool gradient) {
+  const int64_t count = work.stop - work.start;
+  const Division division = divide(plan, machine, work.cloud, work.start, work.stop, gradient);
+  work.slabs = plan.slabs;
+  work.middle = division.middle;
+  work.share = division.share;
+  work.splits = division.splits;
+  work.teams = plan.teams;
+  work.stages = plan.stages;
+  work.limit = plan.limit;
+  work.low = plan.low;
+  work.coarse = plan.coarse;
+  work.whole = count == points.rows;
+  Workspace space{like, {}};
+  const bool split = division.splits > 1;
+  const int64_t real = plan.float64 ? 8 : 4;
+  work.u_sums = split || !gradient ? space.take<double>(division.splits * count) : work.dw;
+  work.q_sums = split || !gradient ? space.take<double>(division.splits * count) : work.dh;
+  work.forces = gradient && split ? space.take<char>(division.splits * count * points.dim * real) : nullptr;
+  work.parts = space.take<double>(division.blocks);
+  work.tickets = space.take<int>(work.counters = division.blocks + 1);
+  if (plan.prepared) {
+    const int64_t blocks = division.padded / PREPARED;
+    const int64_t field = plan.halves ? blocks * plan.slabs.width : 0;
+    work.singles = {space.take<float>(4 * int64_t(division.padded) + 4 * blocks + field + plan.slabs.width + 2),
+                    division.padded, plan.slabs.width, plan.halves ? plan.slabs.width : 0};
+    work.widths = space.take<double>(division.padded);
+    const int64_t bytes = int64_t(division.sources) * plan.slabs.width * (plan.low ? 4 : 2);
+    work.halves = plan.halves ? reinterpret_cast<uint16_t*>(space.take<char>(bytes)) : nullptr;
+  }
+  for (Index offset = 0; offset < division.padded; offset += division.sources) {
+    work.offset = offset;
+    work.length = std::min(division.sources, division.padded - offset);
+    work.first = offset == 0;
+    work.last = offset + division.sources >= division.padded;
+    if (plan.prepared) {
+      launch(prepare_kernel(), division.padded / PREPARED, 1, PREPARERS, prepare_bytes(work.cloud.dim), stream, work);
+    } else {
+      stream.set_to_zero(work.tickets, work.counters * sizeof(int));
+    }
+    launch(plan.kernel, division.blocks, division.splits, plan.threads, plan.shared, stream, work);
+  }
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> evaluate(const Tensor& z, const Tensor& means, const Tensor& h,
+                                                            const Tensor& w, int64_t start, int64_t stop,
+                                                            std::string precision, std::string phi, bool gradient) {
+  const Points points = check_cloud(z, means, h, w, start, stop);
+  STD_TORCH_CHECK(Stream::serves(z), "z, means, h and w must be CUDA tensors");
+  STD_TORCH_CHECK(precision == "highest" || precision == "high" || precision == "medium", "precision='", precision,
+                  "', expected 'highest', 'high' or 'medium'");
+  STD_TORCH_CHECK(points.dim <= std::numeric_limits<int>::max() && points.rows <= MOST_POINTS, points.rows,
+                  " points of ", points.dim, " dimensions are too many, expected 2^30 points at most");
+  const Stream stream(z);
+  const int64_t middle = std::max(start, std::min(stop, z.size(0))), count = stop - start;
+  const ScalarType type = points.kind == Kind::float64 ? ScalarType::Double : ScalarType::Float;
+  Tensor energy = make_tensor({}, ScalarType::Double, z);
+  Tensor dz = make_tensor({gradient ? middle - start : 0, points.dim}, type, z);
+  Tensor dmeans = make_tensor({gradient ? stop - middle : 0, points.dim}, type, z);
+  Tensor dh = make_tensor({gradient ? count : 0}, ScalarType::Double, z);
+  Tensor dw = make_tensor({gradient ? count : 0}, ScalarType::Double, z);
+  if (count == 0) {
+    stream.set_to_zero(energy.mutable_data_ptr(), sizeof(double));
+    return {energy, dz, dmeans, dh, dw};
+  }
+  Work work{};
+  work.cloud = {points.first,
+                points.second,
+                static_cast<const double*>(h.const_data_ptr()),
+                static_cast<const double*>(w.const_data_ptr()),
+                static_cast<Index>(points.first_rows),
+                static_cast<Index>(points.rows),
+                static_cast<int>(points.dim),
+                points.kind};
+  work.start = static_cast<Index>(start);
+  work.stop = static_cast<Index>(stop);
+  work.dz = dz.mutable_data_ptr();
+  work.dmeans = dmeans.mutable_data_ptr();
+  work.dh = static_cast<double*>(dh.mutable_data_ptr());
+  work.dw = static_cast<double*>(dw.mutable_data_ptr());
+  work.energy = static_cast<double*>(energy.mutable_data_ptr());
+  const Machine machine = stream.machine();
+  const bool exact = is_exact(phi);
+  Plan plan = make_plan(machine, points.dim, points.kind, precision, gradient, exact);
+  const Form form = form_of(points.dim, exact, plan.float64);
+  plan.limit = static_cast<float>(resolved(form, points.dim, plan.limit));
+  take_form(form, plan.float64, work);
+  fill(points, plan, machine, stream, work, z, gradient);
+  return {energy, dz, dmeans, dh, dw};
+}
+
+}  // namespace
+}  // namespace segma::cuda
+
+STABLE_TORCH_LIBRARY_FRAGMENT(segma_fast, library) {
+  library.def(
+      "cuda_kernels(Tensor z, Tensor means, Tensor h, Tensor w, SymInt start, SymInt stop, str precision, str phi, "
+      "bool "
+      "gradient)"
+      " -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+}
+STABLE_TORCH_LIBRARY_IMPL(segma_fast, SEGMA_GPU_KEY, library) {
+  library.impl("cuda_kernels", TORCH_BOX(&segma::cuda::evaluate));
+}
