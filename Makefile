@@ -45,7 +45,7 @@ test: $(READY) ## run the tests, TEST_WORKERS files at a time
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 test-oldest: $(READY) $(OLDEST_READY) ## load the kernels built with TORCH under the oldest torch that is supported
-	SEGMA_FAST_OLDEST_PYTHON=$(abspath $(OLDEST_VENV))/bin/python $(BIN)/python -m pytest tests/test_build.py -k oldest
+	SEGMA_FAST_OLDEST_PYTHON=$(abspath $(OLDEST_VENV))/bin/python $(BIN)/python -m pytest tests/project/test_build.py -k oldest
 
 $(OLDEST_READY):
 	test -x $(OLDEST_VENV)/bin/python || $(PYTHON) -m venv $(OLDEST_VENV)
@@ -53,7 +53,7 @@ $(OLDEST_READY):
 	touch $@
 
 compile-all: $(READY) ## compile the kernels for GPUs for every architecture and precision, half an hour; needs nvcc for CUDA's
-	SEGMA_FAST_COMPILE_ALL=1 $(BIN)/python -m pytest tests/test_triton_compile.py tests/test_cuda_compile.py -n 2 --dist loadfile
+	SEGMA_FAST_COMPILE_ALL=1 $(BIN)/python -m pytest tests/gpu/test_triton_compile.py tests/gpu/test_cuda_compile.py -n 2 --dist loadfile
 
 # Python is not sanitized, so the run-time libraries have to come first. Neither command puts the working folder, whose
 # kernels are not sanitized, into the path.
@@ -64,7 +64,7 @@ sanitize: $(READY) ## test the kernels with the address and undefined behaviour 
 	SEGMA_FAST_SANITIZE=1 SEGMA_FAST_REQUIRE_NATIVE=1 $(BIN)/python setup.py --quiet build \
 		--build-temp $(SANITIZED)/objects --build-lib $(SANITIZED)/lib
 	LD_PRELOAD="$(PRELOAD)" $(BIN)/python -P -c 'from segma_fast.distance.backends import native; assert native.build_info()["sanitized"]'
-	LD_PRELOAD="$(PRELOAD)" $(BIN)/python -P -m pytest tests/test_accuracy.py tests/test_operator.py tests/test_profile.py -k native
+	LD_PRELOAD="$(PRELOAD)" $(BIN)/python -P -m pytest tests/distance/test_accuracy.py tests/distance/test_operator.py tests/distance/test_profile.py -k native
 
 lint: $(READY) ## ruff, mypy and the formatters
 	$(BIN)/ruff check .

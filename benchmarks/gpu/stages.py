@@ -177,7 +177,7 @@ def tests(visit: Visit, seconds: float) -> None:
 
     def one(backend: str) -> None:
         command = [sys.executable, "-m", "pytest", "-p", "benchmarks.gpu.lost_context"]
-        command += ["tests/test_gpu.py", "tests/test_cuda.py", "tests/test_gpu_tools.py"]
+        command += ["tests/gpu/test_gpu.py", "tests/gpu/test_cuda.py", "tests/gpu/test_gpu_tools.py"]
         command += ["-k", f"{backend} and not checkers", "-rfE", "--tb=short"]
         command += ["-n", str(max(1, visit.workers // len(BACKENDS))), "--dist", "load", "--max-worker-restart", "20"]
         command += ["--timeout", "60", "--timeout-method", "thread"]
@@ -233,7 +233,7 @@ def counters(visit: Visit, seconds: float) -> None:
 
 def train(visit: Visit, seconds: float) -> None:
     """A training step on a GPU: what waits for the device, and what is compiled."""
-    command = [sys.executable, "-m", "pytest", "tests/test_gpu_training.py", "-rfE", "--tb=short"]
+    command = [sys.executable, "-m", "pytest", "tests/gpu/test_gpu_training.py", "-rfE", "--tb=short"]
     pytest_said(visit, "training", *visit.command(command, seconds, "train"))
 
 

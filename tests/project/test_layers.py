@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "segma_fast"
+PACKAGE = Path(__file__).parents[2] / "segma_fast"
 # By the beginning of a module's name, the longest that fits: what it may import. docs/architecture.md draws it.
 ALLOWED = {
     "distance": {"distance"},

@@ -59,7 +59,7 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
         assert torch.equal(a[name], b[name]), name
 
 
-TRAIN_ONLY = str(Path(__file__).with_name("train_only.py"))
+TRAIN_ONLY = str(Path(__file__).parents[1] / "train_only.py")
 
 
 def command(folder: Path, *flags: str) -> list[str]:

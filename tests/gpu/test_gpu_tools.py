@@ -21,7 +21,7 @@ from segma_fast.distance.autograd import widths_and_weights
 from segma_fast.distance.operators import GRADIENT
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parents[1]
 MOST = 64_000_000  # bytes beyond inputs and gradients
 CHECKER = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
 FOUND = 86  # exit status that the checker is told to give for an error

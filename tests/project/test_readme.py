@@ -14,7 +14,7 @@ import pytest
 from segma_fast.__main__ import COMMANDS
 from segma_fast.trainer.commands.train import parse
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 

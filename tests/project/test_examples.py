@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[1] / "examples"
+FOLDER = Path(__file__).parents[2] / "examples"
 SHORT = {
     "cwae": ["--steps", "8"],
     "lightning_cwae": ["--epochs", "1"],

@@ -18,7 +18,7 @@ import pytest
 
 from segma_fast.distance.backends import extension
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COMPILER = os.environ.get("CXX") or "c++"
 OLDEST = os.environ.get("SEGMA_FAST_OLDEST_PYTHON")
 MODULE = "_C" + sysconfig.get_config_var("EXT_SUFFIX")
@@ -30,7 +30,7 @@ from segma_fast.distance.backends import extension
 z, means = torch.randn(200, 5), torch.randn(10, 5)
 value = fast_cw_distance(z, means, backend=sys.argv[1])
 torch.testing.assert_close(value, cw_distance_reference(z.double(), means.double()).float(), rtol=2e-5, atol=0)
-print(native.__file__, extension.REASON)
+print(extension.__file__, extension.REASON)
 """
 needs_compiler = pytest.mark.skipif(
     os.name == "nt" or shutil.which(COMPILER) is None, reason=f"no C++ compiler ({COMPILER}) to build with"
