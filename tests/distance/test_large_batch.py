@@ -15,7 +15,6 @@ import torch
 import torch._dynamo.testing
 from torch import Tensor, nn
 
-from benchmarks import ROOT
 from segma_fast import fast_cw_distance, large_batch
 from segma_fast.distance.mixture import GaussianMixture, initial_means
 from segma_fast.trainer.models import AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
@@ -278,10 +277,11 @@ def test_objective_in_micro_batches(network: str, rows: str) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc")
 def test_memory_is_that_of_a_micro_batch() -> None:
+    root = Path(__file__).parents[1]
 
     def peak(batch: int, micro_batch: int) -> float:
         command = [sys.executable, "-m", "benchmarks.suites.test_large_batch", str(batch), str(micro_batch)]
-        found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout)
+        found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout)
         return float(found["extra_mb"])
 
     small, large, at_once = peak(256, 128), peak(1536, 128), peak(1536, 0)
