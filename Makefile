@@ -8,6 +8,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 OLDEST_READY := $(OLDEST_VENV)/.installed
 BENCH_READY := $(VENV)/.bench-installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Installs what extras of the package ask for, and not the package.
+install_extras = $(BIN)/python -c 'import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
+	print(*(name for extra in "$(1)".split() for name in extras[extra]), sep="\n")' > $(VENV)/requirements.txt && \
+	$(PIP) --requirement $(VENV)/requirements.txt
 STARTED := $(shell date +%F-%H%M)
 BENCH_JSON ?= benchmarks/results/cpu-$(STARTED).json
 SCALING_JSON ?= benchmarks/results/scaling-cpu-$(STARTED).json
@@ -32,11 +37,15 @@ help: ## list the targets
 install: $(READY) ## make .venv, install torch and the package with all that the other targets need, build the kernels
 
 $(READY): pyproject.toml setup.py $(CSRC)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet '$(TORCH)'
-	$(BIN)/python -m pip install --quiet 'setuptools>=77' 'pybind11>=2.13' ninja
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[train,dev]'
-	touch $@
+	@echo 'Installing, some three minutes: 1/4 an environment in $(VENV)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo '2/4 $(TORCH), 200 MB'
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --disable-pip-version-check '$(TORCH)'
+	@echo '3/4 what the trainer and the tests need, 300 MB'
+	@$(call install_extras,train dev)
+	@echo '4/4 the kernels, compiled for this machine'
+	@$(PIP) --no-build-isolation --no-deps --editable .
+	@touch $@
 
 train: $(READY) ## train SeGMA on scikit-learn's digits with 10 labels a class; leaves runs/digits
 	$(BIN)/segma-fast train --run-dir runs/digits --overwrite
@@ -49,7 +58,7 @@ test-oldest: $(READY) $(OLDEST_READY) ## load the kernels built with TORCH under
 
 $(OLDEST_READY):
 	test -x $(OLDEST_VENV)/bin/python || $(PYTHON) -m venv $(OLDEST_VENV)
-	$(OLDEST_VENV)/bin/python -m pip install --quiet '$(OLDEST_TORCH)' numpy
+	$(OLDEST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check '$(OLDEST_TORCH)' numpy
 	touch $@
 
 compile-all: $(READY) ## compile the kernels for GPUs for every architecture and precision, half an hour; needs nvcc for CUDA's
@@ -63,7 +72,7 @@ sanitize: export PYTHONPATH = $(abspath $(SANITIZED)/lib)
 sanitize: $(READY) ## test the kernels with the address and undefined behaviour sanitizers of gcc
 	SEGMA_FAST_SANITIZE=1 SEGMA_FAST_REQUIRE_NATIVE=1 $(BIN)/python setup.py --quiet build \
 		--build-temp $(SANITIZED)/objects --build-lib $(SANITIZED)/lib
-	LD_PRELOAD="$(PRELOAD)" $(BIN)/python -P -c 'from segma_fast.distance.backends import native; assert native.build_info()["sanitized"]'
+	LD_PRELOAD="$(PRELOAD)" $(BIN)/python -P -c 'from segma_fast.distance.backends import extension; assert extension.build_info()["sanitized"]'
 	LD_PRELOAD="$(PRELOAD)" $(BIN)/python -P -m pytest tests/distance/test_accuracy.py tests/distance/test_operator.py tests/distance/test_profile.py -k native
 
 lint: $(READY) ## ruff, mypy and the formatters
@@ -117,8 +126,7 @@ gpu-pack: ## where nvcc is, no GPU needed: what make gpu need not make there, in
 	.venv-gpu/bin/python -m benchmarks.gpu.pack .gpu
 
 $(BENCH_READY): $(READY)
-	$(BIN)/python -m pip install --quiet $$($(BIN)/python -c 'import tomllib; \
-		print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"])')
+	$(call install_extras,bench)
 	touch $@
 
 figures: train bench-readme ## train, copy the pictures into docs/images, and draw the newest results of make bench

@@ -59,9 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(f'segma-fast {name} needs the package {error.name}: pip install "segma-fast[train]"')
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, TypeError, ArithmeticError, OSError, MemoryError, RuntimeError) as error:
-        if isinstance(error, TypeError | RuntimeError) and "alloc" not in str(error).lower():
-            raise  # a mistake of ours
+    except (ValueError, ArithmeticError, OSError, MemoryError) as error:  # all others are mistakes of ours
         if os.environ.get("SEGMA_FAST_TRACEBACK"):
             raise
         _fail(str(error).strip() or type(error).__name__)

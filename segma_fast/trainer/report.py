@@ -1,14 +1,11 @@
-"""The short table at the end of a run, and how long the distance takes in a step."""
+"""The short table at the end of a run."""
 
 from __future__ import annotations
 
 import math
-import statistics
-import time
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from segma_fast.distance.dispatch import choose_backend
 from segma_fast.trainer.config import TrainConfig
@@ -16,20 +13,6 @@ from segma_fast.trainer.loop import Outcome
 from segma_fast.trainer.metrics import Evaluation
 from segma_fast.trainer.models import MODELS
 from segma_fast.trainer.models.segma import SeGMA
-
-
-def distance_seconds(model: SeGMA, codes: Tensor, repeats: int = 30) -> float:
-    """Median time of log d² of codes (m, D) and its gradient in the codes and the means, in seconds."""
-    codes = codes.detach().requires_grad_()
-    means = model.prior.means
-    times = []
-    for _ in range(repeats + 3):
-        _synchronize(codes.device)
-        begin = time.perf_counter()
-        torch.autograd.grad(model.distance(codes, log=True), (codes, means))
-        _synchronize(codes.device)
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times[3:])
 
 
 def summarize(outcome: Outcome, config: TrainConfig) -> dict[str, Any]:
@@ -52,13 +35,8 @@ def summarize(outcome: Outcome, config: TrainConfig) -> dict[str, Any]:
         "device": str(model.device),
     }
     if isinstance(model, SeGMA):
-        rows = config.batch_size + (config.labelled_rows if model.settings.rows == "all" else 0)
-        pick = torch.arange(rows) % len(data.train_images)
-        seconds = distance_seconds(model, model.encode(data.train_images[pick].to(model.device)))
-        found["distance_share"] = seconds / outcome.seconds_per_step if outcome.seconds_per_step else math.nan
-        found["backend"] = choose_backend(
-            model.settings.backend, model.device, torch.float32, config.network.latent_dim
-        )
+        dim = config.network.latent_dim
+        found["backend"] = choose_backend(model.settings.backend, model.device, torch.float32, dim)
     return found
 
 
@@ -74,8 +52,8 @@ def table(summary: dict[str, Any]) -> str:
         ),
         ("time per step", f"{1e3 * s['seconds_per_step']:.2f} ms (median) on {s['device']}, {s['threads']} threads"),
     ]
-    if "distance_share" in s:
-        lines.append(("of it in the distance", f"{100 * s['distance_share']:.1f} % ({s['backend']} backend)"))
+    if "backend" in s:
+        lines.append(("distance by", f"the {s['backend']} backend"))
     return _aligned(lines)
 
 
@@ -105,8 +83,3 @@ def _quality(model: str, name: str, labels: int, evaluation: Evaluation) -> list
 
 def _aligned(lines: list[tuple[str, str]]) -> str:
     return "\n".join(f"  {name:<22} {value}" for name, value in lines)
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -47,7 +47,14 @@ from segma_fast.trainer.models import ImageModel
 
 CONFIG, DATA, METRICS, REPORT, SCORES = "config.json", "data.json", "metrics.csv", "report.json", "scores.json"
 TENSORBOARD = "tensorboard"
-PICTURES = ("samples.png", "codes.png", "reconstructions.png", "interpolations.png", "transfer.png", "top_layer.png")
+PICTURES = {
+    "samples.png": "samples of each component",
+    "codes.png": "codes of test images in two dimensions, coloured by class",
+    "reconstructions.png": "test images, and below each its reconstruction",
+    "interpolations.png": "from one test image to another through the latent space",
+    "transfer.png": "test images moved to another class, keeping their style",
+    "top_layer.png": "what the upper layer of the model holds",
+}
 
 
 def checksum(tensors: Iterable[Tensor]) -> int:
@@ -205,3 +212,14 @@ def load_figures(file: Path) -> dict[str, Any]:
     """Read what :func:`save_figures` wrote; null becomes NaN. Raises errors of many kinds for anything else."""
     kept: dict[str, Any] = json.loads(file.read_text())
     return {name: math.nan if value is None else value for name, value in kept.items()}
+
+
+def contents(run_dir: Path) -> str:
+    """What a finished run left, a line for each thing, with what one does next."""
+    named = {name: said for name, said in PICTURES.items() if (run_dir / name).exists()}
+    named |= {
+        REPORT: "the figures above",
+        METRICS: f"loss and test error against the step; {TENSORBOARD}/ has the same",
+        f"{CHECKPOINTS}/": "the trained model, for segma-fast sample, transfer, evaluate, …",
+    }
+    return "\n".join([f"  {run_dir}/", *(f"    {name:<20} {said}" for name, said in named.items())])

@@ -19,7 +19,7 @@ from segma_fast.trainer.config_file import load_config
 from segma_fast.trainer.files import only_one
 from segma_fast.trainer.loop import train
 from segma_fast.trainer.models import MODELS
-from segma_fast.trainer.run_folder import CONFIG, REPORT, save_figures
+from segma_fast.trainer.run_folder import CONFIG, REPORT, contents, save_figures
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ def train_command(arguments: list[str]) -> None:
     from segma_fast.trainer.figures import run_pictures
 
     with only_one(config.run_dir):
-        paths = run_pictures.save_all(outcome.model, outcome.data, config.run_dir)
+        run_pictures.save_all(outcome.model, outcome.data, config.run_dir)
         summary = report.summarize(outcome, config)
         save_figures(config.run_dir / REPORT, summary)
     print(report.table(summary))
-    print(f"  {'run folder':<22} {config.run_dir} ({', '.join(path.name for path in paths)})")
+    print(contents(config.run_dir))
 
 
 def _continued(config: TrainConfig) -> str:
