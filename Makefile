@@ -18,6 +18,7 @@ GPU_TRITON ?= triton==3.6.0
 STAGES ?=
 SANITIZED := build/sanitized
 TEST_WORKERS ?= 2
+CSRC := $(wildcard csrc/*.* csrc/*/*.* csrc/*/*/*.*)
 
 # Idle OpenMP threads sleep instead of spinning: on a machine that does anything else, spinning costs more than all the work.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -30,7 +31,7 @@ help: ## list the targets
 
 install: $(READY) ## make .venv, install torch and the package with all that the other targets need, build the kernels
 
-$(READY): pyproject.toml setup.py $(wildcard csrc/*)
+$(READY): pyproject.toml setup.py $(CSRC)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet '$(TORCH)'
 	$(BIN)/python -m pip install --quiet 'setuptools>=77' 'pybind11>=2.13' ninja
@@ -68,13 +69,13 @@ sanitize: $(READY) ## test the kernels with the address and undefined behaviour 
 lint: $(READY) ## ruff, mypy and the formatters
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror csrc/* tests/gpu_model/*
+	$(BIN)/clang-format --dry-run --Werror $(CSRC) tests/gpu_model/*
 	$(BIN)/mypy
 
 format: $(READY) ## put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i csrc/* tests/gpu_model/*
+	$(BIN)/clang-format -i $(CSRC) tests/gpu_model/*
 
 # The C library would give the matrices of plain torch back to the system after each call and have them cleared anew, which
 # takes up to half of its time; so it is told to keep them, for all contenders. Ours hardly feel it.

@@ -21,6 +21,7 @@ from textwrap import shorten
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+ROOT = Path(__file__).resolve().parent
 MODULE = "segma_fast._C"
 NOTE = "_build_note.txt"  # beside the module's place: the reason why it was not built
 TARGET = (2, 11)  # the stable ABI of this torch serves it and all later ones
@@ -132,7 +133,7 @@ class BuildNative(BuildExtension):  # type: ignore[misc, valid-type]
             return False
         os.environ["TORCH_CUDA_ARCH_LIST"] = ";".join(architectures)
         extension = self.extensions[0]
-        extension.sources += sorted(glob("csrc/*.cu"))
+        extension.sources += sorted(glob("csrc/cuda/*.cu"))
         extension.include_dirs += cpp_extension.include_paths("cuda")
         extension.library_dirs += cpp_extension.library_paths("cuda")
         extension.libraries += CUDA_LIBRARIES
@@ -158,7 +159,7 @@ class BuildNative(BuildExtension):  # type: ignore[misc, valid-type]
             # Infinities and NaN keep their meaning; FMA is used. Nothing is exported but the module's entry.
             extension.extra_compile_args = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden"]
             extension.extra_compile_args += ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
-            extension.extra_compile_args += [f"-ffile-prefix-map={Path(__file__).resolve().parent}/="]  # for messages
+            extension.extra_compile_args += [f"-ffile-prefix-map={ROOT}/="]  # for messages
         if SANITIZE:
             sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
             extension.extra_compile_args += [*sanitizers, "-g", "-O1"]
@@ -172,9 +173,9 @@ class BuildNative(BuildExtension):  # type: ignore[misc, valid-type]
 
 native = Extension(
     MODULE,
-    sources=sorted(glob("csrc/*.cpp")),
-    depends=sorted(glob("csrc/*.h")),
-    include_dirs=["csrc"],
+    sources=sorted(glob("csrc/**/*.cpp", recursive=True)),
+    depends=sorted(glob("csrc/**/*.h", recursive=True)),
+    include_dirs=[str(ROOT / "csrc")],  # ninja runs in another folder
     # No path to torch's libraries is recorded: segma_fast imports torch first, which loads them.
     libraries=["torch_cpu"],  # holds the whole stable ABI
     define_macros=[

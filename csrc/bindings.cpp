@@ -14,9 +14,9 @@ constexpr unsigned target_major = SEGMA_TARGET_MAJOR, target_minor = SEGMA_TARGE
 #include <stdexcept>
 #include <string>
 
-#include "exact_phi.h"
-#include "kernel_profile.h"
-#include "pairwise_cpu.h"
+#include "common/exact_phi.h"
+#include "common/profile.h"
+#include "cpu/kernels.h"
 
 #define SEGMA_TEXT(...) #__VA_ARGS__
 #define SEGMA_EXPANDED_TEXT(...) SEGMA_TEXT(__VA_ARGS__)

@@ -46,8 +46,8 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def build() -> Path:
     """The library, built where its sources or its compiler have changed."""
-    sources = sorted((ROOT / "csrc").glob("*.cu"))
-    headers = [*(ROOT / "csrc").glob("*.h"), *(ROOT / "tests" / "gpu_model").glob("*.h")]
+    sources = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
+    headers = [*(ROOT / "csrc").rglob("*.h"), *(ROOT / "tests" / "gpu_model").glob("*.h")]
     command = [*compiler(), *FLAGS, f"-I{ROOT / 'tests' / 'gpu_model'}", f"-I{ROOT / 'csrc'}"]
     command += [f"-I{path}" for path in cpp_extension.include_paths()]
     version = subprocess.run([*compiler(), "--version"], capture_output=True, text=True, check=True).stdout

@@ -128,7 +128,7 @@ def test_earlier_builds_leave_nothing(tmp_path: Path) -> None:
 def test_sdist_and_wheel_hold_what_they_should(distributions: Path) -> None:
     with tarfile.open(next(distributions.glob("*.tar.gz"))) as sdist:
         packed = {name.partition("/")[2] for name in sdist.getnames()}
-    sources = {str(path.relative_to(ROOT)) for path in ROOT.glob("csrc/*") if path.suffix in (".cpp", ".h", ".cu")}
+    sources = {str(path.relative_to(ROOT)) for path in ROOT.glob("csrc/**/*") if path.suffix in (".cpp", ".h", ".cu")}
     assert sources | {"setup.py", "segma_fast/py.typed"} <= packed
     with zipfile.ZipFile(next(distributions.glob("*.whl"))) as wheel:
         names = set(wheel.namelist())

@@ -50,7 +50,7 @@ def test_kernels_for_gpus_are_built(tmp_path: Path) -> None:
     assert succeed(sys.executable, "-c", USED, cwd=sources, **there).split() == ["True"]
     assert "CUDA architectures: 8.0" in succeed(sys.executable, "-m", "segma_fast", "info", cwd=sources, **there)
 
-    for source in sources.glob("csrc/cuda_*.cu"):
+    for source in sources.glob("csrc/cuda/*.cu"):
         source.write_text("#error broken\n")
     required = run(*build, cwd=sources, SEGMA_FAST_REQUIRE_NATIVE="1", **there)
     assert required.returncode != 0 and "SEGMA_FAST_REQUIRE_NATIVE is set" in required.stdout + required.stderr

@@ -23,13 +23,13 @@ ARCHITECTURES = ("80", "90a", "100", "120")
 SHARED = 48 * 1024  # bytes that a kernel may have without asking
 # what the machine code has to hold: products of fp16, of warpgroups on Hopper, and copies in the background
 WANTED = {
-    "cuda_products": ["HMMA.16816.F32", "LDSM.16.M88.4", "LDSM.16.MT88.4", "LDGSTS.E.BYPASS.128", "MUFU.RSQ"],
-    "cuda_hopper": ["HGMMA.64x128x16.F32", "HGMMA.64x64x16.F32", "UBLKCP", "SYNCS.PHASECHK", "USETMAXREG", "MUFU.RSQ"]
+    "mma": ["HMMA.16816.F32", "LDSM.16.M88.4", "LDSM.16.MT88.4", "LDGSTS.E.BYPASS.128", "MUFU.RSQ"],
+    "wgmma": ["HGMMA.64x128x16.F32", "HGMMA.64x64x16.F32", "UBLKCP", "SYNCS.PHASECHK", "USETMAXREG", "MUFU.RSQ"]
     + ["WARPGROUP.ARRIVE", "WARPGROUP.DEPBAR", "FENCE.VIEW.ASYNC", "MEMBAR"],
-    "cuda_coordinates": ["FFMA", "DFMA", "MUFU.RSQ"],
+    "simt": ["FFMA", "DFMA", "MUFU.RSQ"],
 }
-SOURCES = ("cuda_products", "cuda_hopper", "cuda_coordinates", "pairwise_cuda")
-JOBS = [("cuda_products", "80"), *((source, "90a") for source in SOURCES)]
+SOURCES = ("mma", "wgmma", "simt", "operator")
+JOBS = [("mma", "80"), *((source, "90a") for source in SOURCES)]
 if os.environ.get("SEGMA_FAST_COMPILE_ALL") == "1":
     JOBS = [(source, architecture) for source in SOURCES for architecture in ARCHITECTURES]
 
@@ -60,7 +60,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
         command += ["-Xptxas", "-v", "-DUSE_CUDA", "-DSEGMA_CUDA_ARCHITECTURES=9.0a"]
         command += ["-DTORCH_TARGET_VERSION=0x020b000000000000ULL", f"-I{ROOT / 'csrc'}"]
         command += [f"-I{path}" for path in cpp_extension.include_paths()]
-        command += ["-c", str(ROOT / "csrc" / f"{source}.cu"), "-o", str(target)]
+        command += ["-c", str(ROOT / "csrc" / "cuda" / f"{source}.cu"), "-o", str(target)]
         result = subprocess.run([part for part in command if part], capture_output=True, text=True)
         said = result.stdout + result.stderr
         assert result.returncode == 0, said[-4000:]
@@ -74,7 +74,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
 def test_nothing_is_spilled(compiled: dict, source: str, architecture: str) -> None:
     said = compiled[source, architecture][0]
     kernels = re.findall(r"Compiling entry function '(\w+)'", said)
-    assert source == "pairwise_cuda" or len(kernels) > 10
+    assert source == "operator" or len(kernels) > 10
     usage = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", said)
     assert len(usage) >= len(kernels) and all(numbers == ("0", "0", "0") for numbers in usage), said
     # ptxas says so where it cannot keep products of warpgroups in the background
@@ -84,7 +84,7 @@ def test_nothing_is_spilled(compiled: dict, source: str, architecture: str) -> N
 
 @pytest.mark.parametrize(
     "source, architecture",
-    [job for job in JOBS if job[0] in WANTED and (job[0] != "cuda_hopper" or job[1] == "90a")],  # elsewhere it is empty
+    [job for job in JOBS if job[0] in WANTED and (job[0] != "wgmma" or job[1] == "90a")],  # elsewhere it is empty
 )
 def test_instructions(compiled: dict, source: str, architecture: str) -> None:
     cuobjdump = tool("cuobjdump")

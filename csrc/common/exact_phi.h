@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "form.h"
+#include "common/form.h"
 
 namespace segma {
 namespace exact_phi {

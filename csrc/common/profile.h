@@ -11,7 +11,7 @@
 // forms are k = (pi h)^(-1/2) exp(-t/h).
 #pragma once
 
-#include "form.h"
+#include "common/form.h"
 
 namespace segma {
 

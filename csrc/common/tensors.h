@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "points.h"
+#include "common/points.h"
 
 namespace segma {
 

@@ -1,5 +1,5 @@
 // The code path for x86-64 with AVX2 and FMA.
-#include "pairwise_cpu.h"
+#include "cpu/kernels.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
@@ -11,14 +11,14 @@
 #pragma GCC target("avx2,fma,f16c")
 #endif
 
-#include "kernel_profile.h"  // here, so that its functions may take this path's vectors
+#include "common/profile.h"  // here, so that its functions may take this path's vectors
 #define SEGMA_ISA 1
 #define SEGMA_BYTES 32
 namespace segma {
 namespace avx2 {
 namespace {
-#include "pairwise_simd.h"
-#include "pairwise_tiles.h"
+#include "cpu/isa/simd.h"
+#include "cpu/isa/kernels.h"
 }  // namespace
 }  // namespace avx2
 }  // namespace segma

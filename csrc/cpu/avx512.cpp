@@ -1,5 +1,5 @@
 // The code path for x86-64 with AVX-512.
-#include "pairwise_cpu.h"
+#include "cpu/kernels.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
@@ -12,14 +12,14 @@
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,f16c")
 #endif
 
-#include "kernel_profile.h"  // here, so that its functions may take this path's vectors
+#include "common/profile.h"  // here, so that its functions may take this path's vectors
 #define SEGMA_ISA 2
 #define SEGMA_BYTES 64
 namespace segma {
 namespace avx512 {
 namespace {
-#include "pairwise_simd.h"
-#include "pairwise_tiles.h"
+#include "cpu/isa/simd.h"
+#include "cpu/isa/kernels.h"
 }  // namespace
 }  // namespace avx512
 }  // namespace segma

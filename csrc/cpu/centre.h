@@ -8,7 +8,7 @@
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
 
-#include "pairwise_cpu.h"
+#include "cpu/kernels.h"
 
 namespace segma {
 

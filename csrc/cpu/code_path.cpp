@@ -3,7 +3,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "pairwise_cpu.h"
+#include "cpu/kernels.h"
 
 namespace segma {
 namespace {

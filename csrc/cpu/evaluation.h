@@ -11,11 +11,11 @@
 #include <optional>
 #include <vector>
 
-#include "exact_phi.h"
-#include "kernel_profile.h"
-#include "pairwise_cpu.h"
-#include "strips.h"
-#include "tournament.h"
+#include "common/exact_phi.h"
+#include "common/profile.h"
+#include "cpu/kernels.h"
+#include "cpu/strips.h"
+#include "cpu/tournament.h"
 
 namespace segma {
 

@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "form.h"
-#include "points.h"
+#include "common/form.h"
+#include "common/points.h"
 
 namespace segma {
 

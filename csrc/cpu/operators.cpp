@@ -1,5 +1,5 @@
 // The operators of the native backend on the CPU: check the tensors, choose the arithmetic, evaluate.
-#include "pairwise_cpu.h"
+#include "cpu/kernels.h"
 
 #include <torch/csrc/stable/library.h>
 
@@ -8,9 +8,9 @@
 #include <string>
 #include <tuple>
 
-#include "arguments.h"
-#include "centre.h"
-#include "evaluation.h"
+#include "common/tensors.h"
+#include "cpu/centre.h"
+#include "cpu/evaluation.h"
 
 namespace segma {
 namespace {

@@ -1,6 +1,6 @@
 // The code path for every processor: what the compiler makes of vectors of 16 bytes (SSE2, NEON or plain code).
-#include "kernel_profile.h"
-#include "pairwise_cpu.h"
+#include "common/profile.h"
+#include "cpu/kernels.h"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -13,8 +13,8 @@
 namespace segma {
 namespace portable {
 namespace {
-#include "pairwise_simd.h"
-#include "pairwise_tiles.h"
+#include "cpu/isa/simd.h"
+#include "cpu/isa/kernels.h"
 }  // namespace
 static bool supported() {
   return true;

@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "pairwise_cpu.h"
-#include "tournament.h"
+#include "cpu/kernels.h"
+#include "cpu/tournament.h"
 
 namespace segma {
 

@@ -3,8 +3,8 @@
 #pragma once
 
 #ifdef __CUDACC__
-#include "cuda_hopper_instructions.h"
-#include "cuda_instructions.h"
+#include "cuda/hopper_instructions.h"
+#include "cuda/instructions.h"
 #define SEGMA_DEVICE __device__ __forceinline__
 #define SEGMA_BOTH __host__ __device__ __forceinline__
 #else

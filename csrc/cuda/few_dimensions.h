@@ -2,8 +2,8 @@
 // sources.
 #pragma once
 
-#include "cuda_finish.h"
-#include "cuda_prepare.h"
+#include "cuda/finish.h"
+#include "cuda/prepare.h"
 
 namespace segma::cuda {
 

@@ -1,7 +1,7 @@
 // The end of a block of rows: the last of its splits adds what all found, and the last block of all adds the energy.
 #pragma once
 
-#include "cuda_cloud.h"
+#include "cuda/work.h"
 
 namespace segma::cuda {
 

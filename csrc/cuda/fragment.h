@@ -5,7 +5,7 @@
 // next product takes them, and the sums of every row. For the exact form P_ab = w_b r^3 P(tau) - a_a w_b s_b.
 #pragma once
 
-#include "cuda_prepare.h"
+#include "cuda/prepare.h"
 
 namespace segma::cuda {
 

@@ -2,7 +2,7 @@
 // barriers.
 #pragma once
 
-#include "cuda_instructions.h"
+#include "cuda/instructions.h"
 
 namespace segma::gpu {
 

@@ -1,8 +1,8 @@
 // The kernels by what they serve, and their launch; each family is compiled in a file of its own.
 #pragma once
 
-#include "cuda_few.h"
-#include "cuda_hopper.h"
+#include "cuda/few_dimensions.h"
+#include "cuda/wgmma.h"
 
 namespace segma::cuda {
 

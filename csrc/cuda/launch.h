@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "arguments.h"
-#include "cuda_kernels.h"
+#include "common/tensors.h"
+#include "cuda/kernels.h"
 
 #define SEGMA_GPU_KEY CUDA
 #define SEGMA_TEXT(...) #__VA_ARGS__

@@ -6,8 +6,8 @@
 
 #include <type_traits>
 
-#include "cuda_dense.h"
-#include "cuda_span.h"
+#include "cuda/simt.h"
+#include "cuda/span.h"
 
 namespace segma::cuda {
 

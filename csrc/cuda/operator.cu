@@ -1,8 +1,8 @@
 // The operator of the CUDA backend: checks the tensors, chooses the kernel, allocates and launches.
-#include "arguments.h"
-#include "cuda_launch.h"
-#include "cuda_plan.h"
-#include "exact_phi.h"
+#include "common/tensors.h"
+#include "cuda/launch.h"
+#include "cuda/plan.h"
+#include "common/exact_phi.h"
 
 #include <torch/csrc/stable/library.h>
 

@@ -5,7 +5,7 @@
 #include <limits>
 #include <string>
 
-#include "cuda_kernels.h"
+#include "cuda/kernels.h"
 
 namespace segma::cuda {
 

@@ -6,7 +6,7 @@
 // on the GPU").
 #pragma once
 
-#include "cuda_cloud.h"
+#include "cuda/work.h"
 
 namespace segma::cuda {
 

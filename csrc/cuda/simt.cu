@@ -1,4 +1,4 @@
-#include "cuda_kernels.h"
+#include "cuda/kernels.h"
 
 namespace segma::cuda {
 namespace {

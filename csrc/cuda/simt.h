@@ -5,8 +5,8 @@
 // coordinates of the forces, which wait in memory from tile to tile.
 #pragma once
 
-#include "cuda_finish.h"
-#include "cuda_fragment.h"
+#include "cuda/finish.h"
+#include "cuda/fragment.h"
 
 namespace segma::cuda {
 

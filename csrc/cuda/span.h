@@ -1,8 +1,8 @@
 // What surrounds the tiles of a block: the far field of its sources before them, and the end of a span of them.
 #pragma once
 
-#include "cuda_finish.h"
-#include "cuda_fragment.h"
+#include "cuda/finish.h"
+#include "cuda/fragment.h"
 
 namespace segma::cuda {
 

@@ -8,7 +8,7 @@
 
 #include <type_traits>
 
-#include "cuda_products.h"
+#include "cuda/mma.h"
 
 namespace segma::cuda {
 

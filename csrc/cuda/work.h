@@ -3,9 +3,9 @@
 
 #include <cstdint>
 
-#include "cuda_device.h"
-#include "kernel_profile.h"
-#include "points.h"
+#include "cuda/device.h"
+#include "common/profile.h"
+#include "common/points.h"
 
 namespace segma::cuda {
 

@@ -6,8 +6,8 @@
 #include <cstring>
 #include <string>
 
-#include "arguments.h"
-#include "cuda_kernels.h"
+#include "common/tensors.h"
+#include "cuda/kernels.h"
 
 #define SEGMA_GPU_KEY CPU
 

@@ -29,12 +29,12 @@ SEGMA_INLINE void fill_with_zeros(T* to, int64_t count) {
   __builtin_memset(to, 0, count * sizeof(T));
 }
 
-#include "tile_products.h"
-#include "tile_points.h"
-#include "tile_profile.h"
-#include "tile_tasks.h"
-#include "tile_strips.h"
-#include "tile_line.h"
+#include "cpu/isa/products.h"
+#include "cpu/isa/points.h"
+#include "cpu/isa/profile.h"
+#include "cpu/isa/tasks.h"
+#include "cpu/isa/strips.h"
+#include "cpu/isa/one_dimension.h"
 
 template <class T>
 static constexpr Kernels<T> kernels() {
