@@ -3,7 +3,7 @@
 ``φ_D(s) = ₁F₁(½; D/2; -s)`` is the mean of ``exp(-s u²)`` over one coordinate u of the unit sphere in R^D. With
 ``c = 2/(D + 12)`` and ``τ = 1/(1 + c s)`` in (0, 1], ``φ_D = τ^(1/2) Q_D(2τ - 1)`` for a smooth Q_D, which a
 polynomial of low degree meets: degree 17 at D = 2, 11 at D = 10, 6 at D = 64 for float32
-(``docs/derivation.md``, "The exact form"). ``csrc/exact_phi.h`` is the same in C++.
+(``docs/derivation.md``, "The exact form"). ``csrc/common/exact_phi.h`` is the same in C++.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-// A form of phi_D as kernels take it: the slope c and the polynomial Q of kernel_profile.h.
+// A form of phi_D as kernels take it: the slope c and the polynomial Q of profile.h.
 #pragma once
 
 #ifdef __CUDACC__

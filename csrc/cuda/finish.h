@@ -38,7 +38,7 @@ SEGMA_DEVICE double rounded_width(double width) {
 }
 
 // Writes gradients of the rows and, in the last block, the energy. `own` gives h/c of a row in squares of `unit`, as
-// its pairs see it, in the arithmetic of Real. Factors: kernel_profile.h.
+// its pairs see it, in the arithmetic of Real. Factors: common/profile.h.
 template <class Real, class Stored, bool GRADIENT, class Own>
 SEGMA_DEVICE void finish(const Work& work, int rows_of_block, double unit, FinishRoom& room, Own own) {
   if (!work.last) return;

@@ -95,7 +95,7 @@ def make_plan(
 
 
 def uncut(dim: int) -> float:
-    """Twice a score, and what matrix units cut from it on average: see ``CUT`` in ``csrc/cuda_prepare.h``."""
+    """Twice a score, and what matrix units cut from it on average: see ``CUT`` in ``csrc/cuda/prepare.h``."""
     return 2.0 * (1.0 + 2.0**-25 * -(-dim // 16))
 
 
