@@ -16,7 +16,7 @@ constexpr unsigned target_major = SEGMA_TARGET_MAJOR, target_minor = SEGMA_TARGE
 
 #include "common/exact_phi.h"
 #include "common/profile.h"
-#include "cpu/kernels.h"
+#include "cpu/code_path.h"
 
 #define SEGMA_TEXT(...) #__VA_ARGS__
 #define SEGMA_EXPANDED_TEXT(...) SEGMA_TEXT(__VA_ARGS__)
@@ -48,14 +48,14 @@ py::dict build_info() {
   info["built_with_torch"] = SEGMA_EXPANDED_TEXT(SEGMA_TORCH_VERSION);
   info["torch_target"] = std::to_string(target_major) + "." + std::to_string(target_minor);
   int count = 0;
-  const char* const* paths = segma::compiled_paths(&count);
+  const char* const* paths = segma::compiled_code_paths(&count);
   py::list names;
   for (int i = 0; i < count; ++i) names.append(paths[i]);
   info["code_paths"] = names;
   info["code_path"] = py::none();
   info["code_path_error"] = py::none();
   try {
-    info["code_path"] = segma::chosen_path();
+    info["code_path"] = segma::code_path_in_use().name;
   } catch (const std::runtime_error& error) {
     info["code_path_error"] = error.what();
   }

@@ -1,5 +1,5 @@
 // The code path for x86-64 with AVX2 and FMA.
-#include "cpu/kernels.h"
+#include "cpu/code_path.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
@@ -33,6 +33,6 @@ namespace segma {
 static bool supported() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
-const Path avx2_path{"avx2", supported, avx2::kernels<float>(), avx2::kernels<double>(), avx2::line};
+const CodePath avx2_code_path{"avx2", supported, avx2::kernels<float>(), avx2::kernels<double>(), avx2::line};
 }  // namespace segma
 #endif

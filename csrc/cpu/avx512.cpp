@@ -1,5 +1,5 @@
 // The code path for x86-64 with AVX-512.
-#include "cpu/kernels.h"
+#include "cpu/code_path.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
@@ -35,6 +35,6 @@ static bool supported() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
 }
-const Path avx512_path{"avx512", supported, avx512::kernels<float>(), avx512::kernels<double>(), avx512::line};
+const CodePath avx512_code_path{"avx512", supported, avx512::kernels<float>(), avx512::kernels<double>(), avx512::line};
 }  // namespace segma
 #endif

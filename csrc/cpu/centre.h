@@ -8,7 +8,7 @@
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
 
-#include "cpu/kernels.h"
+#include "common/points.h"
 
 namespace segma {
 

@@ -3,7 +3,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "cpu/kernels.h"
+#include "cpu/code_path.h"
 
 namespace segma {
 namespace {
@@ -11,26 +11,26 @@ namespace {
 constexpr const char* VARIABLE = "SEGMA_FAST_CPU_PATH";
 
 #if defined(__x86_64__) && defined(__GNUC__)
-const Path* const PATHS[] = {&avx512_path, &avx2_path, &portable_path};
+const CodePath* const CODE_PATHS[] = {&avx512_code_path, &avx2_code_path, &portable_code_path};
 const char* const NAMES[] = {"avx512", "avx2", "portable"};
 #else
-const Path* const PATHS[] = {&portable_path};
+const CodePath* const CODE_PATHS[] = {&portable_code_path};
 const char* const NAMES[] = {"portable"};
 #endif
 
 std::string names_that_run() {
   std::string names;
-  for (const Path* path : PATHS) {
-    if (path->supported()) names += (names.empty() ? "" : ", ") + std::string(path->name);
+  for (const CodePath* code_path : CODE_PATHS) {
+    if (code_path->supported()) names += (names.empty() ? "" : ", ") + std::string(code_path->name);
   }
   return names;
 }
 
-const Path& choose() {
+const CodePath& choose() {
   const char* wanted = std::getenv(VARIABLE);
   const bool any = wanted == nullptr || *wanted == '\0';
-  for (const Path* path : PATHS) {
-    if ((any || std::string(path->name) == wanted) && path->supported()) return *path;
+  for (const CodePath* code_path : CODE_PATHS) {
+    if ((any || std::string(code_path->name) == wanted) && code_path->supported()) return *code_path;
   }
   throw std::runtime_error(std::string(VARIABLE) + "='" + wanted +
                            "' is not a code path of this processor, expected one of " + names_that_run());
@@ -38,18 +38,14 @@ const Path& choose() {
 
 }  // namespace
 
-const Path& path_in_use() {
-  static const Path& path = choose();  // tried again while it throws
-  return path;
+const CodePath& code_path_in_use() {
+  static const CodePath& code_path = choose();  // tried again while it throws
+  return code_path;
 }
 
-const char* const* compiled_paths(int* count) {
+const char* const* compiled_code_paths(int* count) {
   *count = sizeof(NAMES) / sizeof(NAMES[0]);
   return NAMES;
-}
-
-const char* chosen_path() {
-  return path_in_use().name;
 }
 
 }  // namespace segma

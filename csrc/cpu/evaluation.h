@@ -15,6 +15,7 @@
 #include "common/profile.h"
 #include "cpu/kernels.h"
 #include "cpu/strips.h"
+#include "cpu/threads.h"
 #include "cpu/tournament.h"
 
 namespace segma {
@@ -62,7 +63,7 @@ class Evaluation {
   }
 
   // Takes the points relative to `centre` and times `scale`. Multiplying x by s and h by s^2 divides r by s.
-  void place(const std::vector<double>& centre, double scale = 1) {
+  void centre_points(const std::vector<double>& centre, double scale = 1) {
     const int64_t rows = input_.points.rows;
     centre_.assign(centre.begin(), centre.end());
     cloud_ = {input_.points, centre_.data(), scale,   Scores::products, T(0),

@@ -1,4 +1,4 @@
-// What the launcher (pairwise_cpu.cpp) and the code paths (pairwise_avx2.cpp, ...) share; free of torch.
+// What the operators and the code paths (avx2.cpp, ...) share: the tasks, and the kernels for them; free of torch.
 #pragma once
 
 #include <cstddef>
@@ -103,20 +103,5 @@ struct Line {
   int64_t rows;
 };
 using LineKernel = void (*)(const Line&, int64_t begin, int64_t end, double* u, double* dx, double* dh);
-
-struct Path {
-  const char* name;
-  bool (*supported)();
-  Kernels<float> single;
-  Kernels<double> twice;
-  LineKernel line;
-};
-
-extern const Path avx512_path, avx2_path, portable_path;
-
-const char* const* compiled_paths(int* count);  // best first
-const Path&
-path_in_use();  // the best that runs here; throws std::runtime_error for an environment variable that names none
-const char* chosen_path();
 
 }  // namespace segma

@@ -1,5 +1,5 @@
 // The operators of the native backend on the CPU: check the tensors, choose the arithmetic, evaluate.
-#include "cpu/kernels.h"
+#include "cpu/code_path.h"
 
 #include <torch/csrc/stable/library.h>
 
@@ -54,17 +54,18 @@ void fill_with_nan(const Input& input, Output& output) {
   }
 }
 
-void evaluate_in_double(const Path& path, const Input& input, const std::vector<double>& centre, Output& output) {
-  Evaluation<double> twice(path.twice, input);
-  twice.place(centre);
-  if (!twice.finite()) {
+void evaluate_in_double(const CodePath& code_path, const Input& input, const std::vector<double>& centre,
+                        Output& output) {
+  Evaluation<double> evaluation(code_path.float64, input);
+  evaluation.centre_points(centre);
+  if (!evaluation.finite()) {
     const double size = largest(input.points);
     if (!std::isfinite(size)) return fill_with_nan(input, output);
-    twice.place(centre, std::exp2(std::floor(500 - std::log2(size))));
+    evaluation.centre_points(centre, std::exp2(std::floor(500 - std::log2(size))));
   }
   const double limit = input.points.kind == Kind::float64 ? RESOLVED_PRECISELY : RESOLVED_BY_DOUBLE;
-  const bool products = input.points.dim > SMALL_DIM && twice.resolved(limit);
-  twice.run(products ? Scores::products : Scores::differences, output);
+  const bool products = input.points.dim > SMALL_DIM && evaluation.resolved(limit);
+  evaluation.run(products ? Scores::products : Scores::differences, output);
 }
 
 // Forces are sums of w r^3 x_b less x_a times the sum of w r^3. Of points that coincide r^3 is (2h/c)^(-3/2), and their
@@ -75,28 +76,28 @@ double resolved_by_differences(int64_t rows) {
 }
 
 // Products where they resolve the least width, differences where these do, and double where neither does.
-void evaluate(const Path& path, const Input& input, Output& output) {
+void evaluate(const CodePath& code_path, const Input& input, Output& output) {
   const bool small = input.points.dim <= SMALL_DIM;
   std::vector<double> centre = quick_centre(input.points);
   if (input.points.kind != Kind::float64) {
-    Evaluation<float> single(path.single, input);
-    single.place(centre);
+    Evaluation<float> evaluation(code_path.float32, input);
+    evaluation.centre_points(centre);
     const double by_differences = resolved_by_differences(input.points.rows);
     const double limit = small ? by_differences : RESOLVED_BY_PRODUCTS;
-    if (!single.resolved(limit)) {
+    if (!evaluation.resolved(limit)) {
       centre = exact_centre(input.points);
-      single.place(centre);
+      evaluation.centre_points(centre);
     }
-    if (single.resolved(limit)) return single.run(small ? Scores::differences : Scores::products, output);
-    if (input.points.dim <= MODERATE_DIM && single.resolved(by_differences)) {
-      return single.run(Scores::differences, output);
+    if (evaluation.resolved(limit)) return evaluation.run(small ? Scores::differences : Scores::products, output);
+    if (input.points.dim <= MODERATE_DIM && evaluation.resolved(by_differences)) {
+      return evaluation.run(Scores::differences, output);
     }
   }
-  evaluate_in_double(path, input, centre, output);
+  evaluate_in_double(code_path, input, centre, output);
 }
 
 // One dimension: the exact profile, in double.
-void evaluate_line(const Path& path, const Input& input, Output& output) {
+void evaluate_line(const CodePath& code_path, const Input& input, Output& output) {
   const int64_t rows = input.points.rows, count = input.stop - input.start;
   std::vector<double> x(rows), u(count), dx(count), dh(count);
   for (int64_t a = 0; a < rows; ++a) {
@@ -109,7 +110,7 @@ void evaluate_line(const Path& path, const Input& input, Output& output) {
     constexpr int64_t SHARE = 64;
     for (int64_t begin; (begin = next.fetch_add(SHARE)) < count;) {
       const int64_t end = std::min(begin + SHARE, count);
-      path.line(line, input.start + begin, input.start + end, &u[begin], &dx[begin], &dh[begin]);
+      code_path.line(line, input.start + begin, input.start + end, &u[begin], &dx[begin], &dh[begin]);
     }
   });
   output.energy = 0;
@@ -136,7 +137,7 @@ Input check(const Tensor& z, const Tensor& means, const Tensor& h, const Tensor&
 }
 
 void fill(const Input& input, Output& output) {
-  const Path& path = path_in_use();
+  const CodePath& code_path = code_path_in_use();
   double sum = 0;
   for (int64_t a = 0; a < input.points.rows; ++a) sum += 0 * (input.h[a] + input.w[a]);
   if (input.points.rows == 0) {
@@ -144,9 +145,9 @@ void fill(const Input& input, Output& output) {
   } else if (std::isnan(sum)) {
     fill_with_nan(input, output);
   } else if (input.points.dim == 1) {
-    evaluate_line(path, input, output);
+    evaluate_line(code_path, input, output);
   } else {
-    evaluate(path, input, output);
+    evaluate(code_path, input, output);
   }
   if (input.start == 0 && input.stop == input.points.rows && output.energy < 0) output.energy = 0;  // rounding
 }

@@ -1,6 +1,6 @@
 // The code path for every processor: what the compiler makes of vectors of 16 bytes (SSE2, NEON or plain code).
 #include "common/profile.h"
-#include "cpu/kernels.h"
+#include "cpu/code_path.h"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -21,6 +21,6 @@ static bool supported() {
 }
 }  // namespace portable
 
-const Path portable_path{"portable", portable::supported, portable::kernels<float>(), portable::kernels<double>(),
-                         portable::line};
+const CodePath portable_code_path{"portable", portable::supported, portable::kernels<float>(),
+                                  portable::kernels<double>(), portable::line};
 }  // namespace segma

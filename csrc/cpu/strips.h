@@ -1,4 +1,4 @@
-// The evaluation of points with many coordinates: strip by strip, all threads at one strip (tile_strips.h).
+// The evaluation of points with many coordinates: strip by strip, all threads at one strip (isa/strips.h).
 #pragma once
 
 #include <algorithm>
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cpu/kernels.h"
-#include "cpu/tournament.h"
+#include "cpu/threads.h"
 
 namespace segma {
 

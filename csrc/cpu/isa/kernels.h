@@ -1,4 +1,4 @@
-// The tasks of pairwise_cpu.h on one instruction set; included, like pairwise_simd.h, inside the namespace of a path.
+// The kernels of cpu/kernels.h on one instruction set; included, like simd.h, inside the namespace of a code path.
 //
 // A task takes a block of rows against a block of columns. Its points are centred, rounded to T and laid out for
 // broadcasts (row-major) and for vector loads (panels of columns). Then tile by tile, in the first-level cache:

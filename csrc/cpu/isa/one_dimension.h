@@ -1,4 +1,4 @@
-// One dimension, included inside the namespace of a path: the exact profile of each row's point with all others.
+// One dimension, included inside the namespace of a code path: the exact profile of each row's point with all others.
 
 struct LineSums {
   Vec<double> u, dx, dh;

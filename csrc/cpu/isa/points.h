@@ -1,5 +1,5 @@
-// Points as the tiles want them, included inside the namespace of a path: read in the caller's dtype, centred, rounded
-// to T, and laid out for broadcasts and for vector loads.
+// Points as the tiles want them, included inside the namespace of a code path: read in the caller's dtype, centred,
+// rounded to T, and laid out for broadcasts and for vector loads.
 
 SEGMA_INLINE float from_half(uint16_t bits) {  // without branches, so that a loop of it is vectorised
   union {

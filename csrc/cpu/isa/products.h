@@ -1,4 +1,5 @@
-// The matrix products of a tile, included inside the namespace of a path: ROWS rows by one or two vectors at a time.
+// The matrix products of a tile, included inside the namespace of a code path: ROWS rows by one or two vectors at a
+// time.
 
 // acc += A B for ROWS x `depth` numbers A, at steps (row_step, step), and `depth` x V vectors B.
 template <class T, int V>

@@ -1,4 +1,4 @@
-// From scores to the profile of a tile and its sums, included inside the namespace of a path.
+// From scores to the profile of a tile and its sums, included inside the namespace of a code path.
 
 // A block and what is summed for it: over the tile at hand (a vector a row, a number a column), and over the task.
 template <class T>

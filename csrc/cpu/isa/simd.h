@@ -1,4 +1,4 @@
-// Vectors of one code path. No include guard: each path includes this inside a namespace of its own, with
+// Vectors of one code path. No include guard: each code path includes this inside a namespace of its own, with
 // SEGMA_BYTES, the width of a vector, and SEGMA_ISA, 2 for AVX-512, 1 for AVX2 and 0 for what the compiler has.
 // Nothing here may be a template of the standard library: the linker would merge it with other paths' copies.
 

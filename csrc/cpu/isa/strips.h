@@ -1,4 +1,4 @@
-// Strips of points with many coordinates, included inside the namespace of a path.
+// Strips of points with many coordinates, included inside the namespace of a code path.
 //
 // A tile's gradients over all coordinates would stream through the caches for few products each. So a strip of rows
 // keeps its C for all columns, in two steps with all threads: scores and profile, a tile of columns at a time; then the
@@ -6,13 +6,13 @@
 
 // Where the rows of a strip lie in a tile of its columns: those before `self` stand for both orders, those from there
 // on for themselves alone. In the square of the strip with itself the rows after the tile's own are left out.
-struct Rows_of_tile {
+struct RowsOfTile {
   int64_t column, column_end;  // of the cloud
   int64_t self, end;           // of the strip
   bool own;                    // the tile's columns are among the strip's rows
 };
 
-SEGMA_INLINE Rows_of_tile rows_of_tile(const Strip& strip, int64_t tile) {
+SEGMA_INLINE RowsOfTile rows_of_tile(const Strip& strip, int64_t tile) {
   const int64_t column = strip.column + tile * STRIP_COLUMNS, rows = strip.row_end - strip.row;
   const int64_t end = smaller(column + STRIP_COLUMNS, strip.column_end), before = column - strip.row;
   if (!strip.mirrored) return {column, end, 0, rows, false};
@@ -136,7 +136,7 @@ SEGMA_INLINE Sums<T> sums_at(const Cloud<T>& cloud, int64_t begin, int64_t end, 
 template <class T, bool GRADIENT, bool PRODUCTS, bool EXACT>
 static double score_tile(const Cloud<T>& cloud, const Strip& strip, int64_t tile, const Results& results,
                          void* workspace) {
-  const Rows_of_tile place = rows_of_tile(strip, tile);
+  const RowsOfTile place = rows_of_tile(strip, tile);
   const int64_t dim = cloud.points.dim, count = place.column_end - place.column;
   const int64_t row_end = round_up(place.end, ROWS), column_end = round_up(count, PANEL<T>);
   double* const own = static_cast<double*>(workspace);
@@ -212,7 +212,7 @@ static void differentiate_strip(const Cloud<T>& cloud, const Strip& strip, const
   fill_with_zeros(gp, STRIP_ROWS * width);
   const int64_t tiles = (strip.column_end - strip.column + STRIP_COLUMNS - 1) / STRIP_COLUMNS;
   for (int64_t tile = 0; tile < tiles; ++tile) {
-    const Rows_of_tile place = rows_of_tile(strip, tile);
+    const RowsOfTile place = rows_of_tile(strip, tile);
     const int64_t count = place.column_end - place.column;
     const T* const c = pulls_of_tile<T>(strip, tile);
     read_slices(cloud, place.column, place.column_end, d, d_end - d, STRIP_COLUMNS, row, xq);

@@ -1,4 +1,4 @@
-// A task: a block of rows against a block of columns, tile by tile; included inside the namespace of a path.
+// A task: a block of rows against a block of columns, tile by tile; included inside the namespace of a code path.
 
 // After `at`, which holds vectors of T and doubles.
 template <class T>
