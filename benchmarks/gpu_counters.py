@@ -51,7 +51,7 @@ def counters(backends: Sequence[str], rows: int = 65536, dim: int = 64, seconds:
     found: list[list[str]] = []
     for backend in backends:
         command = [NCU, "--csv", "--page", "details", "--clock-control", "none", "--target-processes", "all"]
-        command += ["--kernel-name", "regex:pairs|hopper|products|dense", "--launch-count", "3"]
+        command += ["--kernel-name", "regex:pairs|wgmma|mma|simt", "--launch-count", "3"]
         for section in SECTIONS:
             command += ["--section", section]
         command += [sys.executable, str(calls), str(rows), str(dim), backend]

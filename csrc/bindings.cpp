@@ -104,9 +104,9 @@ py::tuple profile(const py::object& t, const py::object& h, long long dim, const
                                       : profile_of<double>(t, h, dim, phi == "exact");
 }
 
-py::tuple polynomial(long long dim, bool twice) {
+py::tuple polynomial(long long dim, bool float64) {
   if (dim < 2) throw py::value_error("dim=" + std::to_string(dim) + ", expected at least 2");
-  const segma::Form& form = segma::exact_form(dim, twice);
+  const segma::Form& form = segma::exact_form(dim, float64);
   return py::make_tuple(form.slope, std::vector<double>(form.coefficients, form.coefficients + form.degree + 1));
 }
 
@@ -118,6 +118,6 @@ PYBIND11_MODULE(_C, module) {
   module.def("profile", &profile, py::arg("t"), py::arg("h"), py::arg("dim"), py::arg("phi") = "approx",
              "The kernel k(t, h) of a pair in `dim` dimensions, dk/dt and dk/dh, over arrays t >= 0 and h > 0, with "
              "the approximation of phi_D or the exact one.");
-  module.def("polynomial", &polynomial, py::arg("dim"), py::arg("twice"),
+  module.def("polynomial", &polynomial, py::arg("dim"), py::arg("float64"),
              "c and the coefficients of Q in powers of 2 tau - 1 of the exact phi_D, for float32 or float64.");
 }

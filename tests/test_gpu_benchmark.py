@@ -130,16 +130,16 @@ def test_counters_of_nsight_compute(quick: Any, tmp_path: Path, monkeypatch: pyt
     lines = [
         "==PROF== Connected to process 1",
         '"ID","Process ID","Kernel Name","Section Name","Metric Name","Metric Unit","Metric Value"',
-        '"0","1","void hopper<64, 1, 1>(Work)","SpeedOfLight","Duration","ms","4,567"',
-        '"0","1","void hopper<64, 1, 1>(Work)","SpeedOfLight","DRAM Frequency","GHz","3"',
-        '"0","1","void hopper<64, 1, 1>(Work)","ComputeWorkloadAnalysis","SM Busy","%","81.5"',
+        '"0","1","void wgmma<64, 1, 1>(Work)","SpeedOfLight","Duration","ms","4,567"',
+        '"0","1","void wgmma<64, 1, 1>(Work)","SpeedOfLight","DRAM Frequency","GHz","3"',
+        '"0","1","void wgmma<64, 1, 1>(Work)","ComputeWorkloadAnalysis","SM Busy","%","81.5"',
     ]
     tool.write_text("#!/bin/sh\ncat <<'END'\n" + "\n".join(lines) + "\nEND\n")
     tool.chmod(0o755)
     monkeypatch.setattr(counters, "NCU", str(tool))
     assert counters.counters(["cuda"]) == [
-        ["void hopper<64, 1, 1>", "Duration", "4,567 ms"],
-        ["void hopper<64, 1, 1>", "SM Busy", "81.5 %"],
+        ["void wgmma<64, 1, 1>", "Duration", "4,567 ms"],
+        ["void wgmma<64, 1, 1>", "SM Busy", "81.5 %"],
     ]
     tool.write_text("#!/bin/sh\necho no permission\n")
     assert counters.counters(["cuda"]) == "nsight-compute: no permission"

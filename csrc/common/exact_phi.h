@@ -113,21 +113,21 @@ inline Form in_powers(double slope, const std::vector<double>& series, int degre
 
 }  // namespace exact_phi
 
-// The exact form of phi_D, D >= 2, for single or double arithmetic; kept from call to call.
-inline const Form& exact_form(long long dim, bool twice) {
+// The exact form of phi_D, D >= 2, for arithmetic in float32 or float64; kept from call to call.
+inline const Form& exact_form(long long dim, bool float64) {
   static std::mutex lock;
   static std::map<std::pair<long long, bool>, Form> kept;
   const std::lock_guard<std::mutex> guard(lock);
-  const auto found = kept.find({dim, twice});
+  const auto found = kept.find({dim, float64});
   if (found != kept.end()) return found->second;
   const std::vector<double> series = exact_phi::solve(exact_phi::series_of_p(dim));
-  const int degree = twice ? exact_phi::degree(series, 8e-13, 8e-13) : exact_phi::degree(series, 1.5e-7, 1.6e-6);
-  return kept[{dim, twice}] = exact_phi::in_powers(exact_slope(dim), series, degree);
+  const int degree = float64 ? exact_phi::degree(series, 8e-13, 8e-13) : exact_phi::degree(series, 1.5e-7, 1.6e-6);
+  return kept[{dim, float64}] = exact_phi::in_powers(exact_slope(dim), series, degree);
 }
 
 // The form of phi_D, "approx" or "exact"; both are exp(-s) in one dimension, which needs none.
-inline Form form_of(long long dim, bool exact, bool twice) {
-  return exact && dim > 1 ? exact_form(dim, twice) : Form{slope(dim), 0, {1.0}};
+inline Form form_of(long long dim, bool exact, bool float64) {
+  return exact && dim > 1 ? exact_form(dim, float64) : Form{slope(dim), 0, {1.0}};
 }
 
 }  // namespace segma

@@ -34,8 +34,8 @@ inline double resolved(const Form& form, long long dim, double limit) {
   return limit * form.slope / slope(dim);
 }
 
-// No less than the degree of Q for single arithmetic in `dim` dimensions and more: for loops that are unrolled.
-SEGMA_HOST_DEVICE constexpr int single_degree(int dim) {
+// No less than the degree of Q in float32 in `dim` dimensions and more: for loops that are unrolled.
+SEGMA_HOST_DEVICE constexpr int float32_degree(int dim) {
   return dim <= 8 ? 19 - dim : dim <= 10 ? 11 : dim <= 20 ? 9 : dim < 32 ? 8 : dim < 128 ? 6 : 5;
 }
 

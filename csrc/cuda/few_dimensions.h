@@ -8,17 +8,17 @@
 namespace segma::cuda {
 
 constexpr int FEW_DIMENSIONS = 8;
-constexpr int PART = 16;                                   // sources of which sums stay in Real
-constexpr int FEW_TEAMS = 2, FEW_ROWS = FEW_TEAMS * TEAM;  // and sources at once
+constexpr int PART = 16;  // sources of which sums stay in Real
+constexpr int FEW_DIMENSIONS_TEAMS = 2, FEW_DIMENSIONS_ROWS = FEW_DIMENSIONS_TEAMS * TEAM;  // and sources at once
 
-struct alignas(16) FewRoom {
+struct alignas(16) FewDimensionsRoom {
   FinishRoom finish;
   double sizes[SAMPLE];
 };
 
 // The unit of length: from gaps between points of a sample, because few dimensions have no usual distance.
 template <int DIM>
-SEGMA_DEVICE float few_unit(const Work& work, double* sizes) {
+SEGMA_DEVICE float unit_from_gaps(const Work& work, double* sizes) {
   const Cloud& cloud = work.cloud;
   if (gpu::thread() < SAMPLE) {
     const Index row = sampled(gpu::thread(), cloud.total), other = sampled((gpu::thread() + 1) % SAMPLE, cloud.total);
@@ -29,23 +29,23 @@ SEGMA_DEVICE float few_unit(const Work& work, double* sizes) {
     }
     sizes[gpu::thread()] = size;
   }
-  gpu::barrier(0, FEW_ROWS);
+  gpu::barrier(0, FEW_DIMENSIONS_ROWS);
   return unit_for(median(sizes));
 }
 
 // A coordinate in units; one that is finite stays so, and so do its differences.
-SEGMA_DEVICE float few_coordinate(float x, float inverse) {
+SEGMA_DEVICE float coordinate_in_units(float x, float inverse) {
   constexpr float FARTHEST = 8e37f;
   const float near = fminf(fmaxf(x * inverse, -FARTHEST), FARTHEST);
   return fabsf(x) < INFINITY ? near : x;
 }
-SEGMA_DEVICE double few_coordinate(double x, double) {
+SEGMA_DEVICE double coordinate_in_units(double x, double) {
   return x;
 }
 
 // k, -2 dk/dt and -2 dk/dh without constant factors, from t = |a - b|^2 and both h/c; h itself in one dimension.
 template <class Real, int DIM, bool EXACT>
-SEGMA_DEVICE void few_profile(const Work& work, Real t, Real h_a, Real h_b, Real& r, Real& pull, Real& widen) {
+SEGMA_DEVICE void pair_profile(const Work& work, Real t, Real h_a, Real h_b, Real& r, Real& pull, Real& widen) {
   if constexpr (DIM == 1) {
     const Real h = h_a + h_b, root = gpu::inverse_root(h), inverse = root * root;
     const Real s = t * inverse > Real(1e4) ? Real(1e4) : t * inverse;  // NaN stays
@@ -58,7 +58,7 @@ SEGMA_DEVICE void few_profile(const Work& work, Real t, Real h_a, Real h_b, Real
     if constexpr (EXACT) {
       const Real square = r * r, x = 2 * h_a * square + (2 * h_b * square - 1);
       Real q, steep;
-      powers(work.polynomial(Real()).coefficients, single_degree(DIM), x, q, steep);
+      powers(work.polynomial(Real()).coefficients, float32_degree(DIM), x, q, steep);
       const Radial<Real> pair = radial<Real>(r, pull, x, q, steep);
       r = pair.value;
       pull = pair.pull;
@@ -69,15 +69,15 @@ SEGMA_DEVICE void few_profile(const Work& work, Real t, Real h_a, Real h_b, Real
 
 // Arithmetic in Real, results in Stored. One dimension is taken as it is, in double.
 template <class Real, class Stored, int DIM, bool GRADIENT, bool EXACT>
-__global__ void __launch_bounds__(FEW_ROWS, 2) few(const __grid_constant__ Work work) {
+__global__ void __launch_bounds__(FEW_DIMENSIONS_ROWS, 2) few_dimensions(const __grid_constant__ Work work) {
   const Cloud& cloud = work.cloud;
   const int mine = gpu::thread();
-  FewRoom& room = *reinterpret_cast<FewRoom*>(gpu::shared_memory());
+  FewDimensionsRoom& room = *reinterpret_cast<FewDimensionsRoom*>(gpu::shared_memory());
   Real(*points)[DIM + 2] = reinterpret_cast<Real(*)[DIM + 2]>(&room + 1);  // coordinates, h/c and weight of a source
-  const RowBlock rows = RowBlock::of<Stored>(work, FEW_ROWS);
+  const RowBlock rows = RowBlock::of<Stored>(work, FEW_DIMENSIONS_ROWS);
   const Found<Stored> found = Found<Stored>::of(work, rows);
   const Sources sources = Sources::of(work);
-  const Real unit = DIM == 1 ? Real(1) : static_cast<Real>(few_unit<DIM>(work, room.sizes)), inverse = 1 / unit;
+  const Real unit = DIM == 1 ? Real(1) : static_cast<Real>(unit_from_gaps<DIM>(work, room.sizes)), inverse = 1 / unit;
   const double wide = work.wide / (static_cast<double>(unit) * unit);
   const auto width = [&](Index row) {
     const double exact = cloud.h[row] * wide;
@@ -89,20 +89,22 @@ __global__ void __launch_bounds__(FEW_ROWS, 2) few(const __grid_constant__ Work 
   Total<Real> u, q, forces[DIM];  // u is NaN where a coordinate is not finite: such a pair has k = 0
   Real x[DIM], h = 1;
   for (int d = 0; d < DIM; ++d) {
-    x[d] = inside ? few_coordinate(cloud.at<Real>(own, d), inverse) : Real(0);
+    x[d] = inside ? coordinate_in_units(cloud.at<Real>(own, d), inverse) : Real(0);
     u.add(Real(0) * x[d]);
   }
   if (inside) h = width(own);
-  for (Index column = sources.first; column < sources.last; column += FEW_ROWS) {
+  for (Index column = sources.first; column < sources.last; column += FEW_DIMENSIONS_ROWS) {
     const Index source = column + mine;
     const bool real = source < sources.last && source < cloud.total;
-    gpu::barrier(0, FEW_ROWS);
-    for (int d = 0; d < DIM; ++d) points[mine][d] = real ? few_coordinate(cloud.at<Real>(source, d), inverse) : Real(0);
+    gpu::barrier(0, FEW_DIMENSIONS_ROWS);
+    for (int d = 0; d < DIM; ++d) {
+      points[mine][d] = real ? coordinate_in_units(cloud.at<Real>(source, d), inverse) : Real(0);
+    }
     points[mine][DIM] = real ? width(source) : Real(1);
     points[mine][DIM + 1] = real ? static_cast<Real>(cloud.w[source]) : Real(0);
-    gpu::barrier(0, FEW_ROWS);
+    gpu::barrier(0, FEW_DIMENSIONS_ROWS);
     const Index same = own - column;
-    for (int begin = 0; begin < FEW_ROWS; begin += PART) {
+    for (int begin = 0; begin < FEW_DIMENSIONS_ROWS; begin += PART) {
       Real u_part = 0, q_part = 0, pulls[DIM] = {};
 #pragma unroll
       for (int i = 0; i < PART; ++i) {
@@ -113,7 +115,7 @@ __global__ void __launch_bounds__(FEW_ROWS, 2) few(const __grid_constant__ Work 
           gaps[d] = other[d] - x[d];
           t += gaps[d] * gaps[d];
         }
-        few_profile<Real, DIM, EXACT>(work, t, h, other[DIM], r, pull, widen);
+        pair_profile<Real, DIM, EXACT>(work, t, h, other[DIM], r, pull, widen);
         const Real weight = begin + i == same ? Real(0) : other[DIM + 1];
         u_part += weight * r;
         if (!GRADIENT) continue;
@@ -135,7 +137,7 @@ __global__ void __launch_bounds__(FEW_ROWS, 2) few(const __grid_constant__ Work 
       place = static_cast<Stored>(found.keep ? place + forces[d].value() : forces[d].value());
     }
   }
-  finish<Real, Stored, GRADIENT>(work, FEW_ROWS, unit, room.finish,
+  finish<Real, Stored, GRADIENT>(work, FEW_DIMENSIONS_ROWS, unit, room.finish,
                                  [&](Index row) { return rounded_width<Real>(cloud.h[row] * wide); });
 }
 

@@ -10,10 +10,10 @@ using Kernel = void (*)(Work);
 constexpr int FINE_WIDEST = 64;  // of Hopper's kernels with weights in two halves, which need registers
 
 Kernel prepare_kernel();
-Kernel products_kernel(int width, bool low, bool gradient, bool exact);
-Kernel hopper_kernel(int width, bool low, bool fine, bool gradient, bool exact);
-Kernel dense_kernel(bool twice, bool prepared, int dim, bool gradient, bool exact);
-Kernel few_kernel(int dim, bool twice, bool gradient, bool exact);
+Kernel mma_kernel(int width, bool low, bool gradient, bool exact);
+Kernel wgmma_kernel(int width, bool low, bool fine, bool gradient, bool exact);
+Kernel simt_kernel(bool float64, bool prepared, int dim, bool gradient, bool exact);
+Kernel few_dimensions_kernel(int dim, bool float64, bool gradient, bool exact);
 
 // Of a family, the kernel for a width (a power of two from 16 on), with or without low halves and a gradient.
 template <class Family, bool EXACT, int WIDTH = 16>
@@ -30,7 +30,7 @@ Kernel choose(int width, bool low, bool gradient) {
 
 struct Machine {
   int major, minor, processors, shared;  // compute capability, multiprocessors, most bytes of shared memory of a block
-  bool hopper;                           // whether the kernels for it were compiled
+  bool wgmma;                            // whether the kernels for it were compiled
 };
 
 }  // namespace segma::cuda

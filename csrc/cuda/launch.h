@@ -53,12 +53,12 @@ class Stream {
       known.minor = ask(cudaDevAttrComputeCapabilityMinor);
       known.processors = ask(cudaDevAttrMultiProcessorCount);
       known.shared = ask(cudaDevAttrMaxSharedMemoryPerBlockOptin);
-      known.hopper = std::string(SEGMA_EXPANDED_TEXT(SEGMA_CUDA_ARCHITECTURES)).find("9.0a") != std::string::npos;
+      known.wgmma = std::string(SEGMA_EXPANDED_TEXT(SEGMA_CUDA_ARCHITECTURES)).find("9.0a") != std::string::npos;
       known.major = ask(cudaDevAttrComputeCapabilityMajor);
     }
     Machine found = known;
     const char* wanted = std::getenv("SEGMA_FAST_CUDA_WGMMA");
-    if (wanted != nullptr && std::string(wanted) == "0") found.hopper = false;
+    if (wanted != nullptr && std::string(wanted) == "0") found.wgmma = false;
     return found;
   }
 

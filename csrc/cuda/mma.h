@@ -11,7 +11,7 @@
 
 namespace segma::cuda {
 
-SEGMA_BOTH constexpr int products_columns(int width, bool exact) {
+SEGMA_BOTH constexpr int mma_columns(int width, bool exact) {
   return width < 128 ? 64 : width == 256 && exact ? 16 : 32;
 }  // sources of a tile
 
@@ -108,22 +108,22 @@ SEGMA_BOTH constexpr int arrays_of(bool exact) {
   return exact ? 4 : 3;
 }
 SEGMA_BOTH constexpr int degree_of(bool exact, int width) {
-  return exact ? single_degree(width / 2 + 1) : 0;
+  return exact ? float32_degree(width / 2 + 1) : 0;
 }
 
 // The rest of the kernel's shared memory comes before the operands.
-struct ProductsRoom {
+struct MmaRoom {
   FinishRoom finish;
   SpanRoom span;
   Judgement judged;
 };
 
 template <int WIDTH, bool LOW, bool GRADIENT, bool EXACT>
-SEGMA_DEVICE void by_products(const Work& work, ProductsRoom& room, char* memory) {
+SEGMA_DEVICE void by_mma(const Work& work, MmaRoom& room, char* memory) {
   const RowBlock rows = RowBlock::of<float>(work, work.teams * TEAM_ROWS);
   const Sources sources = Sources::of(work);
   const int threads = work.teams * TEAM;
-  constexpr int COLUMNS = products_columns(WIDTH, EXACT), DEGREE = degree_of(EXACT, WIDTH);
+  constexpr int COLUMNS = mma_columns(WIDTH, EXACT), DEGREE = degree_of(EXACT, WIDTH);
   constexpr bool LIGHT = GRADIENT && !EXACT && WIDTH < 256;  // tiles of codes alone on a path of their own
   const ProductsLayout layout{WIDTH, COLUMNS, LOW ? 2 : 1, work.teams, work.stages, arrays_of(EXACT)};
   const int team = gpu::thread() / TEAM, lane = gpu::thread() % 32;
@@ -161,7 +161,7 @@ SEGMA_DEVICE void by_products(const Work& work, ProductsRoom& room, char* memory
       const Columns columns{reinterpret_cast<const float*>(memory + layout.numbers_at(stage)), COLUMNS};
       const auto weigh = [&](auto heavy) {
         weigh_tile<COLUMNS, GRADIENT, DEGREE, decltype(heavy)::value>(
-            &scores[0][0], weights, nullptr, sums, columns, rows.top + first_row - column, work.single.coefficients);
+            &scores[0][0], weights, nullptr, sums, columns, rows.top + first_row - column, work.float32.coefficients);
       };
       if (LIGHT && column + COLUMNS <= work.cloud.m) {
         weigh(std::bool_constant<!LIGHT>());
@@ -178,14 +178,14 @@ SEGMA_DEVICE void by_products(const Work& work, ProductsRoom& room, char* memory
 }
 
 template <int WIDTH, bool LOW, bool GRADIENT, bool EXACT>
-__global__ void __launch_bounds__(256, 1) products(const __grid_constant__ Work work) {
+__global__ void __launch_bounds__(256, 1) mma(const __grid_constant__ Work work) {
   char* memory = gpu::shared_memory();
-  ProductsRoom& room = *reinterpret_cast<ProductsRoom*>(memory);
-  memory += sizeof(ProductsRoom);
+  MmaRoom& room = *reinterpret_cast<MmaRoom*>(memory);
+  memory += sizeof(MmaRoom);
   memory += (ALIGNMENT - gpu::shared_address(memory)) % ALIGNMENT;
   judge(work, room.judged, work.teams * TEAM);
   if (room.judged.fits) {
-    by_products<WIDTH, LOW, GRADIENT, EXACT>(work, room, memory);
+    by_mma<WIDTH, LOW, GRADIENT, EXACT>(work, room, memory);
   } else {
     by_coordinates<float, true, 1, GRADIENT, EXACT>(work, work.teams * TEAM_ROWS, memory);
   }

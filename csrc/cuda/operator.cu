@@ -24,15 +24,15 @@ struct Workspace {
   }
 };
 
-void take_form(const Form& form, bool twice, Work& work) {
+void take_form(const Form& form, bool float64, Work& work) {
   work.wide = 1 / form.slope;
-  if (twice) {
-    work.twice = Polynomial<double>::of(form);
-    work.own = work.twice.own();
+  if (float64) {
+    work.float64 = Polynomial<double>::of(form);
+    work.own = work.float64.own();
   } else {
-    work.single = Polynomial<float>::of(form);
-    work.own = work.single.own();
-    STD_TORCH_CHECK(form.degree <= single_degree(work.cloud.dim), "the polynomial of degree ", form.degree, " in ",
+    work.float32 = Polynomial<float>::of(form);
+    work.own = work.float32.own();
+    STD_TORCH_CHECK(form.degree <= float32_degree(work.cloud.dim), "the polynomial of degree ", form.degree, " in ",
                     work.cloud.dim, " dimensions does not fit the kernels");
   }
 }
@@ -53,7 +53,7 @@ void fill(const Points& points, const Plan& plan, const Machine& machine, const 
   work.whole = count == points.rows;
   Workspace space{like, {}};
   const bool split = division.splits > 1;
-  const int64_t real = plan.twice ? 8 : 4;
+  const int64_t real = plan.float64 ? 8 : 4;
   work.u_sums = split || !gradient ? space.take<double>(division.splits * count) : work.dw;
   work.q_sums = split || !gradient ? space.take<double>(division.splits * count) : work.dh;
   work.forces = gradient && split ? space.take<char>(division.splits * count * points.dim * real) : nullptr;
@@ -122,9 +122,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> evaluate(const Tensor& z, con
   const Machine machine = stream.machine();
   const bool exact = is_exact(phi);
   Plan plan = make_plan(machine, points.dim, points.kind, precision, gradient, exact);
-  const Form form = form_of(points.dim, exact, plan.twice);
+  const Form form = form_of(points.dim, exact, plan.float64);
   plan.limit = static_cast<float>(resolved(form, points.dim, plan.limit));
-  take_form(form, plan.twice, work);
+  take_form(form, plan.float64, work);
   fill(points, plan, machine, stream, work, z, gradient);
   return {energy, dz, dmeans, dh, dw};
 }

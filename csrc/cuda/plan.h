@@ -28,41 +28,42 @@ struct Plan {
   float limit = 1;
   bool prepared = false;                             // by a launch of its own
   bool halves = false, low = false, coarse = false;  // points in fp16; see Work
-  bool twice = false;                                // results in double
+  bool float64 = false;                              // results in double
 };
 
-inline Plan plan_few(int dim, bool twice, bool gradient, bool exact) {
+inline Plan plan_few_dimensions(int dim, bool float64, bool gradient, bool exact) {
   Plan plan;
-  plan.kernel = few_kernel(dim, twice, gradient, exact);
-  plan.rows = plan.threads = plan.unit = FEW_ROWS;
-  plan.shared = static_cast<int>(sizeof(FewRoom) + (dim + 2) * FEW_ROWS * (dim == 1 ? sizeof(double) : sizeof(float)));
-  plan.teams = FEW_TEAMS;
+  plan.kernel = few_dimensions_kernel(dim, float64, gradient, exact);
+  plan.rows = plan.threads = plan.unit = FEW_DIMENSIONS_ROWS;
+  plan.shared = static_cast<int>(sizeof(FewDimensionsRoom) +
+                                 (dim + 2) * FEW_DIMENSIONS_ROWS * (dim == 1 ? sizeof(double) : sizeof(float)));
+  plan.teams = FEW_DIMENSIONS_TEAMS;
   plan.at_once = 2;
-  plan.twice = twice;
+  plan.float64 = float64;
   return plan;
 }
 
-inline Plan plan_dense(int dim, bool twice, bool gradient, bool exact) {
+inline Plan plan_simt(int dim, bool float64, bool gradient, bool exact) {
   Plan plan;
-  plan.prepared = !twice && dim <= MOST_PREPARED;
-  plan.kernel = dense_kernel(twice, plan.prepared, dim, gradient, exact);
+  plan.prepared = !float64 && dim <= MOST_PREPARED;
+  plan.kernel = simt_kernel(float64, plan.prepared, dim, gradient, exact);
   plan.rows = TEAM_ROWS;
   plan.threads = TEAM;
-  plan.unit = DENSE_COLUMNS;
-  plan.shared = static_cast<int>(sizeof(DenseBlockRoom) + dense_bytes(1, twice));
-  plan.at_once = twice ? 2 : 3;
+  plan.unit = SIMT_COLUMNS;
+  plan.shared = static_cast<int>(sizeof(SimtBlockRoom) + simt_bytes(1, float64));
+  plan.at_once = float64 ? 2 : 3;
   plan.slabs.width = dim;
   plan.limit = RESOLVED_BY_FLOATS;
-  plan.twice = twice;
+  plan.float64 = float64;
   return plan;
 }
 
 // The most teams and stages that fit; no kernel where nothing does.
 inline Plan plan_products(const Machine& machine, int width, bool low, bool fine, bool gradient, bool exact,
-                          bool hopper) {
+                          bool wgmma) {
   Plan plan;
-  const int columns = hopper ? HOPPER_COLUMNS : products_columns(width, exact);
-  const int room = static_cast<int>(hopper ? sizeof(HopperRoom) : sizeof(ProductsRoom));
+  const int columns = wgmma ? WGMMA_COLUMNS : mma_columns(width, exact);
+  const int room = static_cast<int>(wgmma ? sizeof(WgmmaRoom) : sizeof(MmaRoom));
   plan.unit = std::max(columns, PREPARED);
   plan.slabs = {width, columns};
   // matrix units cut what they add: the error of a score grows with the number of its products
@@ -70,15 +71,14 @@ inline Plan plan_products(const Machine& machine, int width, bool low, bool fine
       fine ? RESOLVED_FINELY : std::max(RESOLVED_BY_HALVES / 8, RESOLVED_BY_HALVES * 16 / static_cast<float>(width));
   plan.prepared = plan.halves = true;
   plan.low = low;
-  for (plan.teams = 2; plan.teams >= (hopper ? HOPPER_TEAMS : 1); --plan.teams) {
-    for (plan.stages = hopper ? MOST_STAGES : 3; plan.stages >= 2; --plan.stages) {
+  for (plan.teams = 2; plan.teams >= (wgmma ? WGMMA_TEAMS : 1); --plan.teams) {
+    for (plan.stages = wgmma ? MOST_STAGES : 3; plan.stages >= 2; --plan.stages) {
       const ProductsLayout layout{width, columns, low ? 2 : 1, plan.teams, plan.stages, arrays_of(exact)};
-      plan.shared = room + std::max(layout.bytes(), ALIGNMENT + static_cast<int>(dense_bytes(plan.teams, false)));
+      plan.shared = room + std::max(layout.bytes(), ALIGNMENT + static_cast<int>(simt_bytes(plan.teams, false)));
       if (plan.shared > machine.shared) continue;
       plan.rows = plan.teams * TEAM_ROWS;
-      plan.threads = hopper ? HOPPER_THREADS : plan.teams * TEAM;
-      plan.kernel =
-          hopper ? hopper_kernel(width, low, fine, gradient, exact) : products_kernel(width, low, gradient, exact);
+      plan.threads = wgmma ? WGMMA_THREADS : plan.teams * TEAM;
+      plan.kernel = wgmma ? wgmma_kernel(width, low, fine, gradient, exact) : mma_kernel(width, low, gradient, exact);
       return plan;
     }
   }
@@ -89,19 +89,19 @@ inline Plan make_plan(const Machine& machine, int64_t dim, Kind kind, const std:
                       bool exact) {
   Plan plan;
   if (dim == 1 || (dim <= FEW_DIMENSIONS && kind != Kind::float64)) {
-    plan = plan_few(static_cast<int>(dim), kind == Kind::float64, gradient, exact);
+    plan = plan_few_dimensions(static_cast<int>(dim), kind == Kind::float64, gradient, exact);
   } else if (kind != Kind::float64 && dim <= 256) {
     int width = 16;
     while (width < dim) width *= 2;
     // points of 16 bits fit one half only where the centre has few bits, and not always: `highest` takes two for them
     // too
     const bool fine = precision == "highest", low = fine || (kind == Kind::float32 && precision != "medium");
-    if (machine.major == 9 && machine.minor == 0 && machine.hopper && width <= (fine ? FINE_WIDEST : 128)) {
+    if (machine.major == 9 && machine.minor == 0 && machine.wgmma && width <= (fine ? FINE_WIDEST : 128)) {
       plan = plan_products(machine, width, low, fine, gradient, exact, true);
     }
     if (plan.kernel == nullptr && !fine) plan = plan_products(machine, width, low, fine, gradient, exact, false);
   }
-  if (plan.kernel == nullptr) plan = plan_dense(static_cast<int>(dim), kind == Kind::float64, gradient, exact);
+  if (plan.kernel == nullptr) plan = plan_simt(static_cast<int>(dim), kind == Kind::float64, gradient, exact);
   plan.coarse = plan.halves && precision != "highest" && (kind == Kind::half || kind == Kind::bfloat16);
   return plan;
 }
@@ -141,7 +141,7 @@ inline Division divide(const Plan& plan, const Machine& machine, const Cloud& cl
     division.share = division.sources;
     return division;
   }
-  const int64_t bytes = gradient ? int64_t(stop - start) * cloud.dim * (plan.twice ? 8 : 4) : 1;
+  const int64_t bytes = gradient ? int64_t(stop - start) * cloud.dim * (plan.float64 ? 8 : 4) : 1;
   const int64_t units = division.padded / plan.unit;
   const int splits = choose_splits(division.blocks, units, SPLIT_FORCES / std::max<int64_t>(1, bytes),
                                    machine.processors * plan.at_once);

@@ -1,3 +1,4 @@
+// The kernels without matrix units: the first launch, few dimensions, and any number of them coordinate by coordinate.
 #include "cuda/kernels.h"
 
 namespace segma::cuda {
@@ -9,21 +10,23 @@ __global__ void __launch_bounds__(PREPARERS, 1) prepare(const __grid_constant__ 
 
 template <int DIM>
 Kernel of_dimension(bool gradient, bool exact) {
-  if (exact) return gradient ? &few<float, float, DIM, true, true> : &few<float, float, DIM, false, true>;
-  return gradient ? &few<float, float, DIM, true, false> : &few<float, float, DIM, false, false>;
+  if (exact) {
+    return gradient ? &few_dimensions<float, float, DIM, true, true> : &few_dimensions<float, float, DIM, false, true>;
+  }
+  return gradient ? &few_dimensions<float, float, DIM, true, false> : &few_dimensions<float, float, DIM, false, false>;
 }
 
 template <class Stored>
 Kernel of_a_line(bool gradient) {
-  return gradient ? &few<double, Stored, 1, true, false> : &few<double, Stored, 1, false, false>;
+  return gradient ? &few_dimensions<double, Stored, 1, true, false> : &few_dimensions<double, Stored, 1, false, false>;
 }
 
 template <bool EXACT>
-Kernel of_many(bool twice, bool prepared, int dim, bool gradient) {
-  if (twice) return gradient ? &dense<double, false, 1, true, EXACT> : &dense<double, false, 1, false, EXACT>;
-  if (!prepared) return gradient ? &dense<float, false, 1, true, EXACT> : &dense<float, false, 1, false, EXACT>;
-  if (!gradient) return &dense<float, true, 1, false, EXACT>;
-  return dim <= 16 ? &dense<float, true, 1, true, EXACT> : &dense<float, true, 4, true, EXACT>;
+Kernel of_many(bool float64, bool prepared, int dim, bool gradient) {
+  if (float64) return gradient ? &simt<double, false, 1, true, EXACT> : &simt<double, false, 1, false, EXACT>;
+  if (!prepared) return gradient ? &simt<float, false, 1, true, EXACT> : &simt<float, false, 1, false, EXACT>;
+  if (!gradient) return &simt<float, true, 1, false, EXACT>;
+  return dim <= 16 ? &simt<float, true, 1, true, EXACT> : &simt<float, true, 4, true, EXACT>;
 }
 
 }  // namespace
@@ -32,14 +35,14 @@ Kernel prepare_kernel() {
   return &prepare;
 }
 
-Kernel dense_kernel(bool twice, bool prepared, int dim, bool gradient, bool exact) {
-  return exact ? of_many<true>(twice, prepared, dim, gradient) : of_many<false>(twice, prepared, dim, gradient);
+Kernel simt_kernel(bool float64, bool prepared, int dim, bool gradient, bool exact) {
+  return exact ? of_many<true>(float64, prepared, dim, gradient) : of_many<false>(float64, prepared, dim, gradient);
 }
 
-Kernel few_kernel(int dim, bool twice, bool gradient, bool exact) {
+Kernel few_dimensions_kernel(int dim, bool float64, bool gradient, bool exact) {
   switch (dim) {
     case 1:
-      return twice ? of_a_line<double>(gradient) : of_a_line<float>(gradient);
+      return float64 ? of_a_line<double>(gradient) : of_a_line<float>(gradient);
     case 2:
       return of_dimension<2>(gradient, exact);
     case 3:

@@ -10,20 +10,20 @@
 
 namespace segma::cuda {
 
-constexpr int DENSE_COLUMNS = 64, DEPTH = 16;  // sources, and coordinates at once for the scores
-constexpr int SHARERS = 16;                    // threads that share eight rows
+constexpr int SIMT_COLUMNS = 64, DEPTH = 16;  // sources, and coordinates at once for the scores
+constexpr int SHARERS = 16;                   // threads that share eight rows
 
 template <class Real>
-struct DenseRoom {
+struct SimtRoom {
   static constexpr int PITCH = 68;  // rows stay aligned to four numbers, and do not begin in one bank
   union {
     struct {
       alignas(16) Real rows[DEPTH][PITCH], sources[DEPTH][PITCH];
     } scores;
-    alignas(16) Real points[DENSE_COLUMNS][PITCH];  // of the sources, for the forces
+    alignas(16) Real points[SIMT_COLUMNS][PITCH];  // of the sources, for the forces
   };
-  alignas(16) Real weights[DENSE_COLUMNS][PITCH];  // of the pairs: [source][row]
-  Real mass[TEAM_ROWS];                            // the sum of a row of them
+  alignas(16) Real weights[SIMT_COLUMNS][PITCH];  // of the pairs: [source][row]
+  Real mass[TEAM_ROWS];                           // the sum of a row of them
 };
 
 template <class Real>
@@ -45,8 +45,8 @@ SEGMA_DEVICE Real coordinate(const Work& work, Index row, int d, Real inverse_un
 
 // Scores of 8 rows and 4 sources: products, or squared distances.
 template <class Real, bool DIFFERENCES>
-SEGMA_DEVICE void dense_scores(const Work& work, const RowBlock& rows, int team, Index column, DenseRoom<Real>& room,
-                               Real inverse_unit, Real (&scores)[8][4]) {
+SEGMA_DEVICE void simt_scores(const Work& work, const RowBlock& rows, int team, Index column, SimtRoom<Real>& room,
+                              Real inverse_unit, Real (&scores)[8][4]) {
   const int mine = gpu::thread() % TEAM, y = mine / 16 * 8, x = mine % 16;
   for (int begin = 0; begin < work.cloud.dim; begin += DEPTH) {
     const int depth = work.cloud.dim - begin < DEPTH ? work.cloud.dim - begin : DEPTH;
@@ -83,13 +83,13 @@ SEGMA_DEVICE void dense_scores(const Work& work, const RowBlock& rows, int team,
 
 // Forces of 8 rows in `EACH` coordinates, from the weights of a tile; to memory.
 template <class Real, bool DIFFERENCES, int EACH>
-SEGMA_DEVICE void dense_forces(const Work& work, const RowBlock& rows, const Found<Real>& found, int team, Index column,
-                               DenseRoom<Real>& room, Real inverse_unit, bool more) {
+SEGMA_DEVICE void simt_forces(const Work& work, const RowBlock& rows, const Found<Real>& found, int team, Index column,
+                              SimtRoom<Real>& room, Real inverse_unit, bool more) {
   const int mine = gpu::thread() % TEAM, y = mine / 16 * 8, x = mine % 16, dim = work.cloud.dim;
   constexpr int WIDE = 16 * EACH;
   for (int begin = 0; begin < dim; begin += WIDE) {
 #pragma unroll 2
-    for (int i = mine / WIDE; i < DENSE_COLUMNS; i += TEAM / WIDE) {
+    for (int i = mine / WIDE; i < SIMT_COLUMNS; i += TEAM / WIDE) {
       const int d = begin + mine % WIDE;
       const bool wanted = d < dim && column + i < work.cloud.total;
       room.points[i][mine % WIDE] = wanted ? coordinate<Real, DIFFERENCES>(work, column + i, d, inverse_unit) : Real(0);
@@ -107,7 +107,7 @@ SEGMA_DEVICE void dense_forces(const Work& work, const RowBlock& rows, const Fou
     }
     gpu::barrier(team + 1, TEAM);
 #pragma unroll 2
-    for (int b = 0; b < DENSE_COLUMNS; ++b) {
+    for (int b = 0; b < SIMT_COLUMNS; ++b) {
       const Four<Real> low = four(&room.weights[b][y]), high = four(&room.weights[b][y + 4]);
       Real source[EACH];
 #pragma unroll
@@ -147,7 +147,7 @@ SEGMA_DEVICE void by_coordinates(const Work& work, int rows_of_block, char* memo
   const Found<Real> found = Found<Real>::of(work, rows);
   const Sources sources = Sources::of(work);
   const int team = gpu::thread() / TEAM, mine = gpu::thread() % TEAM, y = mine / 16 * 8, x = mine % 16;
-  DenseRoom<Real>& room = reinterpret_cast<DenseRoom<Real>*>(memory)[team];
+  SimtRoom<Real>& room = reinterpret_cast<SimtRoom<Real>*>(memory)[team];
   const Cloud& cloud = work.cloud;
   const double wide = work.wide;
   const Real inverse_unit = DIFFERENCES ? Real(1) : Real(1) / static_cast<Real>(work.singles.unit());
@@ -169,9 +169,9 @@ SEGMA_DEVICE void by_coordinates(const Work& work, int rows_of_block, char* memo
     finite = sum_of_lanes(finite, SHARERS);
     if (x == i) u.add(finite);
   }
-  for (Index column = sources.first; column < sources.last; column += DENSE_COLUMNS) {
+  for (Index column = sources.first; column < sources.last; column += SIMT_COLUMNS) {
     Real scores[8][4] = {};
-    dense_scores<Real, DIFFERENCES>(work, rows, team, column, room, inverse_unit, scores);
+    simt_scores<Real, DIFFERENCES>(work, rows, team, column, room, inverse_unit, scores);
     const Index own = rows.top + team * TEAM_ROWS + y - column - x;  // column of the first row, from the thread's on
     Real mass[8] = {}, potential[8] = {}, bends[8] = {};
 #pragma unroll
@@ -217,19 +217,19 @@ SEGMA_DEVICE void by_coordinates(const Work& work, int rows_of_block, char* memo
       if (GRADIENT) q.add(mass[i] - 2 * bends[i]), room.mass[y + i] = mass[i];
     }
     if constexpr (GRADIENT) {
-      dense_forces<Real, DIFFERENCES, EACH>(work, rows, found, team, column, room, inverse_unit,
-                                            found.keep || column > sources.first);
+      simt_forces<Real, DIFFERENCES, EACH>(work, rows, found, team, column, room, inverse_unit,
+                                           found.keep || column > sources.first);
     }
   }
   const int row = team * TEAM_ROWS + y + x;
   if (x < 8 && row < rows.count) found.add(row, u.value(), q.value(), found.keep);
 }
 
-constexpr size_t dense_bytes(int teams, bool twice) {
-  return teams * (twice ? sizeof(DenseRoom<double>) : sizeof(DenseRoom<float>));
+constexpr size_t simt_bytes(int teams, bool float64) {
+  return teams * (float64 ? sizeof(SimtRoom<double>) : sizeof(SimtRoom<float>));
 }
 
-struct alignas(16) DenseBlockRoom {
+struct alignas(16) SimtBlockRoom {
   FinishRoom finish;
   Judgement judged;
 };
@@ -237,10 +237,10 @@ struct alignas(16) DenseBlockRoom {
 // One team a block, because teams have nothing in common here. PREPARED_POINTS: `prepare` was launched, and may have
 // found that products resolve the cloud.
 template <class Real, bool PREPARED_POINTS, int EACH, bool GRADIENT, bool EXACT>
-__global__ void __launch_bounds__(TEAM, sizeof(Real) == 4 ? 3 : 2) dense(const __grid_constant__ Work work) {
+__global__ void __launch_bounds__(TEAM, sizeof(Real) == 4 ? 3 : 2) simt(const __grid_constant__ Work work) {
   char* memory = gpu::shared_memory();
-  DenseBlockRoom& room = *reinterpret_cast<DenseBlockRoom*>(memory);
-  memory += sizeof(DenseBlockRoom);
+  SimtBlockRoom& room = *reinterpret_cast<SimtBlockRoom*>(memory);
+  memory += sizeof(SimtBlockRoom);
   if constexpr (PREPARED_POINTS) {
     judge(work, room.judged, TEAM);
     if (room.judged.fits) by_coordinates<Real, false, EACH, GRADIENT, EXACT>(work, TEAM_ROWS, memory);

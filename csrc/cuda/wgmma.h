@@ -12,9 +12,9 @@
 
 namespace segma::cuda {
 
-constexpr int HOPPER_TEAMS = 2, HOPPER_THREADS = (HOPPER_TEAMS + 1) * TEAM, HOPPER_COLUMNS = 128, MOST_STAGES = 4;
+constexpr int WGMMA_TEAMS = 2, WGMMA_THREADS = (WGMMA_TEAMS + 1) * TEAM, WGMMA_COLUMNS = 128, MOST_STAGES = 4;
 
-struct HopperRoom {
+struct WgmmaRoom {
   FinishRoom finish;
   SpanRoom span;
   Judgement judged;
@@ -36,7 +36,7 @@ class Operand {
 };
 
 // One thread asks for all tiles of the sources, each as soon as its place is free.
-SEGMA_DEVICE void fetch_all(const Work& work, const ProductsLayout& layout, char* memory, HopperRoom& room) {
+SEGMA_DEVICE void fetch_all(const Work& work, const ProductsLayout& layout, char* memory, WgmmaRoom& room) {
   const Sources sources = Sources::of(work);
   int stage = 0, parity = 1;  // a place that was never used is free
   for (Index column = sources.first; column < sources.last; column += layout.columns) {
@@ -57,16 +57,16 @@ SEGMA_DEVICE void fetch_all(const Work& work, const ProductsLayout& layout, char
 
 // Asks for the scores of a team's rows and the columns of a tile, the small products first.
 template <int WIDTH, bool LOW, int WIDE>
-SEGMA_DEVICE void ask_for_scores(float (&scores)[HOPPER_COLUMNS / 2], Operand<WIDE> rows, Operand<WIDE> tile) {
-  constexpr int ROW_HALF = 2 * WIDTH * TEAM_ROWS, HALF = 2 * WIDTH * HOPPER_COLUMNS;
+SEGMA_DEVICE void ask_for_scores(float (&scores)[WGMMA_COLUMNS / 2], Operand<WIDE> rows, Operand<WIDE> tile) {
+  constexpr int ROW_HALF = 2 * WIDTH * TEAM_ROWS, HALF = 2 * WIDTH * WGMMA_COLUMNS;
 #pragma unroll
   for (int pass = LOW ? 0 : 2; pass < 3; ++pass) {
 #pragma unroll
     for (int k = 0; k < WIDTH; k += 16) {
       const int slab = k / WIDE, inside = k % WIDE * 2;
       const int a = (pass == 0 ? ROW_HALF : 0) + slab * 2 * WIDE * TEAM_ROWS + inside;
-      const int b = (pass == 1 ? HALF : 0) + slab * 2 * WIDE * HOPPER_COLUMNS + inside;
-      gpu::multiply_memory<HOPPER_COLUMNS>(scores, rows.at(a), tile.at(b), k > 0 || pass > (LOW ? 0 : 2));
+      const int b = (pass == 1 ? HALF : 0) + slab * 2 * WIDE * WGMMA_COLUMNS + inside;
+      gpu::multiply_memory<WGMMA_COLUMNS>(scores, rows.at(a), tile.at(b), k > 0 || pass > (LOW ? 0 : 2));
     }
   }
 }
@@ -74,24 +74,24 @@ SEGMA_DEVICE void ask_for_scores(float (&scores)[HOPPER_COLUMNS / 2], Operand<WI
 // Asks for the forces of weights and one half of the points of a tile, which begins `half` bytes after it.
 template <int WIDTH, int WIDE>
 SEGMA_DEVICE void ask_for_forces(float (&forces)[WIDTH / WIDE][WIDE / 2],
-                                 const uint32_t (&weights)[HOPPER_COLUMNS / 8][2], Operand<WIDE> tile, int half,
+                                 const uint32_t (&weights)[WGMMA_COLUMNS / 8][2], Operand<WIDE> tile, int half,
                                  bool add) {
 #pragma unroll
-  for (int b = 0; b < HOPPER_COLUMNS; b += 16) {
+  for (int b = 0; b < WGMMA_COLUMNS; b += 16) {
     const uint32_t rows[4] = {weights[b / 8][0], weights[b / 8][1], weights[b / 8 + 1][0], weights[b / 8 + 1][1]};
 #pragma unroll
     for (int slab = 0; slab < WIDTH / WIDE; ++slab) {
-      const int place = half + slab * 2 * WIDE * HOPPER_COLUMNS + b * 2 * WIDE;
+      const int place = half + slab * 2 * WIDE * WGMMA_COLUMNS + b * 2 * WIDE;
       gpu::multiply_registers<WIDE>(forces[slab], rows, tile.at(place), add || b > 0);
     }
   }
 }
 
 template <int WIDTH, bool LOW, bool FINE, bool GRADIENT, bool EXACT>
-SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& layout, char* memory, HopperRoom& room) {
-  const RowBlock rows = RowBlock::of<float>(work, HOPPER_TEAMS * TEAM_ROWS);
+SEGMA_DEVICE void by_wgmma(const Work& work, const ProductsLayout& layout, char* memory, WgmmaRoom& room) {
+  const RowBlock rows = RowBlock::of<float>(work, WGMMA_TEAMS * TEAM_ROWS);
   const Sources sources = Sources::of(work);
-  constexpr int WIDE = WIDTH < 64 ? WIDTH : 64, COLUMNS = HOPPER_COLUMNS, DEGREE = degree_of(EXACT, WIDTH);
+  constexpr int WIDE = WIDTH < 64 ? WIDTH : 64, COLUMNS = WGMMA_COLUMNS, DEGREE = degree_of(EXACT, WIDTH);
   // tiles of codes alone on a path of their own; at 128 dimensions, where products take longer, registers are short
   constexpr bool LIGHT = GRADIENT && !EXACT && !FINE && WIDTH < 128;
   static_assert(LOW || !FINE, "weights in two halves go with points in two");
@@ -126,7 +126,7 @@ SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& lay
       const Columns columns{reinterpret_cast<const float*>(memory + layout.numbers_at(stage)), COLUMNS};
       const auto weigh = [&](auto heavy) {  // and ask at once, so that products begin before all weights are there
         weigh_tile<COLUMNS, GRADIENT, DEGREE, decltype(heavy)::value, FINE>(
-            scores, weights, low_weights, sums, columns, rows.top + first_row - column, work.single.coefficients);
+            scores, weights, low_weights, sums, columns, rows.top + first_row - column, work.float32.coefficients);
         if constexpr (GRADIENT) {
           gpu::begin_products();
           ask_for_forces<WIDTH, WIDE>(forces, weights, tile, 0, column > begin);
@@ -154,34 +154,34 @@ SEGMA_DEVICE void by_hopper_products(const Work& work, const ProductsLayout& lay
 template <int WIDTH, bool LOW, bool FINE, bool GRADIENT, bool EXACT>
 SEGMA_DEVICE void hopper_block(const Work& work) {
   char* memory = gpu::shared_memory();
-  HopperRoom& room = *reinterpret_cast<HopperRoom*>(memory);
-  memory += sizeof(HopperRoom);
+  WgmmaRoom& room = *reinterpret_cast<WgmmaRoom*>(memory);
+  memory += sizeof(WgmmaRoom);
   memory += (ALIGNMENT - gpu::shared_address(memory)) % ALIGNMENT;
-  const ProductsLayout layout{WIDTH, HOPPER_COLUMNS, LOW ? 2 : 1, HOPPER_TEAMS, work.stages, arrays_of(EXACT)};
+  const ProductsLayout layout{WIDTH, WGMMA_COLUMNS, LOW ? 2 : 1, WGMMA_TEAMS, work.stages, arrays_of(EXACT)};
   if (gpu::thread() == 0) {
     for (int i = 0; i < work.stages; ++i) {
       gpu::make_barrier(gpu::shared_address(&room.full[i]), 1);
-      gpu::make_barrier(gpu::shared_address(&room.empty[i]), HOPPER_TEAMS * TEAM / 32);
+      gpu::make_barrier(gpu::shared_address(&room.empty[i]), WGMMA_TEAMS * TEAM / 32);
     }
     gpu::barriers_are_made();
   }
-  judge(work, room.judged, HOPPER_THREADS);  // with barriers of the block
-  if (gpu::thread() >= HOPPER_TEAMS * TEAM) {
+  judge(work, room.judged, WGMMA_THREADS);  // with barriers of the block
+  if (gpu::thread() >= WGMMA_TEAMS * TEAM) {
     gpu::give_registers<24>();
-    if (room.judged.fits && gpu::thread() == HOPPER_TEAMS * TEAM) fetch_all(work, layout, memory, room);
+    if (room.judged.fits && gpu::thread() == WGMMA_TEAMS * TEAM) fetch_all(work, layout, memory, room);
   } else {
     gpu::take_registers<240>();
     if (room.judged.fits) {
-      by_hopper_products<WIDTH, LOW, FINE, GRADIENT, EXACT>(work, layout, memory, room);
+      by_wgmma<WIDTH, LOW, FINE, GRADIENT, EXACT>(work, layout, memory, room);
     } else {
-      by_coordinates<float, true, 1, GRADIENT, EXACT>(work, HOPPER_TEAMS * TEAM_ROWS, memory);
+      by_coordinates<float, true, 1, GRADIENT, EXACT>(work, WGMMA_TEAMS * TEAM_ROWS, memory);
     }
     finish_found<float, GRADIENT>(work, room.judged.fits, room.finish);
   }
 }
 
 template <int WIDTH, bool LOW, bool FINE, bool GRADIENT, bool EXACT>
-__global__ void __launch_bounds__(HOPPER_THREADS, 1) hopper(const __grid_constant__ Work work) {
+__global__ void __launch_bounds__(WGMMA_THREADS, 1) wgmma(const __grid_constant__ Work work) {
 #if !defined(__CUDACC__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
   hopper_block<WIDTH, LOW, FINE, GRADIENT, EXACT>(work);
 #endif

@@ -116,12 +116,12 @@ struct Work {
   int splits, teams, stages, counters;  // counters: of the tickets
   float limit;                          // greatest c|x|^2/h that products resolve
   double wide, own;                     // 1/c, and Q of a point with itself
-  Polynomial<float> single;             // Q, of the kernels for the exact form
-  Polynomial<double> twice;
+  Polynomial<float> float32;            // Q, of the kernels for the exact form
+  Polynomial<double> float64;
   bool low, coarse, prepared, first, last, whole;
 
-  SEGMA_DEVICE const Polynomial<float>& polynomial(float) const { return single; }
-  SEGMA_DEVICE const Polynomial<double>& polynomial(double) const { return twice; }
+  SEGMA_DEVICE const Polynomial<float>& polynomial(float) const { return float32; }
+  SEGMA_DEVICE const Polynomial<double>& polynomial(double) const { return float64; }
 };
 
 // The rows of a block: either codes or means.

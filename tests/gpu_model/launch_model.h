@@ -23,7 +23,7 @@ class Stream {
     const bool roomy = name == "9.0" || name == "8.0" || name == "10.0";
     machine_.shared = name == "9.0" ? 232448 : name == "8.0" ? 166912 : roomy ? 232448 : 101376;
     machine_.processors = 4;
-    machine_.hopper = true;
+    machine_.wgmma = true;
   }
   static bool serves(const Tensor& tensor) { return tensor.is_cpu(); }
   void set_to_zero(void* place, size_t bytes) const { std::memset(place, 0, bytes); }
