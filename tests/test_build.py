@@ -30,7 +30,7 @@ from segma_fast.backends import extension
 z, means = torch.randn(200, 5), torch.randn(10, 5)
 value = fast_cw_distance(z, means, backend=sys.argv[1])
 torch.testing.assert_close(value, cw_distance_reference(z.double(), means.double()).float(), rtol=2e-5, atol=0)
-print(native.__file__, extension.REASON)
+print(extension.__file__, extension.REASON)
 """
 needs_compiler = pytest.mark.skipif(
     os.name == "nt" or shutil.which(COMPILER) is None, reason=f"no C++ compiler ({COMPILER}) to build with"
