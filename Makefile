@@ -29,7 +29,7 @@ CSRC := $(wildcard csrc/*.* csrc/*/*.* csrc/*/*/*.*)
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-oldest compile-all sanitize lint format bench bench-readme bench-check bench-large-batch exact-phi gpu gpu-smoke gpu-times gpu-tests gpu-tune gpu-bench gpu-train gpu-pack figures wheel clean
+.PHONY: help install train test test-all test-oldest compile-all sanitize lint format bench bench-readme bench-check bench-large-batch exact-phi gpu gpu-smoke gpu-times gpu-tests gpu-tune gpu-bench gpu-train gpu-pack figures wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,11 +50,15 @@ $(READY): pyproject.toml setup.py $(CSRC)
 train: $(READY) ## train SeGMA on scikit-learn's digits with 10 labels a class; leaves runs/digits
 	$(BIN)/segma-fast train --run-dir runs/digits --overwrite
 
-test: $(READY) ## run the tests, TEST_WORKERS files at a time
+test: $(READY) ## does it work here? three minutes, TEST_WORKERS files at a time
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
+
+test-all: export SEGMA_FAST_TESTS ?= all
+test-all: $(READY) ## all tests, a quarter of an hour: wide grids, the kernels for GPUs emulated on the CPU, builds, processes
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 test-oldest: $(READY) $(OLDEST_READY) ## load the kernels built with TORCH under the oldest torch that is supported
-	SEGMA_FAST_OLDEST_PYTHON=$(abspath $(OLDEST_VENV))/bin/python $(BIN)/python -m pytest tests/project/test_build.py -k oldest
+	SEGMA_FAST_TESTS=all SEGMA_FAST_OLDEST_PYTHON=$(abspath $(OLDEST_VENV))/bin/python $(BIN)/python -m pytest tests/project/test_build.py -k oldest
 
 $(OLDEST_READY):
 	test -x $(OLDEST_VENV)/bin/python || $(PYTHON) -m venv $(OLDEST_VENV)
@@ -62,7 +66,7 @@ $(OLDEST_READY):
 	touch $@
 
 compile-all: $(READY) ## compile the kernels for GPUs for every architecture and precision, half an hour; needs nvcc for CUDA's
-	SEGMA_FAST_COMPILE_ALL=1 $(BIN)/python -m pytest tests/gpu/test_triton_compile.py tests/gpu/test_cuda_compile.py -n 2 --dist loadfile
+	SEGMA_FAST_TESTS=all SEGMA_FAST_COMPILE_ALL=1 $(BIN)/python -m pytest tests/gpu/test_triton_compile.py tests/gpu/test_cuda_compile.py -n 2 --dist loadfile
 
 # Python is not sanitized, so the run-time libraries have to come first. Neither command puts the working folder, whose
 # kernels are not sanitized, into the path.
@@ -73,7 +77,7 @@ sanitize: $(READY) ## test the kernels with the address and undefined behaviour 
 	SEGMA_FAST_SANITIZE=1 SEGMA_FAST_REQUIRE_NATIVE=1 $(BIN)/python setup.py --quiet build \
 		--build-temp $(SANITIZED)/objects --build-lib $(SANITIZED)/lib
 	LD_PRELOAD="$(PRELOAD)" $(BIN)/python -P -c 'from segma_fast.distance.backends import extension; assert extension.build_info()["sanitized"]'
-	LD_PRELOAD="$(PRELOAD)" $(BIN)/python -P -m pytest tests/distance/test_accuracy.py tests/distance/test_operator.py tests/distance/test_profile.py -k native
+	SEGMA_FAST_TESTS=all LD_PRELOAD="$(PRELOAD)" $(BIN)/python -P -m pytest tests/distance/test_accuracy.py tests/distance/test_operator.py tests/distance/test_profile.py -k native
 
 lint: $(READY) ## ruff, mypy and the formatters
 	$(BIN)/ruff check .

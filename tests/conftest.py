@@ -12,11 +12,14 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's: Triton's interpre
 import pytest
 import torch
 
+# quick: what tells within minutes whether a clone works; rest: all that this leaves out; all
+WHICH = os.environ.get("SEGMA_FAST_TESTS", "quick")
 if not torch.cuda.is_available():  # before Triton is imported: kernels that were not compiled stay interpreted
     os.environ.setdefault("TRITON_INTERPRET", "1")
-    import cuda_model
+    if WHICH != "quick":
+        import cuda_model
 
-    cuda_model.load()  # before anybody asks which backends there are
+        cuda_model.load()  # before anybody asks which backends there are
 
 from cases import BACKENDS, DEVICE, OPTIMISED, skip_unless_served
 
@@ -53,6 +56,25 @@ def usual_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_float32_matmul_precision("highest")
     yield
     torch.set_float32_matmul_precision("highest")
+
+
+def is_slow(item: pytest.Item) -> bool:
+    """Whether a case is marked so, or runs kernels for a GPU on the CPU, one instruction of Python or C++ at a time."""
+    values = getattr(item, "callspec", None) and item.callspec.params.values()
+    emulated = {value for value in values or () if isinstance(value, str)} if DEVICE.type == "cpu" else set()
+    own = item.get_closest_marker("slow") is not None
+    return own or "cuda" in emulated or ("triton" in emulated and item.get_closest_marker("interpreted") is None)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what ``SEGMA_FAST_TESTS`` does not ask for."""
+    if WHICH not in ("quick", "rest", "all"):
+        raise pytest.UsageError(f"SEGMA_FAST_TESTS must be quick, rest or all, got {WHICH!r}")
+    if WHICH != "all":
+        left_out = [item for item in items if is_slow(item) != (WHICH == "rest")]
+        config.hook.pytest_deselected(items=left_out)
+        kept = set(items) - set(left_out)
+        items[:] = [item for item in items if item in kept]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

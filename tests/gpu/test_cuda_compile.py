@@ -6,17 +6,21 @@ compiles for every architecture and not only for those that are most different.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from torch.utils import cpp_extension
 
 ROOT = Path(__file__).parents[2]
+CACHE = ROOT / "build" / "cuda_compile"
 NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
 pytestmark = pytest.mark.skipif(NVCC is None, reason="there is no nvcc")
 ARCHITECTURES = ("80", "90a", "100", "120")
@@ -49,25 +53,39 @@ def tool(name: str) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], tuple[str, Path]]:
-    """What ptxas said, and the object, of every source and architecture."""
-    folder = tmp_path_factory.mktemp("cuda")
+def compiled() -> dict[tuple[str, str], tuple[str, Path]]:
+    """What ptxas said, and the object, of every source and architecture; kept until a source or nvcc changes."""
+    sources = sorted(path for path in (ROOT / "csrc").rglob("*") if path.suffix in (".h", ".cu"))
+    said = [path.read_text() for path in sources] + [_output([NVCC or "", "--version"]), torch.__version__]
+    state = hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
+    CACHE.mkdir(parents=True, exist_ok=True)
 
     def build(job: tuple[str, str]) -> tuple[str, Path]:
         source, architecture = job
-        target = folder / f"{source}-{architecture}.o"
-        command = [NVCC, "-std=c++17", "-O3", f"-gencode=arch=compute_{architecture},code=sm_{architecture}"]
+        target = CACHE / f"{source}-{architecture}-{state}.o"
+        command = [NVCC or "", "-std=c++17", "-O3", f"-gencode=arch=compute_{architecture},code=sm_{architecture}"]
         command += ["-Xptxas", "-v", "-DUSE_CUDA", "-DSEGMA_CUDA_ARCHITECTURES=9.0a"]
         command += ["-DTORCH_TARGET_VERSION=0x020b000000000000ULL", f"-I{ROOT / 'csrc'}"]
         command += [f"-I{path}" for path in cpp_extension.include_paths()]
-        command += ["-c", str(ROOT / "csrc" / "cuda" / f"{source}.cu"), "-o", str(target)]
-        result = subprocess.run([part for part in command if part], capture_output=True, text=True)
-        said = result.stdout + result.stderr
-        assert result.returncode == 0, said[-4000:]
-        return said, target
+        command += ["-c", str(ROOT / "csrc" / "cuda" / f"{source}.cu")]
+        told = target.with_suffix(".txt")
+        if not told.exists():
+            with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+                draft = Path(folder) / "object.o"
+                words = _output([*command, "-o", str(draft)])
+                draft.replace(target)
+            told.write_text(words)
+        return told.read_text(), target
 
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         return dict(zip(JOBS, pool.map(build, JOBS), strict=True))
+
+
+def _output(command: list[str]) -> str:
+    result = subprocess.run(command, capture_output=True, text=True)
+    said = result.stdout + result.stderr
+    assert result.returncode == 0, said[-4000:]
+    return said
 
 
 @pytest.mark.parametrize("source, architecture", JOBS)
