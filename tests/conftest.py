@@ -12,11 +12,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's: Triton's interpre
 import pytest
 import torch
 
-# quick: what tells within minutes whether a clone works; rest: all that this leaves out; all
-WHICH = os.environ.get("SEGMA_FAST_TESTS", "quick")
 if not torch.cuda.is_available():  # before Triton is imported: kernels that were not compiled stay interpreted
     os.environ.setdefault("TRITON_INTERPRET", "1")
-    if WHICH != "quick":
+    if os.environ.get("SEGMA_FAST_TESTS", "quick") != "quick":
         import cuda_model
 
         cuda_model.load()  # before anybody asks which backends there are
@@ -25,6 +23,8 @@ from cases import BACKENDS, DEVICE, OPTIMISED, skip_unless_served
 
 from segma_fast.distance.dispatch import ENVIRONMENT_VARIABLE
 
+# quick: what tells within minutes whether a clone works; rest: all that this leaves out; all
+WHICH = os.environ.get("SEGMA_FAST_TESTS", "quick")
 sys.path.append(str(Path(__file__).parents[1]))  # for benchmarks; last: segma_fast is found before
 torch.set_num_threads(1)  # the inputs are small, and beside other work two threads take five times as long as one
 
