@@ -60,10 +60,14 @@ def usual_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def is_slow(item: pytest.Item) -> bool:
     """Whether a case is marked so, or runs kernels for a GPU on the CPU, one instruction of Python or C++ at a time."""
-    values = getattr(item, "callspec", None) and item.callspec.params.values()
-    emulated = {value for value in values or () if isinstance(value, str)} if DEVICE.type == "cpu" else set()
-    own = item.get_closest_marker("slow") is not None
-    return own or "cuda" in emulated or ("triton" in emulated and item.get_closest_marker("interpreted") is None)
+    if item.get_closest_marker("slow") is not None:
+        return True
+    if DEVICE.type != "cpu":
+        return False
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    backends = {value for value in values if isinstance(value, str)} & {"cuda", "triton"}
+    interpreted = backends == {"triton"} and item.get_closest_marker("interpreted") is not None
+    return "gpu" in item.path.parts or (bool(backends) and not interpreted)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

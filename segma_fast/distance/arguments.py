@@ -43,6 +43,18 @@ def check_same_space(name: str, points: Tensor, other_name: str, other: Tensor) 
     check_device(name, points, other_name, other.device)
 
 
+def check_pair(
+    name: str, points: Tensor, other_name: str, other: Tensor, may_be_empty: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Both point sets checked and in one dtype: their own where they agree, float64 if either is, else float32."""
+    points, other = check_points(name, points, may_be_empty), check_points(other_name, other)
+    check_same_space(name, points, other_name, other)
+    if points.dtype == other.dtype:
+        return points, other
+    dtype = torch.promote_types(torch.promote_types(points.dtype, other.dtype), torch.float32)
+    return points.to(dtype), other.to(dtype)
+
+
 def check_weights(name: str, weights: Tensor, like: Tensor) -> Tensor:
     """Weights (n,) of the n rows of ``like``, not negative, summing to 1, in float64."""
     given = _vector(name, weights, like)
@@ -62,34 +74,34 @@ def check_variances(variances: float | Tensor, like: Tensor) -> float | Tensor:
     if not isinstance(variances, Tensor):
         number = as_float("variances", variances)
         if not 0 <= number <= MOST:
-            raise ValueError(f"variances must be >= 0 and at most {MOST:g}, got {variances}")
+            raise ValueError(f"variances must be between 0 and {MOST:g}, got {variances}")
         return number
     given = _vector("variances", variances, like, or_one=True)
     wide = given.to(accumulation_dtype(like.device))
     valid = (given >= 0) & (given < math.inf) & (wide <= MOST)
     if visible(given) and not valid.all():
-        raise ValueError(f"variances must be >= 0 and at most {MOST:g}, got {_first_invalid(given, valid)}")
+        raise ValueError(f"variances must be between 0 and {MOST:g}, got {_first_invalid(given, valid)}")
     return _or_nan(wide, valid)
 
 
-def check_gamma(gamma: float | Tensor, name: str, like: Tensor, called: str = "gamma") -> float | Tensor:
-    """A γ > 0, a number or a tensor of one element as a 0-d float64 tensor on the device of ``like``."""
+def check_gamma(gamma: float | Tensor, points_name: str, points: Tensor, name: str = "gamma") -> float | Tensor:
+    """γ > 0 as a float, or for a tensor of one element as a 0-d float64 tensor on the device of the points."""
     if not isinstance(gamma, Tensor):
-        number = as_float(called, gamma)
+        number = as_float(name, gamma)
         if not LEAST <= number <= MOST:
-            raise ValueError(f"{called} must be > 0 and from {LEAST:g} to {MOST:g}, got {gamma}")
+            raise ValueError(f"{name} must be between {LEAST:g} and {MOST:g}, got {gamma}")
         return number
-    check_floating(called, gamma, "()")
+    check_floating(name, gamma, "()")
     if gamma.numel() != 1:
-        raise ValueError(f"{called} must be a number or a tensor of one element, got shape {tuple(gamma.shape)}")
+        raise ValueError(f"{name} must be a number or a tensor of one element, got shape {tuple(gamma.shape)}")
     given = gamma.reshape(())
-    if given.device.type == "cpu" != like.device.type:
-        given = given.to(like.device)  # as torch does with 0-d tensors
-    check_device(called, given, name, like.device)
-    wide = given.to(accumulation_dtype(like.device))
+    if given.device.type == "cpu" != points.device.type:
+        given = given.to(points.device)  # as torch does with 0-d tensors
+    check_device(name, given, points_name, points.device)
+    wide = given.to(accumulation_dtype(points.device))
     valid = (wide >= LEAST) & (given < math.inf) & (wide <= MOST)
     if visible(given) and not valid:
-        raise ValueError(f"{called} must be > 0 and from {LEAST:g} to {MOST:g}, got {given.item()}")
+        raise ValueError(f"{name} must be between {LEAST:g} and {MOST:g}, got {given.item()}")
     return _or_nan(wide, valid)
 
 

@@ -40,7 +40,7 @@ def choose_backend(
     for backend in BACKENDS:
         if requested in ("auto", backend.name):
             reason = backend.missing() or backend.unsuitable(device, dtype, dim)
-            if reason is None and not (requested == "auto" and backend.on_request(device, dtype, dim, precision)):
+            if reason is None and not (requested == "auto" and backend.not_for_auto(device, dtype, dim, precision)):
                 return backend.name
             if requested == backend.name:
                 raise ValueError(f"{source}={requested!r} is not available: {reason}. {_overview()}")

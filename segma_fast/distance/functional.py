@@ -7,14 +7,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from segma_fast.distance.arguments import (
-    check_gamma,
-    check_points,
-    check_same_space,
-    check_variances,
-    check_weights,
-    widened,
-)
+from segma_fast.distance.arguments import check_gamma, check_pair, check_points, check_variances, check_weights, widened
 from segma_fast.distance.autograd import Inputs, Options, energy
 from segma_fast.distance.backends import reference
 from segma_fast.distance.derivatives import keep_inputs
@@ -104,9 +97,10 @@ def fast_cw_distance(
         if is_distributed and are_transforms_active():
             raise ValueError("process_group works outside of the transforms of torch.func and vmap only")
         log = check_flag("log", log)
-        z, means = _check_pair("z", z, "means", means, may_be_empty=is_distributed)
+        z, means = check_pair("z", z, "means", means, may_be_empty=is_distributed)
         weights, variances = _weights("weights", weights, means), check_variances(variances, means)
-        gamma, dtype = None if gamma is None else check_gamma(gamma, "z", z), _dtype_of(z)
+        gamma = None if gamma is None else check_gamma(gamma, "z", z)
+        dtype = _dtype_of(z)
         z, means = widened(gamma, variances, z, means)
         chosen = _choose(z, phi, backend, precision)
     shards = None
@@ -195,7 +189,8 @@ def cw_normality(
                 raise ValueError(f"groups give an estimate of one process that may be negative, got {option} with them")
             groups = check_groups(groups, z)
     if groups is not None:
-        gamma, dtype = check_gamma(silverman_gamma(z.shape[0]) if gamma is None else gamma, "z", z), _dtype_of(z)
+        gamma = check_gamma(silverman_gamma(z.shape[0]) if gamma is None else gamma, "z", z)
+        dtype = _dtype_of(z)
         (z,) = widened(gamma, 1.0, z)
         backend, precision = _choose(z, phi, backend, precision)
         with without_autocast(z.device):
@@ -245,7 +240,7 @@ def cw_two_sample(
     Returns:
         A 0-d tensor, float64 if either sample is float64 and else float32.
     """
-    x, y = _check_pair("x", x, "y", y)
+    x, y = check_pair("x", x, "y", y)
     log, dtype = check_flag("log", log), _dtype_of(x)
     if gamma is None:
         gamma = silverman_gamma((x.shape[0] + y.shape[0]) // 2)
@@ -255,18 +250,6 @@ def cw_two_sample(
     x_weights, y_weights = _weights("x_weights", x_weights, x), _weights("y_weights", y_weights, y)
     chosen = _choose(x, phi, backend, precision)
     return _distance(Inputs(x, y, x_weights, y_weights, 0.0, gamma), log, phi, chosen, None).to(dtype)
-
-
-def _check_pair(
-    name: str, points: Tensor, other_name: str, other: Tensor, may_be_empty: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Both point sets checked and in one dtype: their own where they agree, float64 if either is, else float32."""
-    points, other = check_points(name, points, may_be_empty), check_points(other_name, other)
-    check_same_space(name, points, other_name, other)
-    if points.dtype == other.dtype:
-        return points, other
-    dtype = torch.promote_types(torch.promote_types(points.dtype, other.dtype), torch.float32)
-    return points.to(dtype), other.to(dtype)
 
 
 def _dtype_of(points: Tensor) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""What the public functions ask of numbers and switches, whether Python's or NumPy's; ``checks`` asks it of tensors."""
+"""Checks of numbers and switches, Python's or NumPy's; ``arguments.py`` checks tensors."""
 
 from __future__ import annotations
 

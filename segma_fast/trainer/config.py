@@ -114,7 +114,9 @@ class TrainConfig:
         return min(self.used_labels, self.labelled_batch_size)
 
 
-PRESETS: dict[str, dict[str, Any]] = {  # the rules in which the paper and its authors' code differ, and the best found
+Preset = Literal["paper", "authors", "tuned"]
+# Training settings: the paper's, those of its authors' code where they differ, and the best that were found.
+PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "objective": {
             "alpha": 5.0,
@@ -143,7 +145,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # the rules in which the paper and its a
     },
 }
 PRESETS["tuned"] = PRESETS["authors"] | {"label_choice": "stratified", "learning_rate": 1e-3, "labelled_share": 0.1}
-AUTHORS_MEANS_SCALE = {"digits": 0.1, "mnist": 0.1, "svhn": 2.0, "celeba": 1.0}
+PRESET_MEANS_SCALE = {"digits": 0.1, "mnist": 0.1, "svhn": 2.0, "celeba": 1.0}
 EXPERIMENTS: dict[str, dict[str, Any]] = {
     "digits": {},
     "mnist": {
@@ -210,7 +212,7 @@ def starting_config(experiment: str = "digits", preset: str | None = None, model
         return dataclasses.replace(config, model=model, **(own | MODELS[model].defaults(experiment)))
     if preset is None:
         return config
-    means = {"means_scale": AUTHORS_MEANS_SCALE[experiment]}
+    means = {"means_scale": PRESET_MEANS_SCALE[experiment]}
     config = with_preset(config, preset)
     return dataclasses.replace(config, objective=dataclasses.replace(config.objective, **means))
 

@@ -19,8 +19,8 @@ from segma_fast.distance.backends.triton.blocks import (  # noqa: E402
     PRODUCTS,
     SHAPE,
     Blocks,
-    choose_blocks,
-    chosen_blocks,
+    blocks_from_environment,
+    blocks_from_table,
 )
 from segma_fast.distance.backends.triton.plan import WIDEST  # noqa: E402
 
@@ -116,18 +116,18 @@ def test_every_width_has_blocks(capability: tuple[int, int]) -> None:
                 continue
             for exact in (False, True):
                 arguments = (width, True, low_weights, gradient, exact, capability)
-                blocks = choose_blocks("products", *arguments)
+                blocks = blocks_from_table("products", *arguments)
                 assert blocks.valid
 
 
 def test_environment_overrides_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert chosen_blocks() is None
+    assert blocks_from_environment() is None
     monkeypatch.setenv(SHAPE, "32,16,2,1")
-    assert chosen_blocks() == Blocks(32, 16, 2, 1)
+    assert blocks_from_environment() == Blocks(32, 16, 2, 1)
     for wrong in ("64", "64,64,4", "64,64,4,x", "48,64,4,2", "512,64,4,2", "64,8,4,2", "64,64,32,2", "64,64,4,0"):
         monkeypatch.setenv(SHAPE, wrong)
         with pytest.raises(ValueError, match="rows,columns,warps,stages") as error:
-            chosen_blocks()
+            blocks_from_environment()
         assert repr(wrong) in str(error.value)
 
 

@@ -70,7 +70,7 @@ register(
         rank=1,
         missing=missing,
         unsuitable=unsuitable,
-        on_request=_left_to_triton,
+        not_for_auto=_left_to_triton,
         operators=(energy, gradient),
     )
 )

@@ -21,7 +21,7 @@ class Backend:
         rank: ``"auto"`` takes the backend of the lowest rank that can serve the call.
         missing: gives the reason why it cannot be used in this process, or None.
         unsuitable: gives the reason why it cannot serve points of this device, dtype and dimension, or None.
-        on_request: whether ``"auto"`` leaves it out for points of this device, dtype and dimension in a precision.
+        not_for_auto: whether ``"auto"`` leaves it out for points of this device, dtype and dimension in a precision.
         operators: what computes the energy, and the energy with its gradient, with the arguments and results that
             ``backends/chunked.py`` states; ``"compiled"`` where loading a module registers them with torch; None for
             the reference, which autograd differentiates.
@@ -32,7 +32,7 @@ class Backend:
     rank: int
     missing: Callable[[], str | None] = lambda: None
     unsuitable: Callable[[torch.device, torch.dtype, int], str | None] = lambda device, dtype, dim: None
-    on_request: Callable[[torch.device, torch.dtype, int, str], bool] = lambda device, dtype, dim, precision: False
+    not_for_auto: Callable[[torch.device, torch.dtype, int, str], bool] = lambda device, dtype, dim, precision: False
     operators: tuple[Operator, Operator] | str | None = None
 
 

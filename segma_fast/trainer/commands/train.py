@@ -14,7 +14,7 @@ import torch
 import tyro
 
 from segma_fast.trainer import report
-from segma_fast.trainer.config import EXPERIMENTS, PRESETS, TrainConfig, starting_config, with_preset
+from segma_fast.trainer.config import EXPERIMENTS, PRESETS, Preset, TrainConfig, starting_config, with_preset
 from segma_fast.trainer.config_file import load_config
 from segma_fast.trainer.files import only_one
 from segma_fast.trainer.loop import train
@@ -41,7 +41,7 @@ class TrainCommand:
     config: TrainConfig
     experiment: Literal["digits", "mnist", "svhn", "celeba"] = "digits"
     """data set, networks and batch sizes to start from; every other flag changes one of them"""
-    preset: Literal["paper", "authors", "tuned"] | None = None
+    preset: Preset | None = None
     """the rules of the paper, or of its authors' code, where they differ, or those that were found to work best"""
     config_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     """a config.json to start from instead"""

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from segma_fast.trainer import models
-from segma_fast.trainer.config import TrainConfig, starting_config
+from segma_fast.trainer.config import Preset, TrainConfig, starting_config
 from segma_fast.trainer.labels import LabelChoice
 
 Experiment = Literal["mnist", "svhn", "celeba"]
-Preset = Literal["authors", "paper", "tuned"]
 Table = Literal[1, 2, 3]
 
 TITLES = {"mnist": "MNIST", "svhn": "SVHN", "celeba": "CelebA"}

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import tyro
 
+from segma_fast.trainer.config import Preset
 from segma_fast.trainer.experiments import paper_figures, runner, tables
 from segma_fast.trainer.experiments.error_over_epochs import render_course
-from segma_fast.trainer.experiments.paper import TABLES, TITLES, Experiment, Preset, Table, trials
+from segma_fast.trainer.experiments.paper import TABLES, TITLES, Experiment, Table, trials
 from segma_fast.trainer.experiments.runner import (
     Conditions,
     DatasetFlag,

@@ -80,7 +80,7 @@ SMALLER: dict[int, dict[int, tuple[Blocks | None, Blocks | None]]] = {
 SMALLER[8] = SMALLER[0]
 
 
-def choose_blocks(
+def blocks_from_table(
     kind: str, width: int, low: bool, low_weights: bool, gradient: bool, exact: bool, capability: tuple[int, int]
 ) -> Blocks:
     """Blocks of "products" of a width, or of "differences" in so many dimensions.
@@ -108,7 +108,7 @@ def choose_blocks(
     return chosen
 
 
-def chosen_blocks() -> Blocks | None:
+def blocks_from_environment() -> Blocks | None:
     """The blocks that the environment variable demands for matrix products, if it is set."""
     text = os.environ.get(SHAPE)
     if not text:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from segma_fast.distance.backends.triton import panels
-from segma_fast.distance.backends.triton.blocks import chosen_blocks
+from segma_fast.distance.backends.triton.blocks import blocks_from_environment
 from segma_fast.distance.backends.triton.kernels.pairs import pairs
 from segma_fast.distance.backends.triton.kernels.prepare import lay_out, prepare
 from segma_fast.distance.backends.triton.plan import Division, divide, make_plan
@@ -43,7 +43,7 @@ def evaluate(
         precision = matmul_precision(z.device)
     (m, dim), total, count, device = z.shape, h.shape[0], stop - start, z.device
     described = (dim, z.dtype, precision, phi, gradient, device)
-    plan = make_plan(*described, chosen_blocks())
+    plan = make_plan(*described, blocks_from_environment())
     work = divide(plan, m, total, start, stop, device) if count else Division(start, 0, 0, 0, 1, 0)
 
     def new(dtype: torch.dtype, *shape: int) -> Tensor:

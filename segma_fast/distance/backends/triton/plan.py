@@ -10,7 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
-from segma_fast.distance.backends.triton.blocks import Blocks, choose_blocks
+from segma_fast.distance.backends.triton.blocks import Blocks, blocks_from_table
 from segma_fast.distance.formulas import form_of
 
 FEW_DIMENSIONS = 8  # up to which differences of coordinates cost little
@@ -69,12 +69,12 @@ def make_plan(
     elif products:
         block = min(64, 4096 // width)
         blocks = blocks or (Blocks(128, 128, 8, 1) if interpreted else None)
-        blocks = blocks or choose_blocks(
+        blocks = blocks or blocks_from_table(
             "products", width, low, low_weights, gradient, phi == "exact", capability(device)
         )
     else:
         kind = "differences" if differences else "many"
-        blocks = choose_blocks(kind, dim, low, low_weights, gradient, phi == "exact", capability(device))
+        blocks = blocks_from_table(kind, dim, low, low_weights, gradient, phi == "exact", capability(device))
         blocks = blocks if not interpreted else Blocks(128, 512, 1, 1)
     arithmetic = torch.float32 if single else torch.float64
     chosen = form_of(dim, phi, arithmetic)
