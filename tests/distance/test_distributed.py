@@ -43,6 +43,7 @@ def test_value_and_gradients_of_one_process(found: list[Any], case: str) -> None
     assert len({result[0].item() for result in results}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
 def test_distributed_data_parallel_trains_to_the_weights_of_one_process(tmp_path: Path, count: int) -> None:
     losses, weights = train(Embedding(None), slice(None), count)
@@ -90,6 +91,7 @@ def test_second_derivative_is_an_error(tmp_path: Path) -> None:
         assert all("differentiated once only" in message for message in found), found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["dies", "hangs"])
 def test_lost_process_is_an_error_in_time_for_the_others(tmp_path: Path, how: str) -> None:
     *others, none = processes.run(how, 3, tmp_path)

@@ -206,6 +206,7 @@ def test_all_five_gradients(
         assert relative_error(gradient, exact) <= tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("m, components, dim", [(513, 1, 2), (513, 10, 3), (1025, 10, 10), (513, 9, 64), (513, 1, 64)])
 @pytest.mark.parametrize("offset", [0.0, 20.0])
 def test_float32_at_a_perfect_match(optimised: str, m: int, components: int, dim: int, offset: float) -> None:
@@ -233,6 +234,7 @@ def test_float32_with_equal_means(optimised: str, dim: int) -> None:
     assert relative_error(gradients[2], width) <= 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [2, 3, 10, 64])
 @pytest.mark.parametrize("components", [1, 10])
 def test_float32_at_a_perfect_match_of_many(optimised: str, components: int, dim: int) -> None:

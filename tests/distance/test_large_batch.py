@@ -275,6 +275,7 @@ def test_objective_in_micro_batches(network: str, rows: str) -> None:
             torch.testing.assert_close(ours, whole, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc")
 def test_memory_is_that_of_a_micro_batch() -> None:
     root = Path(__file__).parents[1]

@@ -93,6 +93,7 @@ def test_only_wanted_gradients_are_given(backend: str, wanted: tuple[bool, ...])
         assert tensor.grad is None or torch.equal(tensor.grad, gradient)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log", [False, True])
 @pytest.mark.parametrize("gradient", [False, True])
 def test_compiled_once_for_all_batch_sizes(optimised: str, gradient: bool, log: bool) -> None:
@@ -110,6 +111,7 @@ def test_compiled_once_for_all_batch_sizes(optimised: str, gradient: bool, log: 
     assert counter.frame_count <= 2
 
 
+@pytest.mark.slow
 def test_compiled_with_all_inputs(backend: str) -> None:
     fast, _ = compiled(lambda *inputs: fast_cw_distance(*inputs, backend=backend))
     for m in (1, 7, 33):

@@ -118,6 +118,7 @@ def test_second_derivatives_of_equal_rows_in_float32(backend: str) -> None:
     assert relative_error(found, func.jacrev(func.grad(distance_to(means, backend="reference")))(z)) <= 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["aot_eager", "inductor"])
 @pytest.mark.parametrize("log", [False, True])
 def test_gradient_penalty_through_a_compiled_distance_is_refused(backend: str, log: bool, engine: str) -> None:
@@ -189,6 +190,7 @@ class Module(torch.nn.Module):
         return fast_cw_distance(points, self.means, **self.options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log", [False, True])
 @pytest.mark.parametrize("strict", [False, True])
 def test_exported_with_any_batch_size(backend: str, strict: bool, log: bool) -> None:

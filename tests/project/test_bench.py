@@ -105,6 +105,7 @@ def test_what_is_read_from_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine.describe_machine(device)["gpu"] == "GPU"
 
 
+@pytest.mark.slow
 def test_a_session_goes_on_after_failures() -> None:
     def broken(problem: Problem) -> Run:
         raise ZeroDivisionError("no")
@@ -205,6 +206,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeyp
     assert "time ended before all backends at 9 × 2, K = 10: --seconds gives more" in told
 
 
+@pytest.mark.slow
 def test_the_command_interrupted(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,6 +137,7 @@ def test_check_compares_factors() -> None:
     assert found == ["1024 × 32, K = 10, native: was not measured now"]
 
 
+@pytest.mark.slow
 def test_a_check_fails_where_ours_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(60, 5)
     before = [replace(record(name, 60, 1), dim=5) for name in (*check_factors.OURS, "reference")]
@@ -184,6 +185,7 @@ def test_growth_ends_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     assert scaling.grow("reference", 32, "cpu", 6.0) == [failed]
 
 
+@pytest.mark.slow
 def test_a_call_in_a_process_of_its_own() -> None:
     found = in_process("memory", "chunked", Case(300, 5, 1, gamma=0.5))
     assert found.measured and found.case == Case(300, 5, 1, gamma=0.5) and found.suite == "memory", found.reason
@@ -258,6 +260,7 @@ def test_peers_give_the_distance_and_sigreg_a_statistic(monkeypatch: pytest.Monk
     assert not everyone["pykeops"].serves(Case(200, 512)) and not everyone["sigreg"].serves(Case(200, 6))
 
 
+@pytest.mark.slow
 def test_cases_leave_records(tmp_path: Path) -> None:
     """Also where the run is stopped after some: each test writes what is there."""
     pytest.importorskip("pytest_benchmark")

@@ -18,6 +18,7 @@ import pytest
 
 from segma_fast.distance.backends import extension
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 COMPILER = os.environ.get("CXX") or "c++"
 OLDEST = os.environ.get("SEGMA_FAST_OLDEST_PYTHON")
@@ -27,6 +28,7 @@ CALL = """
 import sys, torch
 from segma_fast import cw_distance_reference, fast_cw_distance
 from segma_fast.distance.backends import extension
+
 z, means = torch.randn(200, 5), torch.randn(10, 5)
 value = fast_cw_distance(z, means, backend=sys.argv[1])
 torch.testing.assert_close(value, cw_distance_reference(z.double(), means.double()).float(), rtol=2e-5, atol=0)

@@ -13,6 +13,7 @@ import torch
 from test_build import copy_sources, needs_compiler, run, succeed
 
 # A torch without CUDA that says it has it, and a library with the one function of libtorch_cuda that the kernels call.
+pytestmark = pytest.mark.slow
 PRETENDED = """
 import runpy, sys, torch
 from torch.utils import cpp_extension
@@ -24,6 +25,7 @@ STREAM = "int aoti_torch_get_current_cuda_stream(int device, void** stream) { *s
 TOOLKIT = Path(os.environ.get("CUDA_HOME") or "/usr/local/cuda")
 USED = """
 import torch, segma_fast
+
 print(torch._C._dispatch_has_kernel_for_dispatch_key('segma_fast::cuda_kernels', 'CUDA'))
 """
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
 FOLDER = Path(__file__).parents[2] / "examples"
 SHORT = {
     "cwae": ["--steps", "8"],

@@ -31,6 +31,7 @@ def compare(folder: Path, *flags: str) -> dict[str, list[str]]:
     return rows(folder)
 
 
+@pytest.mark.slow
 def test_table_and_picture_of_models_that_are_added_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

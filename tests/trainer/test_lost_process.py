@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from test_training import FLAGS
 
 from segma_fast.trainer.run_folder import load_run
@@ -27,6 +28,7 @@ cli.main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_the_others_end_with_a_line_and_the_checkpoint_stays(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

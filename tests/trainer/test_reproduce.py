@@ -94,6 +94,7 @@ def reproduce(name: str, dataset: Path, out: Path, *flags: str) -> str:
     return (out / "tables.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [svhn, celeba])
 def test_colour_experiments_end_to_end(make, tmp_path: Path) -> None:
     page = reproduce(make.__name__, make(tmp_path), tmp_path / "out", "--seeds", "1", "--budget", "3s")
@@ -105,6 +106,7 @@ def test_colour_experiments_end_to_end(make, tmp_path: Path) -> None:
         assert np.asarray(Image.open(tmp_path / "out" / name)).std() > 5, name
 
 
+@pytest.mark.slow
 def test_mnist_grows_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = mnist(tmp_path), tmp_path / "out"
     small = ["--hidden", "300", "100"]
@@ -262,6 +264,7 @@ def test_frechet_distance_is_that_of_the_features(tmp_path: Path) -> None:
     assert distance.of([other / 255]) == pytest.approx(expected, rel=1e-3)  # floating point in [0, 1]
 
 
+@pytest.mark.slow
 def test_classifier_is_kept_and_made_anew_where_damaged(tmp_path: Path) -> None:
     data, file = noise(2000, channels=3), tmp_path / "classifier.pt"
     model, accuracy = trained_classifier(data, file, CPU)

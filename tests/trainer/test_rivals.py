@@ -32,6 +32,7 @@ def small(name: str, folder: Path, epochs: int) -> TrainConfig:
     return replace(config, network=network, epochs=epochs, run_dir=folder, device="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RIVALS)
 def test_trains_evaluates_and_draws_from_the_command_line(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -67,6 +68,7 @@ def test_trains_evaluates_and_draws_from_the_command_line(
     assert drawn.isfinite().all() and model.decode(drawn).isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RIVALS)
 def test_resumes_to_the_same_bits(name: str, tmp_path: Path) -> None:
     whole = train(small(name, tmp_path / "whole", 4)).model.state_dict()
@@ -150,6 +152,7 @@ def test_a_model_and_another_ones_settings(tmp_path: Path) -> None:
         starting_config("digits", None, "none")
 
 
+@pytest.mark.slow
 def test_clusters_of_cagem_without_labels(tmp_path: Path) -> None:
     config = replace(small("cagem", tmp_path / "run", 20), labels=0, components=12)
     outcome = train(config)
@@ -157,6 +160,7 @@ def test_clusters_of_cagem_without_labels(tmp_path: Path) -> None:
     assert not load_run(tmp_path / "run").model.names_classes(12)
 
 
+@pytest.mark.slow
 def test_a_new_run_replaces_the_pictures_that_only_its_model_has(tmp_path: Path) -> None:
     config = small("cagem", tmp_path, 1)
     assert all(path.name != "top_layer.png" for path in save_all(*trained(config), tmp_path))

@@ -118,6 +118,7 @@ def test_interrupted_run_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: p
     ]
 
 
+@pytest.mark.slow
 def test_killed_process_resumes_to_the_same_bits(tmp_path: Path) -> None:
     flags = [*FLAGS, "--epochs", "10", "--checkpoint-every", "25"]
     subprocess.run(command(tmp_path / "whole", *flags), check=True, capture_output=True)
@@ -184,6 +185,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
     return weights(folder)
 
 
+@pytest.mark.slow
 def test_processes_and_micro_batches_train_to_the_weights_of_one_process(
     tmp_path: Path, whole: dict[str, torch.Tensor]
 ) -> None:
@@ -191,6 +193,7 @@ def test_processes_and_micro_batches_train_to_the_weights_of_one_process(
     assert_close(whole, weights(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_checkpoint_of_two_processes_resumes_with_one_and_the_other_way_round(
     tmp_path: Path, whole: dict[str, torch.Tensor]
 ) -> None:

@@ -97,6 +97,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Place]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.* is damaged and is made anew")
 @pytest.mark.parametrize("plant", [plainly, by_torch])
 @pytest.mark.parametrize("name", ["run", *EXPERIMENTS])
