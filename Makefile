@@ -1,4 +1,4 @@
-# Everything that one can do here; `make` alone lists it.
+# All tasks of this repository; `make` without a target lists them.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 OLDEST_TORCH ?= torch==2.11.0
@@ -9,7 +9,7 @@ READY := $(VENV)/.installed
 OLDEST_READY := $(OLDEST_VENV)/.installed
 BENCH_READY := $(VENV)/.bench-installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# Installs what extras of the package ask for, and not the package.
+# Installs the dependencies of the given extras, without the package itself.
 install_extras = $(BIN)/python -c 'import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
 	print(*(name for extra in "$(1)".split() for name in extras[extra]), sep="\n")' > $(VENV)/requirements.txt && \
 	$(PIP) --requirement $(VENV)/requirements.txt
@@ -25,7 +25,7 @@ SANITIZED := build/sanitized
 TEST_WORKERS ?= 2
 CSRC := $(wildcard csrc/*.* csrc/*/*.* csrc/*/*/*.*)
 
-# Idle OpenMP threads sleep instead of spinning: on a machine that does anything else, spinning costs more than all the work.
+# Idle OpenMP threads sleep instead of spinning: on a machine with other load, spinning costs more than the actual work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
@@ -68,8 +68,8 @@ $(OLDEST_READY):
 compile-all: $(READY) ## compile the kernels for GPUs for every architecture and precision, half an hour; needs nvcc for CUDA's
 	SEGMA_FAST_TESTS=all SEGMA_FAST_COMPILE_ALL=1 $(BIN)/python -m pytest tests/gpu/test_triton_compile.py tests/gpu/test_cuda_compile.py -n 2 --dist loadfile
 
-# Python is not sanitized, so the run-time libraries have to come first. Neither command puts the working folder, whose
-# kernels are not sanitized, into the path.
+# Python itself is not sanitized, so the sanitizer's run-time libraries must be preloaded. Both commands keep the
+# working directory, whose kernels are not sanitized, off Python's path.
 sanitize: PRELOAD = $$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libstdc++.so)
 sanitize: export ASAN_OPTIONS = detect_leaks=0
 sanitize: export PYTHONPATH = $(abspath $(SANITIZED)/lib)
@@ -90,8 +90,9 @@ format: $(READY) ## put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CSRC) tests/gpu_model/*
 
-# The C library would give the matrices of plain torch back to the system after each call and have them cleared anew, which
-# takes up to half of its time; so it is told to keep them, for all contenders. Ours hardly feel it.
+# By default the C library returns the matrices of plain torch to the system after each call and gets zeroed pages for
+# the next, which takes up to half of plain torch's time. These settings make it keep the memory, for all contenders;
+# they hardly change the times of segma_fast.
 bench bench-check: export MALLOC_MMAP_MAX_ = 0
 bench bench-check: export MALLOC_TRIM_THRESHOLD_ = 17179869184
 bench bench-check: export MALLOC_TOP_PAD_ = 268435456
@@ -115,8 +116,8 @@ bench-large-batch: $(READY) ## time a training step in micro-batches and all at 
 exact-phi: $(READY) ## measure what the exact form of φ changes, about 20 minutes; leaves docs/exact_phi.md
 	$(BIN)/python -m benchmarks.studies.exact_phi
 
-# With the Python that is given and what it has, because torch for a GPU is large and of many kinds. What is to be kept goes
-# into OUT, by default a folder of benchmarks/results.
+# These targets use PYTHON and its installed packages, because torch for a GPU is large and comes in many variants.
+# Results go to OUT, by default a folder in benchmarks/results.
 GPU_OUT = $(if $(OUT),$(OUT),benchmarks/results/gpu-$(STARTED))
 gpu: ## on a machine with a GPU, without an environment: build, smoke, times, tests in GPU_SECONDS; STAGES names others
 	$(PYTHON) -m benchmarks.gpu.stages $(STAGES) --out $(GPU_OUT) --seconds $(GPU_SECONDS)

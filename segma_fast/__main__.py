@@ -9,14 +9,14 @@ from importlib import import_module
 
 TRAINED = "segma_fast.trainer.commands.trained_model"
 COMMANDS = {  # name: (module, function, one line)
-    "train": ("segma_fast.trainer.commands.train", "train_command", "train a model and leave a run folder"),
+    "train": ("segma_fast.trainer.commands.train", "train_command", "train a model and write a run folder"),
     "sample": (TRAINED, "sample", "draw images from the components of the mixture"),
-    "interpolate": (TRAINED, "interpolate", "go from one image to another through the latent space"),
+    "interpolate": (TRAINED, "interpolate", "interpolate between images in the latent space"),
     "transfer": (TRAINED, "transfer", "move images to another class, keeping their style (equation 10)"),
     "intensify": (TRAINED, "intensify", "move images away from a class (equation 11)"),
     "classify": (TRAINED, "classify", "say which class images belong to (equation 7)"),
     "evaluate": (TRAINED, "evaluate", "test error, reconstruction error and d² of a trained model"),
-    "reproduce": ("segma_fast.trainer.experiments.reproduce", "main", "train what the paper's tables and figures show"),
+    "reproduce": ("segma_fast.trainer.experiments.reproduce", "main", "reproduce the paper's tables and figures"),
     "compare": (
         "segma_fast.trainer.experiments.compare",
         "main",
@@ -25,18 +25,18 @@ COMMANDS = {  # name: (module, function, one line)
     "bench": (
         "segma_fast.bench.command",
         "main",
-        "time the distance on this machine by every backend, two minutes",
+        "time the distance with every backend on this machine (two minutes)",
     ),
     "info": (
         "segma_fast.bench.info",
         "info",
-        "versions, devices, compiled kernels, which backends there are and why",
+        "versions, devices, compiled kernels, and which backends are available and why",
     ),
 }
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; an error that the user can mend is one line on stderr and exit status 2."""
+    """Run a command; an error that the user can fix is printed as one line on stderr, with exit status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     name = arguments[0] if arguments else "--help"
     if name in ("-h", "--help"):
@@ -57,9 +57,9 @@ def main(arguments: list[str] | None = None) -> None:
         if (error.name or "").startswith("segma_fast"):
             raise
         _fail(f'segma-fast {name} needs the package {error.name}: pip install "segma-fast[train]"')
-    except BrokenPipeError:  # the reader of a pipe has seen enough
+    except BrokenPipeError:  # the reader closed the pipe, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, ArithmeticError, OSError, MemoryError) as error:  # all others are mistakes of ours
+    except (ValueError, ArithmeticError, OSError, MemoryError) as error:  # any other is a bug of ours
         if os.environ.get("SEGMA_FAST_TRACEBACK"):
             raise
         _fail(str(error).strip() or type(error).__name__)

@@ -1,9 +1,9 @@
-"""A batch that is larger than memory: encoded in micro-batches, with the exact gradient of the whole.
+"""A batch larger than memory: encoded in micro-batches, with the exact gradient of the whole batch.
 
-The distance is not a sum over samples, so adding up the gradients of micro-batches, each with a loss of its own,
-minimises something else. Here every micro-batch is encoded without keeping its activations, the loss sees all
-codes at once, and each micro-batch is encoded a second time when the backward pass arrives at it. Memory is that of
-one micro-batch and of the codes; time that of one more forward pass.
+The distance is not a sum over samples, so accumulating the gradients of micro-batches, each with its own loss,
+minimises a different objective. Here every micro-batch is encoded without keeping its activations, and the loss sees
+all codes at once. The backward pass encodes each micro-batch again when it reaches it. This takes the memory of one
+micro-batch plus the codes, and the time of one extra forward pass.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _DEPENDS = (
 
 
 def encode(encoder: Callable[..., Any], *inputs: Tensor, micro_batch: int | None) -> Any:
-    """``encoder(*inputs)`` in micro-batches; what is computed from the result is differentiated as usual.
+    """Compute ``encoder(*inputs)`` in micro-batches; gradients flow through the result as usual.
 
-    Example, an auto-encoder whose loss is that of the whole batch::
+    Example: an auto-encoder with the loss of the whole batch::
 
         def encode_and_compare(images):
             codes = encoder(images)
@@ -45,25 +45,25 @@ def encode(encoder: Callable[..., Any], *inputs: Tensor, micro_batch: int | None
         loss = errors.mean() + 5 * fast_cw_distance(codes, means, log=True)
         loss.backward()
 
-    Rows must not depend on each other: batch-norm in training is refused, as a module and as torch's own function (but
-    what a compiled function hides, and code of your own, is not seen), and what a layer changes at each call (spectral
-    norm, running means) it changes once a micro-batch and pass. Layers that draw from torch's global generators
-    (dropout) draw the same numbers in the second pass. Weights, and what a function loads by itself, must not change
-    between the passes. An encoder that is wrapped in ``DistributedDataParallel`` cannot be called again while it goes
-    backward: wrap a module whose ``forward`` calls this function instead.
+    Rows must not depend on each other. Batch-norm in training mode is therefore refused, both as a module and as
+    torch's function; it is not detected inside a compiled function or in code of your own. State that a layer updates
+    at each call (spectral norm, running means) is updated once per micro-batch and pass. Layers that draw from torch's
+    global generators (dropout) draw the same numbers in the second pass. Weights, and data that the encoder loads
+    itself, must not change between the passes. A module wrapped in ``DistributedDataParallel`` cannot be called again
+    during its own backward: wrap a module whose ``forward`` calls this function instead.
 
     Args:
-        encoder: a module or function of tensors that gives one tensor or a tuple of them, one row for each input row.
+        encoder: a module or function that maps tensors to a tensor or a tuple of tensors, one row per input row.
         inputs: tensors with the same number of rows, (n, ...).
-        micro_batch: rows that are encoded at once, ≥ 1; None for all of them, in one pass.
+        micro_batch: rows per micro-batch, ≥ 1; None encodes all rows in one pass.
 
     Returns:
-        What ``encoder`` gives for all rows: a tensor (n, ...) or a tuple of such tensors.
+        The output of ``encoder`` for all rows: a tensor (n, ...) or a tuple of such tensors.
 
     Raises:
-        ValueError: for ``micro_batch`` < 1, inputs of different lengths, outputs without a row for each of the
-            inputs', batch-norm in training, or an encoder that is wrapped in ``DistributedDataParallel``.
-        TypeError: for another encoder, ``micro_batch``, inputs or outputs than these.
+        ValueError: for ``micro_batch`` < 1, inputs of different lengths, outputs that do not have one row per input
+            row, batch-norm in training mode, or an encoder that is wrapped in ``DistributedDataParallel``.
+        TypeError: if the encoder, ``micro_batch``, an input or an output has another type.
     """
     if not callable(encoder):
         raise TypeError(f"encoder must be a module or function, got {type(encoder).__name__}")
@@ -77,7 +77,7 @@ def encode(encoder: Callable[..., Any], *inputs: Tensor, micro_batch: int | None
         _check_layer(layer)
 
     def run(_: Tensor | None, *part: Tensor) -> Any:
-        return encoder(*(tensor.clone() for tensor in part))  # or a layer in place would change the inputs of pass two
+        return encoder(*(tensor.clone() for tensor in part))  # else an in-place layer would change pass two's input
 
     parts: list[Any] = []
     sizes: list[int] = []
@@ -96,7 +96,7 @@ def encode(encoder: Callable[..., Any], *inputs: Tensor, micro_batch: int | None
 
 
 def _check(inputs: Sequence[object]) -> int:
-    """The number of rows of the inputs, all of them checked."""
+    """Check the inputs and return their number of rows."""
     if not inputs:
         raise TypeError("inputs must be at least one tensor, got none")
     tensors = [check_dense("inputs", tensor, "(n, ...)") for tensor in inputs]
@@ -109,7 +109,7 @@ def _check(inputs: Sequence[object]) -> int:
 
 
 def _joined(parts: list[Any], sizes: list[int]) -> Any:
-    """The outputs for all rows from those of the micro-batches, which have so many."""
+    """Concatenate the outputs of the micro-batches, and check that they have ``sizes`` rows."""
     several = isinstance(parts[0], tuple | list)
     columns = list(zip(*parts, strict=True)) if several else [tuple(parts)]
     for column in columns:
@@ -126,7 +126,7 @@ def _joined(parts: list[Any], sizes: list[int]) -> Any:
 
 
 def _device_of_generators(inputs: Sequence[Tensor]) -> Tensor | None:
-    """An empty tensor on the accelerator, whose random state is then kept too where all inputs are on the CPU."""
+    """An empty tensor on the accelerator if all inputs are on the CPU: checkpoint then saves its random state too."""
     if all(tensor.device.type == "cpu" for tensor in inputs) and torch.accelerator.is_available():
         return torch.empty(0, device=torch.accelerator.current_accelerator())
     return None
@@ -134,7 +134,7 @@ def _device_of_generators(inputs: Sequence[Tensor]) -> Tensor | None:
 
 @contextmanager
 def _watched() -> Iterator[None]:
-    """Look at every module that is called in this thread; a function does not show what it calls."""
+    """Check every module that is called in this thread: a plain function does not list its modules."""
     thread = threading.get_ident()
 
     def look(module: nn.Module, inputs: Any) -> None:
@@ -143,7 +143,7 @@ def _watched() -> Iterator[None]:
             for layer in module.modules() if compiled else [module]:
                 _check_layer(layer)
             if compiled:
-                handle.remove()  # or it would be in the compiled code
+                handle.remove()  # else it would be traced into the compiled code
 
     look._torchdynamo_disable = True  # type: ignore[attr-defined]  # as torch.compiler.disable, without its import
     if torch.compiler.is_compiling():
@@ -154,7 +154,7 @@ def _watched() -> Iterator[None]:
 
 
 def _newest() -> int | None:
-    """The number of the newest node of the autograd graph that this thread has made; None if it makes none now."""
+    """The sequence number of this thread's newest autograd node; None if no autograd graph is being recorded."""
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return None
     node = torch.ones((), device="cpu", requires_grad=True).view(()).grad_fn
@@ -162,7 +162,7 @@ def _newest() -> int | None:
 
 
 def _check_graph(outputs: Any, before: int) -> None:
-    """Look for batch-norm in training that no module showed, such as one that the encoder has not registered."""
+    """Search the autograd graph for training-mode batch-norm that the module checks missed (unregistered layers)."""
     tensors = [outputs] if isinstance(outputs, Tensor) else outputs if isinstance(outputs, tuple | list) else []
     left = [tensor.grad_fn for tensor in tensors if isinstance(tensor, Tensor)]
     seen = set()
@@ -171,7 +171,7 @@ def _check_graph(outputs: Any, before: int) -> None:
         if node is None or node in seen or node._sequence_nr() <= before:
             continue
         seen.add(node)
-        # Instance norm is the batch-norm of one row that has the channels of all.
+        # Torch computes instance norm as the batch-norm of a single row with the channels of all rows.
         training = "BatchNorm" in node.name() and getattr(node, "_saved_training", False)
         if training and node._input_metadata[0].shape[0] > 1:
             raise ValueError(_DEPENDS.format("a batch norm"))
@@ -189,13 +189,13 @@ def _check_layer(layer: nn.Module) -> None:
 
 
 class _Heap:
-    """Returns what is free inside the heap to the system, where the C library can (glibc).
+    """Returns free heap memory to the system, if the C library can do that (glibc).
 
-    The codes of a micro-batch are small, and where they lie in memory that its activations left, the next activations
-    no longer fit there: without this, the heap grows by a layer's size or two with every micro-batch.
+    The codes of a micro-batch are small. If they are allocated in memory that its activations have freed, the next
+    activations no longer fit there: without this, the heap grows by the size of a layer or two with every micro-batch.
     """
 
-    EVERY = 8  # micro-batches, or more where the call would take more than SHARE of the time
+    EVERY = 8  # micro-batches between calls; more if the calls would take more than SHARE of the time
     SHARE = 0.01
 
     def __init__(self) -> None:
@@ -203,7 +203,7 @@ class _Heap:
         self.calls, self.next = 0, perf_counter()
 
     def give_back(self) -> None:
-        """Called once a micro-batch."""
+        """To be called once per micro-batch."""
         self.calls += 1
         start = perf_counter()
         if self.trim is not None and self.calls >= self.EVERY and start >= self.next:

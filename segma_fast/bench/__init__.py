@@ -1,1 +1,1 @@
-"""What is timed, by whom, how, and in which form it is written down; of ``segma-fast bench`` and ``benchmarks/``."""
+"""The contenders, timing and result format of benchmarks, used by ``segma-fast bench`` and ``benchmarks/``."""

@@ -1,4 +1,4 @@
-"""``segma-fast bench``: how long the distance takes on this machine, by which backend."""
+"""``segma-fast bench``: times the distance on this machine, for every available backend."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from segma_fast.bench.records import Record, Results
 from segma_fast.bench.session import Session
 from segma_fast.distance.dispatch import ENVIRONMENT_VARIABLE, choose_backend
 
-CASES = {  # what matters most first: the time may end
+CASES = {  # most important first, because time may run out
     "cpu": [Case(1024, 64), Case(4096, 64), Case(256, 32), Case(1024, 1024, 1), Case(16384, 64), Case(4096, 10)],
     "cuda": [Case(4096, 64), Case(65536, 64), Case(256, 64), Case(16384, 64), Case(8192, 1024, 1), Case(262144, 64)],
 }
-COMPILED = (Case(1024, 64), Case(4096, 64))  # the sizes at which torch.compile is waited for
+COMPILED = (Case(1024, 64), Case(4096, 64))  # the sizes at which compiled contenders are timed
 LARGEST_REFERENCE = 8192  # rows up to which the eager reference is timed
 EACH = 1.0  # seconds of timing for one backend at one size
 
@@ -59,7 +59,7 @@ def bench(
         raise ValueError("device='cuda', but torch sees no GPU here")
     kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     place, started = torch.device(kind), datetime.now()
-    choose_backend("auto", place, torch.float32, 64)  # or the variable that names another one fails at the end
+    choose_backend("auto", place, torch.float32, 64)  # fail early if the variable names an unusable backend
     machine = describe_machine(place)
     found: dict[Case, list[Record]] = {}
     rounds = _rounds(kind, contenders(place))
@@ -96,7 +96,7 @@ def _check_writable(out: Path) -> None:
 
 
 def _rounds(kind: str, every: dict[str, Contender]) -> list[tuple[Case, dict[str, Contender]]]:
-    """The sizes with those that need no compilation; then a few again, beside those that do: time may end before."""
+    """All sizes without the compiled contenders, then a few sizes again with them, because time may run out."""
     first = [(case, _chosen(case, every, False)) for case in CASES[kind]]
     return first + [(case, _chosen(case, every, True)) for case in COMPILED if case in CASES[kind]]
 
@@ -116,14 +116,14 @@ def _results(started: datetime, machine: dict[str, Any], found: dict[Case, list[
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the warnings of what is compiled, which would tear the progress bar."""
+    """Suppress warnings from compilation, which would break the progress bar."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def _chosen(case: Case, every: dict[str, Contender], compiled: bool) -> dict[str, Contender]:
-    """Without those that would take most of the time for themselves."""
+    """The contenders without those that would take most of the time."""
 
     def is_quick(name: str) -> bool:
         if name.startswith("compiled"):
@@ -134,7 +134,7 @@ def _chosen(case: Case, every: dict[str, Contender], compiled: bool) -> dict[str
 
 
 def summary(records: list[Record], device: torch.device, machine: dict[str, Any]) -> str:
-    """Milliseconds a call, one line a size, and what ``backend="auto"`` takes there."""
+    """A table of milliseconds per call, one line per size, with the backend that ``backend="auto"`` chooses."""
     names = list(dict.fromkeys(record.contender for record in records if record.measured))
     cases = list(dict.fromkeys(record.case for record in records if record.measured))
     titles = [["m × D", ""], *(_title(name) for name in names), ["auto", "takes"]]
@@ -159,7 +159,7 @@ def summary(records: list[Record], device: torch.device, machine: dict[str, Any]
 
 
 def _title(name: str) -> list[str]:
-    """On two lines."""
+    """A contender's name split over two lines."""
     first, _, second = name.partition(" ")
     return [first, second]
 

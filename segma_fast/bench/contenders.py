@@ -1,4 +1,4 @@
-"""Who is timed: every backend of ours, and the same equation in plain torch at the best settings that were found."""
+"""The contenders: all backends of segma_fast, and the same equation in plain torch with the best settings found."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from segma_fast.distance.backends import BACKENDS, reference
 from segma_fast.distance.functional import cw_normality, fast_cw_distance
 from segma_fast.distance.precision import PRECISIONS
 
-MATRICES = 14  # m×m float32 that the plain equation and its gradient hold at once, about
+MATRICES = 14  # approximate number of m×m float32 matrices that the plain equation and its gradient hold at once
 
 
 def always(case: Case) -> bool:
@@ -25,21 +25,21 @@ def always(case: Case) -> bool:
 
 @dataclass(frozen=True)
 class Contender:
-    """``prepare`` takes a problem and gives a function without arguments that returns the value and the gradients.
+    """``prepare`` takes a problem and returns a function without arguments for the value and the gradients.
 
-    What can be done once for a training (tensors of constants, compilation) is done there or in the first call.
+    Work that is done once per training (constant tensors, compilation) is done in ``prepare`` or in the first call.
     """
 
     prepare: Callable[[Problem], Run]
     serves: Callable[[Case], bool] = always
     missing: str | None = None  # why it cannot run here
-    precision: str | None = None  # of ours; "single" where a backend has one
+    precision: str | None = None  # of segma_fast's backends; "single" if there is only one
     phi: str = "approx"
     plain: bool = False  # holds m×m matrices
-    is_distance: bool = True  # else it is another statistic of the same use, whose values are not compared
+    is_distance: bool = True  # False: another statistic for the same purpose, whose values are not compared
 
     def why_not(self, case: Case, device: torch.device) -> str | None:
-        """The reason why it cannot run a case that it serves."""
+        """Why it cannot run a case that it supports, or None if it can."""
         if self.missing is not None or not self.plain:
             return self.missing
         need, there = MATRICES * 4 * case.rows**2 // (1 if case.gradients else 4), memory_of(device)
@@ -47,7 +47,7 @@ class Contender:
 
 
 def memory_of(device: torch.device) -> int:
-    """Bytes that calls on a device can use."""
+    """Total memory of a device in bytes."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 33
@@ -82,13 +82,13 @@ def without_compiler() -> str | None:
 
 
 def contenders(device: torch.device) -> dict[str, Contender]:
-    """Ours and plain torch's by name; a backend whose precisions differ has one entry for each."""
+    """All contenders by name; a backend with several precisions has one entry for each."""
     found = {}
     for backend in BACKENDS:
         dense = torch.float32, 64
         if backend.name == "reference" or (backend.missing() is None and backend.unsuitable(device, *dense)):
             continue
-        if device.type == "cpu" and backend.name in ("triton", "cuda"):  # the interpreter and the model are for tests
+        if device.type == "cpu" and backend.name in ("triton", "cuda"):  # emulated there, for tests only
             continue
         several = device.type != "cpu" and backend.name != "chunked"
         for precision in PRECISIONS if several else (None,):

@@ -1,4 +1,4 @@
-"""What the figures were measured on, and how fast torch's own matrix product is there at that moment."""
+"""Describes the machine of a measurement, and measures how fast torch's matrix product is on it at that moment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIXED = ("driver_version", "power.limit", "clocks.max.sm", "clocks.max.mem")
 
 
 class Sgemm:
-    """Rate of a 2048³ float32 matrix product on the CPU in GFLOP/s, taken again and again through the run."""
+    """Rate of a 2048³ float32 matrix product on the CPU in GFLOP/s, measured repeatedly during the run."""
 
     def __init__(self) -> None:
         self.left, self.right, self.out = (torch.ones(SIZE, SIZE) for _ in range(3))
@@ -34,7 +34,7 @@ class Sgemm:
         self._take()
 
     def sample(self) -> float:
-        """The better of two products: the rate that a kernel is compared with should not flatter it."""
+        """The faster of two products, so that kernels are not compared with a rate that is too low."""
         rate = 2e-9 * SIZE**3 / min(self._take(), self._take())
         self.samples.append(rate)
         return rate
@@ -50,7 +50,7 @@ class Sgemm:
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """Processor or GPU, threads, versions and load; nothing that names the computer."""
+    """Processor or GPU, threads, versions and load; nothing that identifies the computer."""
     return {
         "cpu": _cpuinfo("model name") or platform.processor() or platform.machine(),
         "flags": [flag for flag in FLAGS if flag in _cpuinfo("flags|Features").split()],
@@ -87,7 +87,7 @@ def _describe_gpu(device: torch.device) -> dict[str, Any]:
 
 
 def gpu_state(device: torch.device) -> dict[str, str]:
-    """Clocks, power and temperature now; empty where nvidia-smi does not tell."""
+    """Clocks, power and temperature now; empty if nvidia-smi does not report them."""
     return _query(STATE, device) if device.type == "cuda" else {}
 
 

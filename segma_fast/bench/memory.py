@@ -9,7 +9,7 @@ import torch
 
 
 def peak_on_gpu(run: Callable[[], tuple[Any, ...]], device: torch.device) -> int:
-    """Bytes at the peak of a call, beyond those before it and the tensors after the first that it returns."""
+    """Peak bytes during a call, minus those allocated before it and those of the returned gradients."""
     torch.cuda.synchronize(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)

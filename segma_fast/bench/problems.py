@@ -1,4 +1,4 @@
-"""What every contender is given, and the float64 truth that its result is held against before it is timed."""
+"""The input of every contender, and the float64 truth against which its result is checked before timing."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from segma_fast.distance.backends.reference import scalar_product
 from segma_fast.distance.formulas import silverman_gamma
 from segma_fast.distance.operators import ENERGY, GRADIENT
 
-Run = Callable[[], tuple[Tensor, ...]]  # gives the value, and the gradients where they are wanted
-LARGEST_PLAIN = 8192  # codes up to which the truth is equation (8) in blocks; beyond, the chunked backend in float64
-SOME = 2048  # codes whose gradients the truth of a larger batch has, beside those of all means
-BLOCK = 256  # codes of equation (8) at once
-VALUE = {"single": 2e-5, "highest": 2e-5, "high": 2e-5, "medium": 1e-4}  # errors that ours may have near the optimum
+Run = Callable[[], tuple[Tensor, ...]]  # returns the value, and the gradients if requested
+LARGEST_PLAIN = 8192  # up to this many codes the truth is equation (8) in blocks, else chunked in float64
+SOME = 2048  # number of codes with gradients in the truth of a larger batch, besides all means
+BLOCK = 256  # codes per block of equation (8)
+VALUE = {"single": 2e-5, "highest": 2e-5, "high": 2e-5, "medium": 1e-4}  # error limits near the optimum
 GRADIENTS = {"single": 1e-4, "highest": 2e-5, "high": 1e-3, "medium": 1e-2}  # single: backends with one precision
-PEER_VALUE, PEER_GRADIENTS = 2e-4, 1e-3  # and others
-EXACT_VALUE = 4e-4  # of the exact φ, whose d² is smaller
-IN_HALF = 1e-2  # of a gradient that is returned in 16 bits
+PEER_VALUE, PEER_GRADIENTS = 2e-4, 1e-3  # error limits of implementations other than segma_fast
+EXACT_VALUE = 4e-4  # error limit for the exact φ, whose d² is smaller
+IN_HALF = 1e-2  # error limit for a gradient returned in 16 bits
 
 
 @dataclass(frozen=True)
 class Case:
-    """A size of the problem. ``gamma`` is the paper's rule where it is None; for K = 1 the mixture is N(0, I)."""
+    """A problem size. If ``gamma`` is None, it follows the paper's rule; for K = 1 the mixture is N(0, I)."""
 
     rows: int
     dim: int
     components: int = 10
     dtype: str = "float32"  # of codes and means
-    gradients: bool = True  # of codes and means, beside the value
+    gradients: bool = True  # whether to compute those of codes and means, besides the value
     gamma: float | None = None
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Problem:
-    """Codes (m, D) and means (K, D) that want gradients where the case has them, and γ."""
+    """Codes (m, D), means (K, D) and γ; codes and means require gradients if the case has gradients."""
 
     case: Case
     z: Tensor
@@ -53,7 +53,7 @@ class Problem:
     gamma: float
 
     def run(self, function: Callable[[], Tensor], *inputs: Tensor) -> Run:
-        """The value of a function of no arguments, with its gradients in the inputs where they are wanted."""
+        """A function for the value of ``function`` and, if the case has them, its gradients w.r.t. the inputs."""
         if not self.case.gradients:
             return torch.no_grad()(lambda: (function(),))
 
@@ -65,7 +65,7 @@ class Problem:
 
 
 def make_problem(case: Case, device: torch.device | str = "cpu", spread: float = 2.0) -> Problem:
-    """Codes drawn from the mixture, as they are late in a training; ``spread`` of its means in each coordinate."""
+    """Codes drawn from the mixture, as late in training; ``spread`` is the std of its means per coordinate."""
     generator = torch.Generator().manual_seed(case.rows + case.dim)
     means = spread * torch.randn(case.components, case.dim, generator=generator) * (case.components > 1)
     chosen = torch.randint(case.components, (case.rows,), generator=generator)
@@ -77,7 +77,7 @@ def make_problem(case: Case, device: torch.device | str = "cpu", spread: float =
 
 @dataclass(frozen=True)
 class Errors:
-    """Relative to float64; None for a gradient that a contender does not give."""
+    """Errors relative to float64; None for a gradient that a contender does not compute."""
 
     value: float
     grad_z: float | None
@@ -85,31 +85,31 @@ class Errors:
 
     @property
     def gradient(self) -> float | None:
-        """The greatest of them; NaN if one is."""
+        """The larger of the two gradient errors; NaN if either is NaN."""
         found = [error for error in (self.grad_z, self.grad_means) if error is not None]
         return math.nan if any(map(math.isnan, found)) else max(found, default=None)
 
 
 @dataclass(frozen=True)
 class Truth:
-    """d² and its gradients in (the first) codes and in the means, in float64."""
+    """d² and its gradients w.r.t. the (first) codes and w.r.t. the means, in float64."""
 
     value: float
     grad_z: Tensor
     grad_means: Tensor
-    kappa: float  # (A + B + C) / d² of the three sums of equation (8)
+    kappa: float  # (A + B + C) / d², with the three sums A, B, C of equation (8)
     case: Case
     phi: str = "approx"
 
     def errors(self, result: tuple[Tensor, ...]) -> Errors:
-        """Of a value, alone or with the gradients in codes or in codes and means."""
+        """The errors of a value, alone or with gradients w.r.t. the codes, or w.r.t. codes and means."""
         value, *gradients = result
         pairs = [(g[: len(e)].double(), e) for g, e in zip(gradients, (self.grad_z, self.grad_means), strict=False)]
         norms = [((g - e).norm() / e.norm()).item() for g, e in pairs]
         return Errors(abs(value.item() / self.value - 1), *(norms + [None, None])[:2])
 
     def too_far(self, found: Errors, precision: str | None) -> str | None:
-        """What is wrong with a result of ours in some precision, or with a peer's where that is None."""
+        """Why a result is too inaccurate, or None; ``precision`` is None for implementations other than segma_fast."""
         limit = (VALUE[precision] if precision else PEER_VALUE) * max(1.0, self.kappa / 2000)
         limit = max(limit, EXACT_VALUE) if self.phi == "exact" else limit
         most = GRADIENTS[precision] if precision else PEER_GRADIENTS
@@ -123,7 +123,7 @@ class Truth:
 
 
 def truth(problem: Problem, phi: str = "approx") -> Truth:
-    """Of codes and means as they are in their dtype."""
+    """The truth for codes and means as they are rounded in their dtype."""
     z, means = problem.z.detach().double(), problem.means.detach().double()
     one = z.new_ones(())
     product = partial(scalar_product, gamma=problem.gamma * one, phi=phi)
@@ -143,7 +143,7 @@ def _plain(z: Tensor, means: Tensor, product: Callable[..., Tensor]) -> tuple[fl
         codes = product(block, z, 0 * one).sum() / rows**2
         cross = 2 * product(block, means, one).mean() * len(block) / rows
         total += (codes - cross).item()
-        part, more = torch.autograd.grad(2 * codes - cross, (block, means))  # a pair moves with both of its ends
+        part, more = torch.autograd.grad(2 * codes - cross, (block, means))  # 2: codes are on both sides of pairs
         parts.append(part)
         grad_means = grad_means + more
     return total, torch.cat(parts), grad_means

@@ -1,4 +1,4 @@
-"""What was measured, in one form for every machine and question: a JSON file of records, and the same as CSV."""
+"""The common format of all benchmark results: a JSON file of records, and the same records as CSV."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Record:
-    """One contender at one size: seconds a call, or the reason why there are none.
+    """One contender at one size: seconds per call, or the reason why it was not measured.
 
-    Times are medians with the 20th and 80th percentile; memory is beyond inputs and returned gradients, in MB of 10⁶
-    bytes; errors are relative to float64, that of the gradient the greatest of codes and means.
+    Times are medians with the 20th and 80th percentile. Memory excludes inputs and returned gradients, in MB of 10⁶
+    bytes. Errors are relative to float64; the gradient error is the larger of those of codes and means.
     """
 
     suite: str  # distance, scaling, memory, overhead, training, reproduction, micro-batches
@@ -33,23 +33,23 @@ class Record:
     dtype: str = "float32"
     gradients: bool = True
     gamma: float | None = None  # None: the paper's rule
-    precision: str | None = None  # of ours
+    precision: str | None = None  # of segma_fast's backends
     phi: str = "approx"
-    reason: str | None = None  # why it was not measured; begins with "time:" or "memory:" if for a limit
+    reason: str | None = None  # why it was not measured; begins with "time:" or "memory:" if it hit a limit
     median_s: float | None = None
     p20_s: float | None = None
     p80_s: float | None = None
     min_s: float | None = None
     rounds: int | None = None
-    alone_s: float | None = None  # one call from an idle GPU to an idle GPU
+    alone_s: float | None = None  # a single call, synchronised before and after
     first_call_s: float | None = None
     peak_mb: float | None = None
     error_value: float | None = None
     error_gradient: float | None = None
     too_far: str | None = None  # what is wrong with the result
-    machine_gflops: float | None = None  # torch's float32 product of 2048³ around this measurement
-    share: float | None = None  # of a training step's time that the distance takes
-    difference: float | None = None  # of the weights after some steps, relative to those by the reference
+    machine_gflops: float | None = None  # rate of torch's 2048³ float32 matrix product around this measurement
+    share: float | None = None  # fraction of a training step's time spent in the distance
+    difference: float | None = None  # of the weights after some steps, relative to training with the reference
     micro_batch: int | None = None
 
     @property
@@ -63,21 +63,21 @@ class Record:
 
 @dataclass(frozen=True)
 class Results:
-    """A run of the benchmarks: when, on what, and what was found."""
+    """One run of the benchmarks: date, machine and records."""
 
     date: str  # ISO
     machine: dict[str, Any]
     records: list[Record]
-    complete: bool = True  # else it was stopped, or measured only a part
+    complete: bool = True  # False: it was stopped, or measured only a part
 
     def of(self, suite: str, **wanted: Any) -> Iterator[Record]:
-        """The records of a suite with some fields as given."""
+        """The records of a suite whose fields have the given values."""
         for record in self.records:
             if record.suite == suite and all(getattr(record, key) == value for key, value in wanted.items()):
                 yield record
 
     def save(self, path: Path) -> None:
-        """Write ``path`` and beside it the records as CSV, each whole or not at all."""
+        """Write the JSON file ``path`` and a CSV file of the records beside it, each atomically."""
         records = [{key: value for key, value in asdict(r).items() if value is not None} for r in self.records]
         lines = ",\n  ".join(json.dumps(record, ensure_ascii=False) for record in records)
         about = {"schema": SCHEMA, "date": self.date, "complete": self.complete, "machine": self.machine}

@@ -1,4 +1,4 @@
-"""Contenders at one size after another: checked against float64, then timed in turns."""
+"""Measures contenders at one size after another: checks them against float64, then times them in turns."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from segma_fast.bench.timing import by_wall, described, take_turns
 
 
 class Session:
-    """One run on a device.
+    """A series of measurements on one device.
 
     Args:
-        device: where the problems lie.
-        seconds: of timing for one contender at one size.
-        deadline: a reading of ``perf_counter`` after which nothing new is begun.
-        log: takes a line about each contender that is done.
-        begins: takes a line about what is begun.
+        device: device of the problems.
+        seconds: timing budget for one contender at one size.
+        deadline: value of ``perf_counter`` after which no new measurement starts.
+        log: called with a line about each finished contender.
+        begins: called with a line about each measurement that starts.
     """
 
     def __init__(
@@ -40,16 +40,16 @@ class Session:
     ) -> None:
         self.device, self.seconds, self.deadline, self.log, self.begins = device, seconds, deadline, log, begins
         self.sgemm = Sgemm() if device.type == "cpu" else None
-        self.samples: dict[tuple[Case, str], list[float]] = {}  # seconds, beside the records that sum them up
+        self.samples: dict[tuple[Case, str], list[float]] = {}  # single times in seconds, which the records summarise
 
     def measure(self, case: Case, contenders: Mapping[str, Contender], suite: str = "distance") -> list[Record]:
-        """A record of each contender that serves the case; one that fails or is too far off has a reason instead."""
+        """One record per contender that supports the case; one that fails or is too inaccurate has a reason instead."""
         chosen = {name: contender for name, contender in contenders.items() if contender.serves(case)}
         records = {name: self._blank(suite, name, contender, case) for name, contender in chosen.items()}
         if perf_counter() > self.deadline:
             return [replace(record, reason="time: none was left") for record in records.values()]
         if "torch._dynamo" in sys.modules:
-            torch.compiler.reset()  # or the limit on recompilations would leave later sizes to eager functions
+            torch.compiler.reset()  # otherwise later sizes would hit the recompile limit and run eagerly
         problem = make_problem(case, self.device)
         truths: dict[str, Truth] = {}
         runs: dict[str, Run] = {}
@@ -62,8 +62,8 @@ class Session:
                 try:
                     runs[name], found = self._first(contender, problem, truths)
                     records[name] = replace(records[name], **found)
-                    reason = found["too_far"] if self.device.type == "cpu" else None  # on a GPU it is timed, and told
-                except Exception as error:  # the others are measured
+                    reason = found["too_far"] if self.device.type == "cpu" else None  # on a GPU it is still timed
+                except Exception as error:  # the other contenders are still measured
                     reason = described(error)
             if reason is not None:
                 records[name] = replace(records[name], reason=reason)
@@ -114,7 +114,7 @@ class Session:
         return run, found
 
     def _changed(self, contender: Contender, run: Run, truths: dict[str, Truth]) -> str | None:
-        """What is wrong with the call after all that were timed."""
+        """Why a call after the timed ones is too inaccurate, or None."""
         if not contender.is_distance or self.device.type == "cuda":
             return None
         try:

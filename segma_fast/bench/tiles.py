@@ -1,8 +1,8 @@
-"""A peer: value and gradient tile by tile in plain torch, the pointwise work of a tile compiled into a few kernels.
+"""A contender in plain torch: value and gradient tile by tile, each tile's pointwise work compiled into a few kernels.
 
-It is what one would write without a kernel of one's own. The points are padded with weightless ones to equal tiles, so
-that two graphs of fixed shape serve all of them; a tile off the diagonal stands for both orders of its pairs; all that
-autograd would have to save is gone, because the gradient is written by hand.
+This is what a user could write without custom kernels. The points are padded to equal tiles with points of weight zero,
+so that two graphs with fixed shapes suffice for all tiles. A tile off the diagonal covers both orders of its pairs.
+Autograd does not have to save anything, because the gradient is written by hand.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from segma_fast.bench.problems import Problem, Run
 from segma_fast.distance.formulas import INV_SQRT_PI, form_of
 
-LARGEST_TILE = {"cuda": 8192, "cpu": 1024}  # the best of those tried on a CPU; on a GPU what its memory takes easily
+LARGEST_TILE = {"cuda": 8192, "cpu": 1024}  # CPU: the best of those tried; GPU: fits easily into memory
 UNIT = 128  # a tile's side is a multiple of it
 COMPILE: dict[str, Any] = {"mode": "default"}
 

@@ -1,4 +1,4 @@
-"""Time of functions in turns, so that what disturbs the machine disturbs all of them."""
+"""Times functions in turns, so that a disturbance of the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from typing import Any
 import torch
 
 TURNS = 5
-FEWEST, MOST = 5, 500  # samples of a function
-SLOW = 0.02  # seconds; on a CPU a faster function gets one call more in a turn, untimed, to warm the caches again
-LONG = 2.0  # seconds; a function that takes so long is called three times in all
-SAMPLE, MOST_CALLS = 0.01, 200  # on a GPU: seconds, and number, of the calls between two events
+FEWEST, MOST = 5, 500  # minimum and maximum number of samples of a function
+SLOW = 0.02  # seconds; on a CPU a faster function gets one untimed call per turn to warm the caches again
+LONG = 2.0  # seconds; a function that takes this long is timed only three times
+SAMPLE, MOST_CALLS = 0.01, 200  # on a GPU: target time, and maximum number, of calls between two events
 
 
 @dataclass
 class Times:
-    """Seconds a call. On a GPU ``samples`` are of calls in a row and ``alone`` of one call and the wait for its end."""
+    """Seconds per call. On a GPU ``samples`` are of consecutive calls, ``alone`` of single synchronised calls."""
 
     samples: list[float] = field(default_factory=list)
     alone: list[float] = field(default_factory=list)
-    failure: str | None = None  # the error that ended them
+    failure: str | None = None  # the error that ended the measurement
 
     def summary(self) -> dict[str, Any]:
-        """Median, first and last fifth and number of the samples, as the columns of a record."""
+        """Median, 20th and 80th percentile, minimum and number of samples, named like the fields of a record."""
         low, high = fifths(self.samples)
         found: dict[str, Any] = {"median_s": median(self.samples), "p20_s": low, "p80_s": high}
         found |= {"min_s": min(self.samples), "rounds": len(self.samples)}
@@ -36,7 +36,7 @@ class Times:
 
 
 def fifths(samples: list[float]) -> tuple[float, float]:
-    """Their 20th and 80th percentile."""
+    """The 20th and 80th percentile of the samples."""
     cuts = quantiles(samples, n=5, method="inclusive") if len(samples) > 1 else samples * 4
     return cuts[0], cuts[3]
 
@@ -47,7 +47,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def by_wall(run: Callable[[], Any], device: torch.device) -> float:
-    """Seconds of one call from an idle device to an idle device."""
+    """Seconds of one call, synchronised before and after."""
     synchronize(device)
     start = perf_counter()
     run()
@@ -56,9 +56,9 @@ def by_wall(run: Callable[[], Any], device: torch.device) -> float:
 
 
 def by_events(run: Callable[[], Any], calls: int, device: torch.device) -> float:
-    """Seconds a call of so many in a row on a GPU."""
+    """Mean seconds per call of ``calls`` consecutive calls on a GPU."""
     first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    run()  # the device has work when the clock starts
+    run()  # keep the device busy when the clock starts
     first.record()
     for _ in range(calls):
         run()
@@ -73,13 +73,13 @@ def take_turns(
     device: torch.device | None = None,
     between: Callable[[], Any] = lambda: None,
 ) -> dict[str, Times]:
-    """Times of functions that were called before; one that raises has a ``failure`` instead.
+    """Time functions that have been called once before; one that raises gets a ``failure`` instead.
 
     Args:
         runs: the functions, by name.
-        seconds: that one of them may take in all, unless its fewest calls take longer.
-        device: on which they work; the CPU if None.
-        between: called before the first, third and fifth turn and at the end: the rate of the machine.
+        seconds: total time limit per function, unless the minimum number of samples takes longer.
+        device: device that the functions run on; the CPU if None.
+        between: called before the first, third and fifth turn and at the end, to measure the machine's speed.
     """
     device = torch.device("cpu") if device is None else device
     times = {name: Times() for name in runs}
@@ -105,7 +105,7 @@ def take_turns(
 
 @contextmanager
 def _kept(times: Times) -> Iterator[None]:
-    """Keeps the error of a function in the place of its times: the others are measured."""
+    """Store the error of a function instead of its times, so that the other functions are still measured."""
     try:
         yield
     except Exception as error:
@@ -118,7 +118,7 @@ def described(error: Exception) -> str:
 
 
 def _typical(run: Callable[[], Any], device: torch.device) -> float:
-    """Seconds of a second call; fast functions are called a few times more, their second call is not typical."""
+    """Seconds of a second call; for fast functions, whose second call is not typical, the least of a few more."""
     took = by_wall(run, device)
     return min(by_wall(run, device) for _ in range(5)) if took < SLOW else took
 

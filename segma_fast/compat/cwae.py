@@ -1,8 +1,8 @@
 """The functions of ``metrics/cw.py`` in gmum/cwae-pytorch; see :func:`segma_fast.fast_cw_distance`.
 
 Samples are (N, D) tensors of any floating-point dtype; ``y`` is the bandwidth γ > 0, a number or a tensor of one
-element, by default ``(4 / 3N)^(2/5)``; the result is 0-d and differentiable in both. Other arguments raise the errors
-of :func:`segma_fast.cw_normality`, under these names.
+element, by default ``(4 / 3N)^(2/5)``; the result is 0-d and differentiable w.r.t. both. Invalid arguments raise the
+errors of :func:`segma_fast.cw_normality`, with the argument names used here.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def cw(X: Tensor, y: Tensor | float | None = None) -> Tensor:
 
 
 def cw_sampling(first_sample: Tensor, second_sample: Tensor, y: Tensor | float | None = None) -> Tensor:
-    """The squared distance of two samples of one dimension by the paper's approximation."""
+    """The squared distance between two samples of the same dimension D, by the paper's approximation."""
     first, second = check_points("first_sample", first_sample), check_points("second_sample", second_sample)
     check_same_space("first_sample", first, "second_sample", second)
     return cw_two_sample(first, second, _width(y, "first_sample", first))
 
 
 def cw_1d(X: Tensor, y: Tensor | float | None = None) -> Tensor:
-    """The squared distance of numbers, (N,) or (N, 1), to N(0, 1), which is exact."""
+    """The exact squared distance of a one-dimensional sample, (N,) or (N, 1), to N(0, 1)."""
     X = _of_dim(X[:, None] if isinstance(X, Tensor) and X.ndim == 1 else X, 1)
     return cw_normality(X, _width(y, "X", X))
 
@@ -50,11 +50,11 @@ def cw_2d(X: Tensor, y: Tensor | float | None = None) -> Tensor:
 def cw_choose(z_dim: int) -> Callable[..., Tensor]:
     """The function for codes of dimension D ≥ 1.
 
-    ``cw_1d`` and ``cw_2d`` for these, ``cw`` for all others, also for D = 3 … 7, where the approximation is 13 to 4 %
-    low (``segma_fast.cw_normality(codes, phi="exact")`` is not).
+    ``cw_1d`` for D = 1, ``cw_2d`` for D = 2, ``cw`` for all others. For D = 3 … 7 the approximation in ``cw`` is 13 to
+    4 % too low (``segma_fast.cw_normality(codes, phi="exact")`` is not).
 
     Raises:
-        TypeError: if D is no int.
+        TypeError: if D is not an int.
         ValueError: for D < 1.
     """
     return {1: cw_1d, 2: cw_2d}.get(check_whole("z_dim", z_dim, 1), cw)

@@ -1,7 +1,7 @@
-"""What the public functions ask of their arguments; every message names the argument, its value and the need.
+"""Checks of the arguments of the public functions; messages name the argument, its value and what was expected.
 
-Values are looked at where that is free: numbers, and tensors on the CPU outside ``torch.compile`` and vmap. A
-value that cannot be looked at without stopping the device gives NaN instead of an error where it is not allowed.
+Values are checked where reading them is free: numbers, and tensors on the CPU outside ``torch.compile`` and vmap.
+Elsewhere reading a value would synchronise the device, so an invalid value gives NaN instead of an error.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from segma_fast.distance.tracing import visible
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-LEAST, MOST = 1e-100, 1e300  # of γ, and of variances the most: sums of widths, and cubes of their roots, stay finite
-MOST_SINGLE = 1e12  # of both up to which, and of γ down to its reciprocal, they do so in float32
+LEAST, MOST = 1e-100, 1e300  # of γ; MOST of variances too: sums of widths, and cubes of their roots, stay finite
+MOST_SINGLE = 1e12  # largest γ and variance for float32; its reciprocal is the smallest γ for float32
 
 
 def check_points(name: str, points: object, may_be_empty: bool = False) -> Tensor:
@@ -34,7 +34,7 @@ def check_points(name: str, points: object, may_be_empty: bool = False) -> Tenso
 
 
 def check_same_space(name: str, points: Tensor, other_name: str, other: Tensor) -> None:
-    """Both point sets have the same dimension and the same device."""
+    """Check that both point sets have the same dimension and the same device."""
     if points.size(1) != other.size(1):
         raise ValueError(
             f"{name} and {other_name} must have the same number of columns D, got shapes "
@@ -56,7 +56,7 @@ def check_pair(
 
 
 def check_weights(name: str, weights: Tensor, like: Tensor) -> Tensor:
-    """Weights (n,) of the n rows of ``like``, not negative, summing to 1, in float64."""
+    """Check that the weights (n,) of the n rows of ``like`` are ≥ 0 and sum to 1; return them in float64."""
     given = _vector(name, weights, like)
     tolerance = max(1e-4, 2 * torch.finfo(given.dtype).eps)
     valid = (given >= 0).all() & ((given.sum(dtype=accumulation_dtype(like.device)) - 1).abs() <= tolerance)
@@ -70,7 +70,7 @@ def check_weights(name: str, weights: Tensor, like: Tensor) -> Tensor:
 
 
 def check_variances(variances: float | Tensor, like: Tensor) -> float | Tensor:
-    """Variances from 0 on, a number or a (K,) float64 tensor for the K rows of ``like``."""
+    """Check that variances are ≥ 0; return a number, or a (K,) float64 tensor for the K rows of ``like``."""
     if not isinstance(variances, Tensor):
         number = as_float("variances", variances)
         if not 0 <= number <= MOST:
@@ -106,7 +106,7 @@ def check_gamma(gamma: float | Tensor, points_name: str, points: Tensor, name: s
 
 
 def widened(gamma: float | Tensor | None, variances: float | Tensor, *points: Tensor) -> tuple[Tensor, ...]:
-    """The points, in float64 if their widths need it; of those that can be read, and not of γ by the rule (None)."""
+    """The points, in float64 if γ or variances need it; unreadable tensors and the default γ (None) are skipped."""
     wide = accumulation_dtype(points[0].device)
     if points[0].dtype == wide:
         return points
@@ -125,7 +125,7 @@ def check_dense(name: str, tensor: object, shape: str) -> Tensor:
     if tensor.layout != torch.strided or tensor.is_nested:
         nested = "a nested tensor of " if tensor.is_nested else ""
         raise TypeError(f"{name} must be a dense torch.Tensor, got {nested}layout {tensor.layout}")
-    if type(tensor).__name__ == "DTensor":  # not imported here: it is as large as torch.distributed
+    if type(tensor).__name__ == "DTensor":  # by name: its import is as large as torch.distributed
         part = "its to_local(), and process_group= for the distance of all processes"
         raise TypeError(f"{name} must be the tensor of one process, got a DTensor: give {part}")
     return tensor
@@ -141,7 +141,7 @@ def check_floating(name: str, tensor: object, shape: str) -> Tensor:
 
 
 def check_device(name: str, tensor: Tensor, other_name: str, device: torch.device) -> None:
-    """A tensor is on the device of another."""
+    """Check that a tensor is on the device of another."""
     if tensor.device != device:
         raise ValueError(f"{name} and {other_name} must be on one device, got {tensor.device} and {device}")
 

@@ -1,8 +1,8 @@
 """The energy of a signed cloud as a differentiable function of the five inputs of the distance.
 
-Its value and gradient come from one call of an operator. In eager mode a function of autograd keeps them, at a third
-of the cost for small inputs, so that backward is a multiplication; where torch traces or transforms the code, the
-operators' own derivatives do the same (:mod:`segma_fast.distance.derivatives`).
+One call of an operator computes value and gradient. In eager mode a ``torch.autograd.Function`` saves the gradient, so
+that backward is a multiplication. Where torch traces or transforms the code, the operators' own derivatives do the same
+(:mod:`segma_fast.distance.derivatives`); for small inputs they would cost three times as much in eager mode.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from segma_fast.distance.formulas import accumulation_dtype
 from segma_fast.distance.operators import ENERGY, GRADIENT
 from segma_fast.distance.tracing import are_transforms_active
 
-MOST_KEPT = 1 << 14  # rows of which the widths and uniform weights are kept from call to call
+MOST_KEPT = 1 << 14  # largest number of rows for which widths and uniform weights are cached between calls
 
 
 class Inputs(NamedTuple):
-    """What the distance is a function of, checked.
+    """The checked inputs of the distance.
 
     Attributes:
         z, means: (m, D) and (K, D), of one dtype.
@@ -41,7 +41,7 @@ class Inputs(NamedTuple):
 
 
 class Options(NamedTuple):
-    """How it is computed.
+    """How the distance is computed.
 
     Attributes:
         backend: the name of a backend.
@@ -61,12 +61,12 @@ def energy(inputs: Inputs, options: Options) -> Tensor:
 
     Args:
         inputs: the points and the mixture.
-        options: with a backend that has operators.
+        options: their backend must have operators, which the reference does not.
 
     Returns:
-        A 0-d tensor ≥ 0: the energy is never negative, so rounding below 0 is cut off.
+        A 0-d tensor ≥ 0: the energy is never negative, so negative rounding errors are clamped to 0.
     """
-    transforms = are_transforms_active()  # which hide what they differentiate
+    transforms = are_transforms_active()  # which hide whether a tensor requires grad
     requires_grad = transforms or any(isinstance(t, Tensor) and t.requires_grad for t in inputs)
     needs_gradient = torch.is_grad_enabled() and requires_grad
     if transforms or torch.compiler.is_compiling():
@@ -96,19 +96,19 @@ def widths_and_weights(
 
 @lru_cache(maxsize=8)
 def _kept_widths_and_weights(stream: int, *described: Any) -> tuple[Tensor, Tensor]:
-    """What six calls of torch make, and is the same from step to step of a training; each stream has its own."""
+    """A cache for the result of six torch calls that is the same in every training step; one entry per stream."""
     return widths_and_weights(*described)
 
 
 def _stream(device: torch.device) -> int | None:
-    """A number for the queue that the device's work goes to; None while it is recorded, when nothing may be kept."""
+    """The current stream as a number; None during CUDA graph capture, when nothing may be cached."""
     if device.type != "cuda":
         return 0
     return None if torch.cuda.is_current_stream_capturing() else torch.cuda.current_stream(device).cuda_stream
 
 
 def _evaluate(inputs: Inputs, options: Options, needs_gradient: bool, may_keep: bool = False) -> Sequence[Tensor]:
-    """The value, and where it is needed the gradient in z, means, widths and weights; may keep widths and weights."""
+    """The value and, if needed, the gradient in z, means, widths and weights; may cache widths and weights."""
     z, means, z_weights, weights, variances, gamma = inputs
     described = (z.shape[0], means.shape[0], z.device, *inputs[2:])
     numbers = z_weights is weights is None and isinstance(variances, float) and isinstance(gamma, float)
@@ -126,12 +126,12 @@ def _evaluate(inputs: Inputs, options: Options, needs_gradient: bool, may_keep: 
 
 
 class _Energy(Function):
-    """The value and the kept gradient, without transforms and tracing."""
+    """The value and its saved gradient, for eager mode without transforms or tracing."""
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor]:
         inputs, (options, needs_gradient) = Inputs(*arguments[:6]), arguments[6:]
-        with torch._C._AutoDispatchBelowAutograd():  # the operators' own derivative is not asked
+        with torch._C._AutoDispatchBelowAutograd():  # bypasses the operators' own autograd kernel
             value, *gradient = _evaluate(inputs, options, needs_gradient, may_keep=True)
         ctx.set_materialize_grads(False)
         ctx.others = [None if isinstance(t, Tensor) else (t,) for t in inputs[2:]]
@@ -141,13 +141,13 @@ class _Energy(Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
-        """The saved gradient, spread over the inputs of the distance and times the gradient of the value."""
+        """The saved gradient times the gradient of the value, mapped to the inputs of the distance."""
         grad_value = grad_outputs[0]
         if grad_value is None:
             return (None,) * 8
         z, means, grad_z, grad_means, grad_h, grad_w, *tensors = ctx.saved_tensors
         needed, rows = ctx.needs_input_grad, z.shape[0]
-        if torch.is_grad_enabled():  # once more as a function of the inputs, to be differentiated again
+        if torch.is_grad_enabled():  # recompute it as a function of the inputs, so that it can be differentiated
             given = iter(tensors)
             others = [next(given) if other is None else other[0] for other in ctx.others]
             _, grad_z, grad_means, grad_h, grad_w = _evaluate(Inputs(z, means, *others), ctx.options, True)

@@ -1,9 +1,9 @@
 """The derivatives of the operators, so that torch differentiates them wherever they are called.
 
-An operator that torch can call, but not differentiate, would have a derivative of 0 without a word: compiled
-transforms of ``torch.func`` and exported graphs reach the operators, whatever is around them here. So each has a
-kernel for autograd, which also refuses forward mode, and one for vmap. The gradient that an operator gives may be
-differentiated again, in plain differentiable torch, block of rows by block of rows.
+If torch could call an operator but not differentiate it, its derivative would silently be 0. Compiled transforms of
+``torch.func`` and exported graphs call the operators directly, without the Python code around them. So each operator
+has a kernel for autograd, which also refuses forward mode, and one for vmap. The gradient that an operator returns may
+be differentiated again, in plain differentiable torch, one block of rows at a time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Operator = Callable[..., Any]
 
 
 def autograd_kernel(operator: Operator, gradient: Operator) -> Callable[..., Any]:
-    """What calls an operator and records how it is differentiated.
+    """The autograd kernel of an operator: calls the operator and records its derivative.
 
     Args:
         operator: gives the energy, or the energy and its gradient.
@@ -41,12 +41,12 @@ def autograd_kernel(operator: Operator, gradient: Operator) -> Callable[..., Any
 
 
 def vmap_kernel(operator: Operator, shapes: Operator) -> Callable[..., Any]:
-    """What calls an operator for every member of a batch; ``shapes`` gives what it returns, as yet without values."""
+    """The vmap kernel of an operator: one call per batch element; ``shapes`` is the operator's fake implementation."""
 
     def call(info: Any, in_dims: Sequence[int | None], *arguments: Any) -> Any:
         pairs = list(zip(arguments, in_dims, strict=True))
         results = [operator(*(a if d is None else a.select(d, i) for a, d in pairs)) for i in range(info.batch_size)]
-        if not results:  # an empty batch has shapes all the same
+        if not results:  # an empty batch still needs output shapes
             results = [shapes(*(a if d is None else a.new_empty(a.movedim(d, 0).shape[1:]) for a, d in pairs))]
         several = not isinstance(results[0], Tensor)
         columns = zip(*results, strict=True) if several else (results,)
@@ -62,7 +62,7 @@ class _Differentiable(_SingleLevelFunction):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Any:
         *inputs, operator, gradient = arguments
-        # the modes, which a function of autograd switches off, are for the levels of transforms below this one
+        # an autograd.Function switches these modes off, but the transform levels below this one need them
         with torch.enable_grad(), _set_fwd_grad_enabled(True), torch._C._AutoDispatchBelowAutograd():
             result = operator(*inputs)
         ctx.others, ctx.gradient = inputs[4:], gradient
@@ -80,7 +80,7 @@ class _Differentiable(_SingleLevelFunction):
         if grad_value is not None:
             if not known:
                 known = ctx.gradient(*inputs, *ctx.others)[1:]
-            factor = grad_value[None]  # no scalar: torch cannot multiply an empty batch by those
+            factor = grad_value[None]  # not 0-d: torch cannot multiply an empty batch by a scalar
             parts = [(factor.to(part.dtype) * part).to(t.dtype) for part, t in zip(known, inputs, strict=True)]
             if type(grad_value) is not Tensor:  # traced: see keep_inputs
                 unknown = factor.isnan()
@@ -93,10 +93,10 @@ class _Differentiable(_SingleLevelFunction):
 
 
 def keep_inputs(value: Tensor, *inputs: Tensor) -> Tensor:
-    """The value; where torch compiles, its backward reads the inputs, which are finite or make the value NaN.
+    """The value; under ``torch.compile``, with a backward that reads the inputs (of which non-finite ones give NaN).
 
-    A graph that keeps only numbers of its own has a second derivative of 0, without a word; of one that keeps an input
-    torch refuses it.
+    A compiled graph that saves only its own intermediates for backward silently has a second derivative of 0. If it
+    saves an input, torch raises an error instead.
     """
     if torch.compiler.is_compiling():
         for tensor in inputs:
@@ -109,7 +109,7 @@ def second_derivative(inputs: Sequence[Tensor], cotangents: Sequence[Tensor | No
 
     Args:
         inputs: z, means, h and w of the operators.
-        cotangents: one of the shape of each input, or None for zeros.
+        cotangents: one for each input and of its shape; None stands for zeros.
         phi: the form of φ_D.
     """
     z, means, h, w = inputs

@@ -1,4 +1,4 @@
-"""Which backends exist here, why the others do not, and which one serves a call."""
+"""Which backends are available here, why the others are not, and which one serves a call."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ def choose_backend(
 
     Args:
         requested: a backend's name, or ``"auto"``: then the environment variable ``SEGMA_FAST_BACKEND`` decides,
-            and without it the fastest that can serve the call.
+            and if it is not set, the fastest backend that can serve the call is chosen.
         device, dtype, dim: of the points.
         precision: as :func:`segma_fast.distance.precision.choose_precision` gives it.
 
     Raises:
-        ValueError: if the backend is unknown or cannot serve the call; the message lists all with their reasons.
+        ValueError: if the backend is unknown or cannot serve the call; the message
+            lists all backends and why each is unavailable.
     """
     if not isinstance(requested, str):
         check_backend(requested)
@@ -50,7 +51,7 @@ def choose_backend(
 
 
 def check_backend(requested: str) -> None:
-    """Raise a ValueError unless it is ``"auto"`` or the name of a backend, which may be missing on this machine."""
+    """Raise a ValueError unless ``requested`` is ``"auto"`` or a known backend, which may be unavailable here."""
     if not isinstance(requested, str) or requested not in ("auto", *(backend.name for backend in BACKENDS)):
         raise ValueError(f"backend={requested!r} is unknown. {_overview()}")
 

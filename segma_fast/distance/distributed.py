@@ -1,11 +1,11 @@
-"""The energy of the codes of all processes: d² belongs to the whole batch, not to the share of one process.
+"""The energy of the codes of all processes: d² is a function of the whole batch, not of one process's share.
 
-Every process evaluates its own rows (its codes, and a share of the means) against the codes of all, and one sum over
-the processes gives each the value and the gradient of what they have in common. The gradient of its own codes is
-there already, and the backward pass communicates nothing.
+Every process evaluates its own rows (its codes, and a share of the means) against all points. One all-reduce then gives
+each process the value and the gradients of the shared inputs. The gradient of its own codes needs no all-reduce, and
+the backward pass needs no communication.
 
-A process's codes reach the parameters through it alone, and DistributedDataParallel takes the mean of the
-parameters' gradients: the gradient of its codes is therefore multiplied by the number of processes.
+Only the process that owns a code backpropagates its gradient to the parameters, and DistributedDataParallel takes the
+mean of the parameters' gradients. The gradient of the codes is therefore multiplied by the number of processes.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def energy_of_all(inputs: Inputs, shards: Shards, options: Options) -> Tensor:
 
 
 def codes_of_all(codes: Tensor, shards: Shards) -> Tensor:
-    """The codes of all processes, (total, D), differentiable in this one's."""
+    """The codes of all processes, (total, D), differentiable in the codes of this process."""
     return _apply_gather(codes, shards)
 
 
 class _Gather(Function):
-    """For what is evaluated as a whole on every process."""
+    """Gathers the codes, for a backend that evaluates everything on every process."""
 
     @staticmethod
     def forward(ctx: Any, codes: Tensor, shards: Shards) -> Tensor:
@@ -52,7 +52,7 @@ class _Gather(Function):
 
 
 class _Energy(Function):
-    """The rows of this process against all, and the sum over the processes of what is common to them."""
+    """The rows of this process against all points, and an all-reduce of the value and the shared gradients."""
 
     @staticmethod
     def forward(
@@ -80,7 +80,7 @@ class _Energy(Function):
             dist.all_reduce(energy, group=shards.group)
             return energy.clamp_min(0).to(options.dtype)
         codes, shared = parts
-        sums: Tensor = h.new_zeros(components * (dim + 2) + 2)  # what all processes have in common
+        sums: Tensor = h.new_zeros(components * (dim + 2) + 2)  # gradients of the shared inputs, and two scalars
         grad_means, grad_h, grad_w, scalars = sums.split([components * dim, components, components, 2])
         grad_means.view(components, dim)[mine] = shared[2].to(sums.dtype)
         grad_h[mine], grad_w[mine] = shared[3], shared[4]
@@ -115,7 +115,7 @@ class _Energy(Function):
 
 
 class _Once(Function):
-    """A gradient that depends on the inputs, and says so where it is differentiated."""
+    """A gradient that depends on the inputs; differentiating it raises an error."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, *inputs: Tensor) -> Tensor:

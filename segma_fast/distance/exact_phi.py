@@ -2,7 +2,7 @@
 
 ``φ_D(s) = ₁F₁(½; D/2; -s)`` is the mean of ``exp(-s u²)`` over one coordinate u of the unit sphere in R^D. With
 ``c = 2/(D + 12)`` and ``τ = 1/(1 + c s)`` in (0, 1], ``φ_D = τ^(1/2) Q_D(2τ - 1)`` for a smooth Q_D, which a
-polynomial of low degree meets: degree 17 at D = 2, 11 at D = 10, 6 at D = 64 for float32
+polynomial of low degree approximates: degree 17 at D = 2, 11 at D = 10, 6 at D = 64 for float32
 (``docs/derivation.md``, "The exact form"). ``csrc/common/exact_phi.h`` is the same in C++.
 """
 
@@ -12,15 +12,15 @@ import math
 from functools import lru_cache
 
 NODES = 64
-"""Chebyshev nodes: more than any degree below, so that what is cut off is known"""
+"""Chebyshev nodes: more than any degree used, so that the truncated terms are known"""
 NOISE = 2e-15
-"""size of Chebyshev coefficients that may be rounding and nothing else"""
+"""Chebyshev coefficients smaller than this may be nothing but rounding error"""
 TOLERANCES = {False: (1.5e-7, 1.6e-6), True: (8e-13, 8e-13)}
-"""greatest relative errors that cutting off may leave in φ and in φ′, for single and for double arithmetic"""
+"""largest relative errors of φ and of φ′ by truncation, for single (False) and for double precision (True)"""
 
 
 def exact_phi(s: float, dim: int) -> float:
-    """``φ_D(s)`` for s ≥ 0 and D ≥ 1, to 1e-14 of itself.
+    """``φ_D(s)`` for s ≥ 0 and D ≥ 1, with a relative error of 1e-14.
 
     Raises:
         ValueError: if s is negative or not finite, or D < 1.
@@ -31,7 +31,7 @@ def exact_phi(s: float, dim: int) -> float:
 
 
 def _over_the_sphere(s: float, dim: int, power: int) -> float:
-    """``∫_0^∞ u^power exp(-s u²) sech^(D-1) x dx`` with ``u = tanh x``, which distributes u as the sphere does.
+    """``∫_0^∞ u^power exp(-s u²) sech^(D-1) x dx`` with ``u = tanh x``: u has the distribution on the sphere.
 
     The trapezoidal rule converges faster than any power of its step here, and all terms are positive.
     """
@@ -58,12 +58,13 @@ def exact_coefficients(dim: int, double: bool) -> tuple[float, ...]:
 
     Args:
         dim: the dimension D.
-        double: whether for double arithmetic: φ and φ′ within 1e-12; else φ within 2e-7 and φ′ within 2e-6, relative.
+        double: True for double precision, with relative errors of φ and φ′ within 1e-12; False for single precision,
+            with φ within 2e-7 and φ′ within 2e-6.
     """
     slope, whole = exact_slope(dim), _over_the_sphere(0.0, dim, 0)
-    halves = [math.pi * (2 * i + 1) / (4 * NODES) for i in range(NODES)]  # of the nodes' angles: τ = cos² half
-    cosines = [math.cos(math.pi * i / (2 * NODES)) for i in range(4 * NODES)]  # a multiple of an angle would be rounded
-    steep = [  # P = Q + 2τ dQ/dτ = -(2/c) φ′ τ^(-3/2), of which -φ′ is the mean of u² exp(-s u²)
+    halves = [math.pi * (2 * i + 1) / (4 * NODES) for i in range(NODES)]  # half the nodes' angles: τ = cos² half
+    cosines = [math.cos(math.pi * i / (2 * NODES)) for i in range(4 * NODES)]  # k * angle would be rounded
+    steep = [  # P = Q + 2τ dQ/dτ = -(2/c) φ′ τ^(-3/2), where -φ′ is the mean of u² exp(-s u²)
         2 / slope * _over_the_sphere(math.tan(a) ** 2 / slope, dim, 2) / whole / math.cos(a) ** 3 for a in halves
     ]
     series = [
@@ -87,7 +88,7 @@ def _solve(steep: list[float]) -> list[float]:
 
 
 def _degree(series: list[float], value_tolerance: float, slope_tolerance: float) -> int:
-    """The least degree > 0 at which what is cut off is small against Q and P everywhere."""
+    """The lowest degree > 0 at which the truncated terms are within the tolerances of Q and P everywhere."""
     angles = [math.pi * i / NODES for i in range(NODES + 1)]
     terms = [[(a * value, a * steep) for value, steep in (_term(k, b) for b in angles)] for k, a in enumerate(series)]
     whole = [[math.fsum(part) for part in zip(*place, strict=True)] for place in zip(*terms, strict=True)]
@@ -106,14 +107,14 @@ def _degree(series: list[float], value_tolerance: float, slope_tolerance: float)
 
 
 def _term(k: int, angle: float) -> tuple[float, float]:
-    """T_k at x = cos(angle), and its part of P, ``T_k + 2 (1 + x) T_k'``."""
+    """T_k at x = cos(angle), and its contribution to P, ``T_k + 2 (1 + x) T_k'``."""
     x, sine = math.cos(angle), math.sin(angle)
     slope = k * math.sin(k * angle) / sine if sine > 1e-9 else float(k * k) if x > 0 else 0.0
     return math.cos(k * angle), math.cos(k * angle) + 2 * (1 + x) * slope
 
 
 def _in_powers(series: list[float]) -> tuple[float, ...]:
-    """Chebyshev coefficients as coefficients of powers, by the recurrence T_{k+1} = 2x T_k - T_{k-1}."""
+    """Convert Chebyshev coefficients to coefficients of powers, by the recurrence T_{k+1} = 2x T_k - T_{k-1}."""
     powers = [0.0] * len(series)
     before, this = [0.0] * len(series), [1.0] + [0.0] * (len(series) - 1)
     for k, a in enumerate(series):

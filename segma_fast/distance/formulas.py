@@ -27,22 +27,22 @@ FORMS = ("approx", "exact")
 
 @dataclass(frozen=True)
 class Form:
-    """What a form of φ_D makes of the profile.
+    """The constants of the profile for one form of φ_D.
 
     Attributes:
         slope: c, the factor of the squared distance; 1 in one dimension, where both forms are ``exp(-s)``.
-        coefficients: of Q in powers of 2τ - 1, lowest first; ``(1.0,)`` for the approximation, none for D = 1.
+        coefficients: of Q in powers of 2τ - 1, lowest first; ``(1.0,)`` for the approximation, empty for D = 1.
     """
 
     slope: float
     coefficients: tuple[float, ...]
 
     def resolved(self, limit: float, dim: int) -> float:
-        """A greatest ``c|x|²/h`` stated for the paper's c: what a shift of t changes in k does not depend on c."""
+        """Convert a limit of ``c|x|²/h`` from the paper's c to this c: how k changes with t does not depend on c."""
         return limit * self.slope / form_of(dim, "approx").slope
 
     def own(self, dtype: torch.dtype) -> float:
-        """Q of a point with itself: 1 but for the rounding of the coefficients, which all other pairs see too."""
+        """Q of a point with itself: 1, up to the rounding of the coefficients, which affects all pairs alike."""
         return 1.0 if len(self.coefficients) < 2 else torch.tensor(self.coefficients, dtype=dtype).double().sum().item()
 
     @property
@@ -59,7 +59,7 @@ def form_of(dim: int, phi: str, dtype: torch.dtype = torch.float64) -> Form:
         return Form(4.0 / (2 * dim - 3), (1.0,))
     if torch.compiler.is_compiling() or isinstance(
         dim, torch.SymInt
-    ):  # a graph is for one dimension: its coefficients are constants there
+    ):  # a graph is specialised on D: its coefficients are constants
         from torch.fx.experimental.symbolic_shapes import guard_scalar
 
         dim = int(guard_scalar(dim))
@@ -70,7 +70,7 @@ def _coefficients(dim: int, double: bool) -> tuple[float, ...]:
     return exact_coefficients(dim, double)
 
 
-# As torch.compiler.assume_constant_result marks it, without the import of the compiler: else it would trace quadrature.
+# As torch.compiler.assume_constant_result does, without importing the compiler; else dynamo traces the quadrature.
 _coefficients._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
@@ -123,9 +123,9 @@ def profile(t: Tensor, h: Tensor, dim: int, phi: str = "approx") -> tuple[Tensor
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """``|a_i - b_j|²`` for all pairs, (..., m, D) and (..., n, D) -> (..., m, n), without an (m, n, D) temporary.
 
-    In float64 they are sums of squares of differences, as exact as they can be, with the derivatives of
-    ``|a|² + |b|² - 2ab``, to any order, also where points coincide. In float32 that formula, where what rounding
-    leaves below 0 is set to 0 without a trace in the derivatives.
+    In float64 the values are sums of squared differences, for full accuracy; the derivatives are those of
+    ``|a|² + |b|² - 2ab``, to any order and also where points coincide. In float32 the values are those of that
+    formula too, with negative rounding errors set to 0; this does not change the derivatives.
     """
     expanded = (a * a).sum(-1)[..., :, None] + (b * b).sum(-1)[..., None, :] - 2 * a @ b.mT
     if expanded.dtype != torch.float64:
@@ -136,14 +136,14 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 def unit_of(*points: Tensor) -> Tensor:
-    """1, or a power of two that makes coordinates small enough to square: it divides the distance as it does them."""
+    """1, or the power of two to divide coordinates by so that their squares are finite; divide d² by it too."""
     most = torch.stack([part.detach().abs().amax() for part in points]).amax()
     largest = torch.finfo(most.dtype).max ** 0.5 / 1e3  # D largest² is finite up to D = 1,000,000
     return torch.exp2(torch.log2(most / largest).ceil().clamp_min(0))
 
 
 def silverman_gamma(rows: int, components: int = 1) -> float:
-    """The paper's bandwidth, ``γ = (4 / (3 N))^(2/5)`` with ``N = rows / components`` samples a class.
+    """The paper's bandwidth, ``γ = (4 / (3 N))^(2/5)`` with ``N = rows / components`` samples per class.
 
     Args:
         rows: m, the samples in the batch, at least 1.
@@ -155,7 +155,7 @@ def silverman_gamma(rows: int, components: int = 1) -> float:
     """
     rows, components = check_whole("rows", rows, 1), check_whole("components", components, 1)
     ratio = 4.0 * components / (3.0 * rows)
-    bandwidth: float = ratio**0.4  # of a size that torch traces an expression, which float() would fix
+    bandwidth: float = ratio**0.4  # symbolic for a traced size, which float() would specialise
     return bandwidth
 
 

@@ -1,4 +1,4 @@
-"""The distance and its kin: check the arguments, choose a backend, call it."""
+"""The public distance functions: they check their arguments, choose a backend and call it."""
 
 from __future__ import annotations
 
@@ -41,56 +41,59 @@ def fast_cw_distance(
         k(a, b, v) = (2π(v + 2γ))^(-1/2) φ_D(|a - b|² / (2(v + 2γ))),   φ_D(s) = ₁F₁(½; D/2; -s)
         d² = 1/m² Σ_ij k(z_i, z_j, 0) - 2/m Σ_ik p_k k(z_i, μ_k, v_k) + Σ_kl p_k p_l k(μ_k, μ_l, v_k + v_l)
 
-    The paper takes ``φ_D(s) ≈ (1 + 4s/(2D-3))^(-1/2)``, which is low by 31 % at D = 2, 2.3 % at D = 10 and 0.3 % at
-    D = 64, so that d² does not vanish at a perfect match; ``phi="exact"`` takes φ_D itself, for little more time. In
-    one dimension, where the approximation does not exist, both are the exact ``exp(-s)``. d² is never negative. The
-    gradient in all five inputs comes with the value and may be differentiated again (inside of ``torch.compile``, not
-    through what it returned); there is no forward mode.
+    The paper uses ``φ_D(s) ≈ (1 + 4s/(2D-3))^(-1/2)``, which is too low by 31 % at D = 2, 2.3 % at D = 10 and 0.3 % at
+    D = 64, so d² does not vanish at a perfect match. ``phi="exact"`` evaluates φ_D itself and takes little more time.
+    In one dimension, where the approximation does not exist, both are the exact ``exp(-s)``. d² is never negative. The
+    gradient with respect to all five inputs is computed together with the value and may be differentiated again (under
+    ``torch.compile`` only inside the compiled function, not through its outputs). There is no forward-mode derivative.
 
-    Accuracy in float32 for codes drawn from the mixture and γ by the rule: d² is a difference of sums
-    κ = (A + B + C)/d² times as large, and is within ``2e-5 max(1, κ/1000)`` of its value (1e-4 for narrow clusters
-    far apart); the gradients of codes, means and γ are as close, those of weights and variances, which nearly
-    vanish there, within 1e-2. With ``phi="exact"``, where γ's nearly vanishes too, d² is within 20 times as much and
-    γ's gradient within 1e-3. A γ far above the codes' squared distances makes κ huge: use float64. Example::
+    Accuracy in float32, for codes drawn from the mixture and the default γ: d² is a small difference of its three sums
+    A, B and C. With κ = (A + B + C)/d², the relative error of d² is at most ``2e-5 max(1, κ/1000)`` (1e-4 for narrow
+    clusters far apart). The gradients of codes, means and γ are as accurate. Those of weights and variances nearly
+    vanish there and are accurate to 1e-2. With ``phi="exact"`` the gradient of γ nearly vanishes too and is accurate
+    to 1e-3, and the bound for d² is 20 times as large. If γ is far above the squared distances between the codes, κ is
+    huge: use float64. Example::
 
         loss = reconstruction + 5 * fast_cw_distance(encoder(images), means, log=True)
 
     Args:
-        z: the sample (codes), (m, D), m ≥ 1; half (whose gradients end at 6e-8), bfloat16, float32 or float64.
+        z: the sample (codes), (m, D), m ≥ 1; float16 (gradients below 6e-8 underflow), bfloat16, float32 or float64.
         means: centres of the K components μ_k, (K, D).
         weights: proportions p_k ≥ 0 that sum to 1, (K,); default 1/K each.
         variances: v_k ≥ 0, (K,) or one number for all; 0 makes a component a point.
         gamma: bandwidth γ > 0, a number or a tensor of one element; default the paper's rule,
             ``silverman_gamma(m, K) = (4K / 3m)^(2/5)``.
-        log: return ``log d²``; d² is held above ``ε² k(a, a, 0)`` for the machine epsilon ε, so that the result
-            and its gradient are finite even where both distributions coincide (there, both are rounding noise).
-        phi: ``"approx"`` for the paper's φ_D, or ``"exact"``, by a polynomial within 2e-7 of φ_D (1e-12 in float64).
-            The minimum of d² is lower then, so that a weight of ``log d²`` tuned for the one does not fit the other.
+        log: return ``log d²``; d² is clamped to at least ``ε² k(a, a, 0)``, with ε the machine epsilon, so that the
+            result and its gradient are finite even if both distributions coincide (both are rounding noise then).
+        phi: ``"approx"`` for the paper's φ_D, or ``"exact"`` for a polynomial within 2e-7 of φ_D (1e-12 in float64).
+            The minimum of d² is lower with ``"exact"``, so a loss weight of ``log d²`` tuned for one form does not
+            suit the other.
         backend: a backend's name (``segma-fast info`` lists them) or ``"auto"``; the environment variable
             ``SEGMA_FAST_BACKEND`` sets what ``"auto"`` means.
-        precision: ``"highest"``, ``"high"`` or ``"medium"``; default what torch is set to for products of float32
-            matrices (``torch.set_float32_matmul_precision`` or ``torch.backends...fp32_precision``), ``"highest"``
-            unless you set it. Only ``triton`` and ``cuda`` compute at less: ``"high"`` rounds weights and
-            ``"medium"`` also the points to fp16, so that gradients near the optimum are off by 1e-3 and 1e-2 where
-            components overlap (and by more for clusters far apart). No other backend loses by what torch is set to.
-        process_group: the distance of all codes of these processes of ``torch.distributed``, such as
-            ``torch.distributed.group.WORLD``; default ``z`` alone. Each process gives its own ``z``, of any number of
-            rows, 0 too, and the same of all else; each gets the same value, and gradients such that the mean over
-            the processes that ``DistributedDataParallel`` takes is that of one process with all codes: those of
-            means, weights, variances and γ in full, those of its codes times the number of processes. All have to
-            call it, in the same order, and to weigh the value alike. It may not be differentiated a second time.
+        precision: ``"highest"``, ``"high"`` or ``"medium"``; the default is torch's setting for float32 matrix
+            products (``torch.set_float32_matmul_precision`` or ``torch.backends...fp32_precision``), ``"highest"``
+            unless you change it. Only ``triton`` and ``cuda`` use a lower precision: ``"high"`` rounds the weights of
+            pairs to fp16, and ``"medium"`` also the points. Near the optimum, gradients are then off by 1e-3 and 1e-2
+            where components overlap (more for clusters far apart). The other backends do not lose accuracy.
+        process_group: processes of ``torch.distributed`` whose codes form one batch, such as
+            ``torch.distributed.group.WORLD``; default ``z`` alone. Each process passes its own ``z``, with any number
+            of rows (0 too), and the same values of all other arguments. Each gets the same value, and gradients whose
+            mean over processes, as ``DistributedDataParallel`` takes it, is the gradient of one process with all
+            codes: the full gradients of means, weights, variances and γ, and the gradient of its own codes times the
+            number of processes. All processes must call the function, in the same order, and give the value the same
+            weight in the loss. A second derivative is an error.
 
     Returns:
         A 0-d tensor: float64 if ``z`` or ``means`` is float64, else float32. NaN if ``z`` or ``means`` holds NaN
         or infinity.
 
     Raises:
-        TypeError: for tensors of another dtype or layout, and for other types.
-        ValueError: for shapes that do not fit, no rows, tensors on different devices, γ outside of 1e-100 to 1e300,
-            variances outside of 0 to 1e300, weights below 0 or of another sum than 1, an unknown form of φ, and an
-            unknown or unavailable backend; on every process of a group, if they disagree or one fails. On a GPU and
-            inside ``torch.compile`` invalid values give NaN instead, without a synchronisation.
-        RuntimeError: in ``torch.jit.trace``; from ``torch.distributed``, if a process dies or is not there in time.
+        TypeError: for tensors of an unsupported dtype or layout, and for arguments of another type.
+        ValueError: for shapes that do not match, no rows, tensors on different devices, γ outside of 1e-100 to 1e300,
+            variances outside of 0 to 1e300, weights that are negative or do not sum to 1, an unknown form of φ, and an
+            unknown or unavailable backend; with a group, on every process if the processes disagree or one fails. On a
+            GPU and inside ``torch.compile``, invalid values give NaN instead of an error, to avoid a synchronisation.
+        RuntimeError: in ``torch.jit.trace``; from ``torch.distributed``, if a process dies or times out.
     """
     is_distributed = process_group is not None and rank_and_size(process_group)[1] != 1
     with share_errors(z, process_group) if is_distributed else nullcontext():
@@ -129,9 +132,9 @@ def cw_distance_reference(
 ) -> Tensor:
     """:func:`fast_cw_distance` by a plain transcription of equation (8) (``backends/reference.py``): the oracle.
 
-    Takes the same arguments, in O(m² + mK + K²) memory; float64 inputs give the value and gradients to float64
-    accuracy. ``backend`` is there so that either function can stand for the other; ``"auto"`` means
-    ``"reference"`` here.
+    It takes the same arguments and O(m² + mK + K²) memory; float64 inputs give the value and gradients to float64
+    accuracy. ``backend`` exists so that the two functions are interchangeable; ``"auto"`` means ``"reference"``
+    here.
     """
     return fast_cw_distance(
         z,
@@ -160,33 +163,33 @@ def cw_normality(
 ) -> Tensor:
     """Squared Cramer-Wold distance between a sample and N(0, I), equation (4) of the paper.
 
-    Equal to ``fast_cw_distance(z, torch.zeros(1, D), gamma=gamma)`` but for groups; takes and raises what that does.
+    Without groups, equal to ``fast_cw_distance(z, torch.zeros(1, D), gamma=gamma)``, with the same errors.
 
     Args:
         z: the sample, (m, D).
         gamma: bandwidth γ > 0; default ``silverman_gamma(m)``.
-        groups: integers, (m,): two rows of the same number, such as views of one image, do not count as a pair, nor
-            does a row with itself. The mean over all pairs becomes one over those of different groups; for
-            ``phi="exact"`` an unbiased estimate, which may be negative (``distance/groups.py`` has the formula).
-            For one process and ``log=False``. The sizes of the groups are read: that synchronises a GPU and breaks
-            the graph of ``torch.compile``. Where nearly all rows are one group, float32 keeps three digits.
+        groups: integers, (m,). Two rows with the same number, such as views of one image, do not count as a pair, nor
+            does a row with itself: the mean over all pairs becomes the mean over pairs of different groups. With
+            ``phi="exact"`` this is an unbiased estimate, which may be negative (``distance/groups.py`` has the
+            formula). Only for one process and ``log=False``. Reading the group sizes synchronises a GPU and breaks
+            the graph of ``torch.compile``. If nearly all rows are in one group, float32 keeps three digits.
         log, phi, backend, precision, process_group: as in :func:`fast_cw_distance`.
 
     Returns:
-        A 0-d tensor, float64 for float64 and else float32.
+        A 0-d tensor, float64 if ``z`` is float64 and else float32.
 
     Raises:
-        TypeError, ValueError: also for groups of another shape or dtype, with one number for all rows, or together
-            with ``log`` or ``process_group``.
+        TypeError, ValueError: also for groups of a wrong shape or dtype, for groups with one number for all rows, and
+            for groups together with ``log`` or ``process_group``.
     """
     if process_group is not None:
-        rank_and_size(process_group)  # or there is nobody to tell
+        rank_and_size(process_group)  # first: errors cannot be shared in an invalid group
     with share_errors(z, process_group) if process_group is not None else nullcontext():
         z = check_points("z", z, may_be_empty=process_group is not None)
         if groups is not None:
             if check_flag("log", log) or process_group is not None:
                 option = "log=True" if log else "a process_group"
-                raise ValueError(f"groups give an estimate of one process that may be negative, got {option} with them")
+                raise ValueError(f"groups must be used without log and process_group, got {option}")
             groups = check_groups(groups, z)
     if groups is not None:
         gamma = check_gamma(silverman_gamma(z.shape[0]) if gamma is None else gamma, "z", z)
@@ -229,7 +232,7 @@ def cw_two_sample(
     """Squared Cramer-Wold distance between two samples, whose sizes may differ.
 
     Equal to ``Σ_ij k(x_i, x_j) / m² - 2 Σ_ij k(x_i, y_j) / mn + Σ_ij k(y_i, y_j) / n²`` with the kernel of
-    :func:`fast_cw_distance` at variance 0; takes and raises what that does.
+    :func:`fast_cw_distance` at variance 0. It accepts the same tensors and raises the same errors.
 
     Args:
         x, y: the samples, (m, D) and (n, D).
@@ -253,7 +256,7 @@ def cw_two_sample(
 
 
 def _dtype_of(points: Tensor) -> torch.dtype:
-    """Of the result."""
+    """The dtype of the result."""
     return torch.promote_types(points.dtype, torch.float32)
 
 
@@ -269,7 +272,7 @@ def _choose(points: Tensor, phi: str, backend: str, precision: str | None) -> tu
 
 
 def _distance(inputs: Inputs, log: bool, phi: str, chosen: tuple[str, str], shards: Shards | None) -> Tensor:
-    """Weighted points against a mixture: the reference as it stands, or the energy of the signed cloud."""
+    """d² of weighted points and a mixture: by the reference backend, or as the energy of the signed cloud."""
     z, gamma, (backend, precision), dtype = inputs.z, inputs.gamma, chosen, _dtype_of(inputs.z)
     options = Options(backend, precision, phi, accumulation_dtype(z.device) if log else dtype)
     if backend == "reference":

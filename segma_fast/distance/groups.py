@@ -1,16 +1,17 @@
 """The distance to N(0, I) without the pairs of rows that belong together, such as the views of one image.
 
-Views of one image are alike because they shall be, so their pairs say nothing of the distribution of the images'
-codes. The mean over all pairs becomes one over the P ordered pairs of rows of different groups::
+Views of one image are meant to have similar codes, so their pairs say nothing about the distribution of the codes of
+the images. The mean over all pairs becomes the mean over the P ordered pairs of rows of different groups::
 
     d² = 1/P Σ_{ij: g_i ≠ g_j} k(z_i, z_j, 0) - 2/m Σ_i k(z_i, 0, 1) + k(0, 0, 2)
 
-An unbiased estimate, which may be negative. The fused kernels evaluate all pairs at once, as the energy E of a cloud
-with weight ``s = P^(-1/2)`` for a row and ``-p = -1/(ms)`` for the origin; what they have too much is subtracted::
+This is an unbiased estimate, which may be negative. The fused kernels evaluate all pairs at once, as the energy E of a
+cloud with weight ``s = P^(-1/2)`` for a row and ``-p = -1/(ms)`` for the origin. The terms that differ are corrected::
 
     d² = E + (1 - p²) k(0, 0, 2) - 1/P Σ_{ij: g_i = g_j} k(z_i, z_j, 0)
 
-The pairs inside a large group are the energy of a cloud too; those of small ones are made in batches of groups.
+The pairs inside a large group are the energy of another cloud. Pairs inside small groups are evaluated in plain torch,
+in batches of groups.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from segma_fast.distance.autograd import Inputs, Options, energy
 from segma_fast.distance.formulas import accumulation_dtype, profile, squared_distances
 from segma_fast.distance.precision import without_autocast
 
-BLOCK_ELEMENTS = 1 << 20  # coordinates, or pairs, of some groups that are held at once
-LARGE = 64  # rows of a group from which it has a call of the kernels for itself
+BLOCK_ELEMENTS = 1 << 20  # coordinates, or pairs, of small groups that are in memory at once
+LARGE = 64  # groups with more rows than this get a kernel call of their own
 
 
 def check_groups(groups: object, z: Tensor) -> Tensor:
-    """The group of every row, (m,), int64 numbers, on the device of the rows."""
+    """Check the group of every row, (m,) integers on the device of the rows; return them as int64."""
     found = check_dense("groups", groups, f"({len(z)},)")
     if found.is_floating_point() or found.is_complex() or found.is_quantized or found.dtype == torch.bool:
         raise TypeError(f"groups must have an integer dtype, got {found.dtype}")
@@ -42,17 +43,17 @@ def check_groups(groups: object, z: Tensor) -> Tensor:
     check_device("groups", found, "z", z.device)
     if found.is_meta:
         raise ValueError("groups must have values that can be read, got a tensor on the device meta")
-    found = found.long()  # not every device sorts and compares unsigned ones
+    found = found.long()  # not every device can sort and compare unsigned integers
     if (found == found[0]).all():
         raise ValueError(f"groups must have at least two different values, got one for all {len(z)} rows")
     return found
 
 
 def normality_of_groups(z: Tensor, groups: Tensor, gamma: float | Tensor, options: Options) -> Tensor:
-    """The distance above, 0-d in float64, by a backend with operators; the reference has it as it is written.
+    """The distance above, 0-d in float64, by a backend with operators; the reference implements it literally.
 
     Args:
-        z: (m, D), float32 or float64: in half, gradients of parts that cancel would each be rounded.
+        z: (m, D), float32 or float64, not half: the gradients of terms that cancel would each be rounded to half.
         groups: (m,), integers.
         gamma: a 0-d float64 tensor or a number.
         options: of :func:`segma_fast.distance.autograd.energy`.
@@ -76,7 +77,7 @@ def normality_of_groups(z: Tensor, groups: Tensor, gamma: float | Tensor, option
 
 
 def _by_size(order: Tensor, sizes: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """The rows of small groups as (groups, size), for each size, and those of every large one."""
+    """The rows of the small groups, one (groups, size) tensor per size, and the rows of each large group."""
     starts = sizes.cumsum(0) - sizes
     small = [
         order[starts[sizes == size, None] + torch.arange(size, device=order.device)]
@@ -90,7 +91,7 @@ def _by_size(order: Tensor, sizes: Tensor) -> tuple[list[Tensor], list[Tensor]]:
 
 def _pairs_of_small_groups(z: Tensor, gamma: Tensor, groups: list[Tensor], phi: str) -> Tensor:
     """``Σ_{ij: g_i = g_j} k(z_i, z_j, 0)``, i = j included, over groups given as rows (groups, size) for each size."""
-    inside = _inside if torch.compiler.is_compiling() else _apply_inside  # of which a graph sees only one derivative
+    inside = _inside if torch.compiler.is_compiling() else _apply_inside  # a Function has one derivative in a graph
     return inside(z, gamma, groups, phi)[0]
 
 
@@ -122,7 +123,7 @@ def _inside(z: Tensor, gamma: Tensor, groups: list[Tensor], phi: str) -> tuple[T
 
 
 class _Inside(Function):
-    """The sum, with its gradients from the same pass: nothing of the pairs is kept."""
+    """The sum, with its gradients from the same pass: no tensor of pairs is saved for backward."""
 
     generate_vmap_rule = True
 

@@ -1,4 +1,4 @@
-"""The prior of SeGMA: a mixture of spherical Gaussians with learnable means, one component a class."""
+"""The prior of SeGMA: a mixture of spherical Gaussians with learnable means, one component per class."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def initial_means(
     """Starting means, (K, D) in float32.
 
     Args:
-        components, dim: how many, K ≥ 1, and in how many dimensions, D ≥ 1.
+        components, dim: the number of means, K ≥ 1, and their dimension, D ≥ 1.
         init: ``"coordinates"`` as the authors' code does: ``scale·K/D`` on the coordinates j ≡ k (mod K) plus
             N(0, 0.001²) noise for K ≤ D, N(0, scale²) for K > D, zeros for K = 1; ``"normal"`` N(0, scale²);
             ``"sphere"`` random directions of length ``scale``; ``"simplex"`` the corners of a regular simplex
@@ -35,7 +35,7 @@ def initial_means(
         scale: see above.
 
     Raises:
-        TypeError: for numbers of another type.
+        TypeError: for arguments of another type.
         ValueError: for an unknown ``init``, K < 1, D < 1, a ``scale`` that is not finite, or a simplex with more
             corners than D + 1.
     """
@@ -67,7 +67,7 @@ def initial_means(
 
 
 def _known(valid: Tensor) -> bool:
-    """Whether a condition holds, or has no value yet."""
+    """Whether a condition holds; True for a meta tensor, which has no value."""
     return valid.is_meta or bool(valid)
 
 
@@ -93,13 +93,14 @@ class GaussianMixture(nn.Module):
     Args:
         means: where the means start, (K, D); :func:`segma_fast.distance.mixture.initial_means` makes some.
         proportions: p_k ≥ 0, (K,), a tensor, array or list, scaled to sum to 1; default uniform.
-        variances: σ_k² > 0, (K,) or one number for all, as the proportions.
+        variances: σ_k² > 0, (K,) or one number for all; a tensor, array or list like the proportions.
 
     Attributes:
         means: parameter (K, D); ``proportions`` and ``variances`` are buffers (K,).
 
     Raises:
-        TypeError: for means of another type, dtype or layout, or for what holds no real numbers.
+        TypeError: for means of an unsupported type, dtype or layout, or proportions or variances that are not real
+            numbers.
         ValueError: for shapes that do not fit, proportions that are negative or all zero, or variances ≤ 0.
     """
 
@@ -142,7 +143,7 @@ class GaussianMixture(nn.Module):
         """Set p from numbers ≥ 0, (K,), such as the counts of each label, scaled to sum to 1.
 
         Raises:
-            TypeError, ValueError: as the class.
+            TypeError, ValueError: as for the class.
         """
         given = self._numbers("proportions", proportions).to(self.proportions.dtype)
         total = given.sum()
@@ -151,13 +152,13 @@ class GaussianMixture(nn.Module):
         self.proportions.copy_(given / total)
 
     def _numbers(self, name: str, values: object) -> Tensor:
-        """Real numbers, in a tensor, array or list or one alone, as a tensor on the means' device."""
+        """Convert a tensor, array or list of real numbers, or one number, to a tensor on the means' device."""
         if isinstance(values, Tensor):
             found = check_dense(name, values.detach(), "(K,)")
         else:
             try:
                 array = np.asarray(values)
-            except ValueError:  # lists of several lengths
+            except ValueError:  # nested lists of different lengths
                 array = np.asarray(None)
             if array.dtype.kind not in "iuf":
                 raise TypeError(f"{name} must be real numbers, got {values!r}")
@@ -171,17 +172,17 @@ class GaussianMixture(nn.Module):
     def sample(
         self, n: int, component: int | Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """n codes, (n, D), of the mixture or of one component.
+        """Draw n codes, (n, D), from the mixture or from given components.
 
         Args:
-            n: how many, n ≥ 0.
+            n: the number of codes, n ≥ 0.
             component: a component 0 … K-1 for all codes, a tensor (n,) with one for each, or None to draw them
                 by the proportions.
-            generator: random numbers, on the means' device.
+            generator: torch's random generator, on the means' device.
 
         Raises:
             TypeError: if ``n`` is no int, or ``component`` holds no integers.
-            ValueError: if ``n`` is negative, or a component is outside 0 … K-1 or they are not n.
+            ValueError: if ``n`` is negative, a component is outside 0 … K-1, or there are not n components.
         """
         n = check_whole("n", n, 0)
         _check_generator(generator)
@@ -210,7 +211,7 @@ class GaussianMixture(nn.Module):
         """``log p_k N(μ_k, σ_k² I)(z)`` for every component, (..., D) -> (..., K).
 
         Raises:
-            TypeError: for codes of another type, dtype or layout; so in the methods below.
+            TypeError: for codes of an unsupported type, dtype or layout; the methods below raise the same errors.
             ValueError: for codes of another dimension or on another device.
         """
         z = check_floating("z", z, "(..., D)")

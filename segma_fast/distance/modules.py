@@ -15,27 +15,27 @@ from segma_fast.distance.precision import choose_precision
 from segma_fast.distance.process_group import Group, check_group, rank_and_size
 from segma_fast.distance.scalars import check_flag
 
-LEFT_BEHIND = "left behind by pickle"  # the process_group of a module that was made from a pickle, if it had one
+LEFT_BEHIND = "left behind by pickle"  # process_group of a module loaded from a pickle, if the module had one
 
 
 class CWDistanceLoss(nn.Module):
     """:func:`segma_fast.fast_cw_distance` with its options fixed; it has no parameters.
 
     Args:
-        gamma: bandwidth γ > 0; None for the paper's rule from the batch that comes.
+        gamma: bandwidth γ > 0; None for the paper's rule, applied to each batch.
         log: return ``log d²``, the form that equation (9) of the paper minimises.
         phi: ``"approx"`` for the paper's φ_D, or ``"exact"``.
-        backend, precision: as in :func:`segma_fast.fast_cw_distance`; a backend may be missing until the first call.
-        process_group: the distance of the codes of all these processes, as in :func:`segma_fast.fast_cw_distance`.
-            A copy has the same. A pickle, such as ``torch.save`` writes, cannot take it along: the module that comes
-            out of it raises a RuntimeError when it is called, until its ``process_group`` is set, to None if need be.
+        backend, precision: as in :func:`segma_fast.fast_cw_distance`; a missing backend is an error at the first call.
+        process_group: processes whose codes form one batch, as in :func:`segma_fast.fast_cw_distance`. A copy keeps
+            the group. A pickle, such as ``torch.save`` writes, cannot hold it: the loaded module raises a RuntimeError
+            when it is called, until its ``process_group`` is set (to None for one process).
 
     Raises:
         ValueError, TypeError: if ``gamma`` is not a finite number > 0, ``log`` is no bool, ``phi``, ``backend`` or
             ``precision`` is unknown, or ``process_group`` is no group.
     """
 
-    phi = "approx"  # of modules that were pickled before there was a choice
+    phi = "approx"  # for modules that were pickled before this option existed
     process_group: Group | None = None
 
     def __init__(
@@ -68,17 +68,17 @@ class CWDistanceLoss(nn.Module):
         self.process_group = process_group
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a pickle holds: without the processes, which are a handle of this one."""
+        """The state for pickle, without the process group, which is a handle of this process."""
         return vars(self) | ({} if self.process_group is None else {"process_group": LEFT_BEHIND})
 
     def __copy__(self) -> CWDistanceLoss:
-        """A copy with the same processes."""
+        """A copy with the same process group."""
         copied = type(self).__new__(type(self))
         vars(copied).update(vars(self))
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CWDistanceLoss:
-        """A copy with the same processes, which cannot be copied."""
+        """A deep copy that shares the process group, which cannot be copied."""
         copied = type(self).__new__(type(self))
         memo |= {id(self): copied, id(self.process_group): self.process_group}
         vars(copied).update(copy.deepcopy(vars(self), memo))

@@ -24,7 +24,7 @@ GRADIENT: dict[str, Callable[..., Any]] = {}
 
 
 def _implement(name: str, function: Callable[..., Any]) -> None:
-    """Python code as an operator of all devices: outside of autocast, and with a precision that is decided."""
+    """Register a Python function as an operator for all devices, without autocast and with ``"default"`` resolved."""
 
     def run(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str) -> Any:
         if precision == "default":
@@ -45,7 +45,7 @@ def _fake_gradient(
     z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     rows, dtype = z.shape[0], torch.promote_types(z.dtype, torch.float32)
-    if start == 0 and stop == h.shape[0]:  # said plainly: export cannot simplify the other form
+    if start == 0 and stop == h.shape[0]:  # a case of its own: export cannot simplify the general form
         counts = (rows, means.shape[0])
     else:
         middle = torch.sym_max(start, torch.sym_min(stop, rows))
@@ -55,7 +55,7 @@ def _fake_gradient(
 
 
 def _declare(backend: str) -> None:
-    """Define both operators of a backend, what they return and their derivatives."""
+    """Define both operators of a backend, their fake implementations, vmap and derivatives."""
     tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
     _library.define(f"{backend}_energy{ARGUMENTS} -> Tensor", tags=tags)
     _library.define(f"{backend}_gradient{ARGUMENTS} -> (Tensor, Tensor, Tensor, Tensor, Tensor)", tags=tags)

@@ -1,4 +1,4 @@
-"""What torch's settings make of products of float32 matrices: its precision for them, and autocast."""
+"""How torch's settings affect float32 matrix products: their precision, and autocast."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 PRECISIONS = ("highest", "high", "medium")
-_MEANING = {"tf32": "high", "bf16": "medium"}  # what else torch answers, "none" and "ieee", is float32
+_MEANING = {"tf32": "high", "bf16": "medium"}  # torch's other values, "none" and "ieee", mean float32
 
 
 def choose_precision(requested: str | None) -> str:
@@ -28,7 +28,8 @@ def matmul_precision(device: torch.device) -> str:
     """torch's precision for products of float32 matrices on a device: ``"highest"``, ``"high"`` or ``"medium"``.
 
     It is set by ``torch.set_float32_matmul_precision``, or by ``fp32_precision`` of ``torch.backends`` or of one of
-    its parts; the latter say it for a kind of device, and the former refuses to answer where they were used.
+    its submodules. The latter apply per device type. Once they are used, ``torch.get_float32_matmul_precision`` may
+    raise a RuntimeError.
     """
     if device.type == "cuda":
         setting = torch.backends.cuda.matmul.fp32_precision
@@ -37,7 +38,7 @@ def matmul_precision(device: torch.device) -> str:
     else:
         return "highest"
     chosen = _MEANING.get(setting, "highest")
-    if chosen == "high":  # also what CUDA makes of "medium"
+    if chosen == "high":  # CUDA also reports "medium" as tf32
         try:
             return torch.get_float32_matmul_precision()
         except RuntimeError:
@@ -48,7 +49,7 @@ def matmul_precision(device: torch.device) -> str:
 def products_are_rounded(device: torch.device) -> bool:
     """Whether torch may round the factors of float32 products on a device; a constant in compiled code.
 
-    Nobody can prevent it for one thread alone, so plain torch code takes float64 then.
+    The setting cannot be changed for one thread only, so plain torch code uses float64 in that case.
     """
     return matmul_precision(device) != "highest"
 

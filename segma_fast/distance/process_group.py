@@ -1,4 +1,4 @@
-"""The batch of all processes: which of its codes each of them has, and how one gets those of the others."""
+"""The batch of a process group: which codes each process has, and how it gets the codes of the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from segma_fast.distance.autograd import Inputs
 from segma_fast.distance.formulas import accumulation_dtype
 
 Group = Any  # torch.distributed.ProcessGroup, which a build of torch may lack
-ROUNDING = 1e-4  # relative to the norm: other hardware, or another order of summation
+ROUNDING = 1e-4  # allowed difference relative to the norm: hardware and order of summation may differ
 NOTE = 24  # numbers that processes exchange before the codes
 
 
@@ -28,7 +28,7 @@ class Shards:
         group: the processes.
         rank: of this process, among ``len(rows)``.
         rows: codes of each process.
-        needs_gradient: whether any of them needs a gradient.
+        needs_gradient: whether any process needs a gradient.
     """
 
     group: Group
@@ -43,7 +43,7 @@ class Shards:
 
     @property
     def own(self) -> slice:
-        """This process's codes among all."""
+        """The range of this process's codes among the codes of all."""
         start = sum(self.rows[: self.rank])
         return slice(start, start + self.rows[self.rank])
 
@@ -67,13 +67,13 @@ class Shards:
 
 
 def world() -> Group | None:
-    """The group of all processes that train together; None if there is one."""
+    """The group of all processes that train together; None if there is only one process."""
     ready = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
     return dist.group.WORLD if ready else None
 
 
 def rank_and_size(group: Group | None) -> tuple[int, int]:
-    """This process's number in a group, and how many there are.
+    """The rank of this process in a group, and the size of the group.
 
     Raises:
         TypeError, ValueError: if it is no group of processes, or one without this process.
@@ -87,7 +87,7 @@ def rank_and_size(group: Group | None) -> tuple[int, int]:
 
 
 def check_group(group: Group | None) -> None:
-    """Raise a TypeError unless it is None or what ``torch.distributed`` gives for a group, to processes outside too."""
+    """Raise a TypeError unless ``group`` is None, a ProcessGroup, or torch's NON_GROUP_MEMBER."""
     if not (group is None or group is dist.GroupMember.NON_GROUP_MEMBER or isinstance(group, dist.ProcessGroup)):
         raise TypeError(f"process_group must be a torch.distributed.ProcessGroup or None, got {type(group).__name__}")
 
@@ -98,18 +98,18 @@ def shard_slice(count: int, process: int, processes: int) -> slice:
 
 
 def all_gather(received: Tensor, sent: Tensor, group: Group) -> None:
-    """Fill a tensor with what all processes send, one behind the other; the newer name of the two that torch has."""
+    """Concatenate ``sent`` of all processes in ``received``, by whichever name this torch has for the collective."""
     gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
     gather(received, sent, group=group)
 
 
 def compare_across_processes(inputs: Inputs, *, options: dict[str, object], group: Group) -> Shards:
-    """Exchange what each process of a group was called with, and raise the same error on all where it does not fit.
+    """Compare the arguments of all processes of a group; if they disagree, raise the same error on all.
 
     Args:
-        inputs: z is the codes of this process, (n, D); n may differ and be 0. The others have to have the same values
-            on all processes, but for rounding; gamma is None where it follows the rule.
-        options: what else has to be the same, by name.
+        inputs: z is the codes of this process, (n, D); n may differ between processes and be 0. The other inputs must
+            have the same values on all processes, up to rounding; gamma is None for the paper's rule.
+        options: other values that must be the same on all processes, by name.
         group: the processes.
 
     Raises:
@@ -139,7 +139,7 @@ def compare_across_processes(inputs: Inputs, *, options: dict[str, object], grou
 
 
 def _compare(table: list[list[float]], facts: dict[str, object], common: list[str]) -> None:
-    """Raise the error of the first thing in which a process is not like process 0."""
+    """Raise an error for the first value in which a process differs from process 0."""
     first = table[0]
     for process, found in enumerate(table):
         if found[0]:
@@ -148,8 +148,8 @@ def _compare(table: list[list[float]], facts: dict[str, object], common: list[st
         for column, (name, fact) in enumerate(facts.items(), start=3):
             if found[column] != first[column]:
                 raise ValueError(
-                    f"all processes must have the same {name}, but that of process {process} is not that of process 0 "
-                    f"(of this process: {fact})"
+                    f"all processes must have the same {name}, but that of process {process} differs from that of "
+                    f"process 0 (of this process: {fact})"
                 )
         for column, name in zip(range(3 + len(facts), NOTE, 2), common, strict=False):
             if abs(found[column] - first[column]) > ROUNDING * first[column + 1]:
@@ -161,7 +161,7 @@ def _compare(table: list[list[float]], facts: dict[str, object], common: list[st
 
 @contextmanager
 def share_errors(points: object, group: Group) -> Iterator[None]:
-    """Tell the others, which wait in :func:`compare_across_processes`, of an error that this process alone sees."""
+    """Report an error of this process to the others, which wait in :func:`compare_across_processes`."""
     try:
         yield
     except (TypeError, ValueError):
@@ -171,14 +171,14 @@ def share_errors(points: object, group: Group) -> Iterator[None]:
 
 
 def _fingerprint(values: Tensor, shape: torch.Size) -> Tensor:
-    """Two numbers that tell whether values are others, one for all or one for each mean: an uneven mean, and a size."""
+    """Two numbers that tell values apart (one for all means, or one per mean): a weighted sum, and the norm."""
     values = (values if values.ndim == 2 else values[..., None]).expand(shape).flatten()
     pattern = torch.arange(1, len(values) + 1, dtype=values.dtype, device=values.device).cos()
     return torch.stack([values @ pattern, values.norm()])
 
 
 def _exchange(note: Tensor, group: Group) -> list[list[float]]:
-    """The notes of all processes; they are of one length, whatever the caller knows."""
+    """The notes of all processes, each padded to ``NOTE`` numbers, so that a process with an error can take part."""
     sent = torch.nn.functional.pad(note, (0, NOTE - len(note)))
     notes = sent.new_empty(dist.get_world_size(group) * NOTE)
     all_gather(notes, sent, group)

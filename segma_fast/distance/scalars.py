@@ -10,7 +10,7 @@ import torch
 
 
 def check_whole(name: str, value: object, least: int, expected: str = "an int") -> int:
-    """``value`` as an int, not below ``least``; neither a bool nor a tensor. A symbolic one passes without a guard."""
+    """``value`` as an int ≥ ``least``; bools and tensors are refused. A SymInt is returned without a guard."""
     if type(value) is not int:
         if isinstance(value, torch.SymInt):
             return value  # type: ignore[return-value]
@@ -26,7 +26,7 @@ def check_whole(name: str, value: object, least: int, expected: str = "an int") 
 
 
 def check_flag(name: str, value: object) -> bool:
-    """``value`` as a bool: Python's or NumPy's, nothing that merely counts as true or false."""
+    """``value`` as a bool; only Python's and NumPy's bools are accepted, not other truthy or falsy values."""
     if value is True or value is False:
         return value
     if isinstance(value, np.bool_):
@@ -35,7 +35,7 @@ def check_flag(name: str, value: object) -> bool:
 
 
 def as_float(name: str, value: object) -> float:
-    """A number as a float, infinite where it is too large for one; a symbolic one as it is."""
+    """A number as a float, or inf if it is too large; symbolic numbers are returned unchanged."""
     if isinstance(value, torch.SymFloat | torch.SymInt):
         return value  # type: ignore[return-value]
     try:

@@ -14,7 +14,7 @@ from segma_fast.distance.backends import extension
 
 
 def describe_native() -> list[str]:
-    """A few lines: the kernels as built or why they are not, and the CUDA toolkit beside torch."""
+    """A few lines: how the kernels were built, or why they were not, and which CUDA toolkit is installed."""
     info = extension.build_info()
     if not info:
         return [f"native code: {extension.REASON}", f"c++ compiler: {_compiler()}", f"cuda toolkit: {_cuda_toolkit()}"]

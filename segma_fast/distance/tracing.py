@@ -1,4 +1,4 @@
-"""What torch is doing with the code that runs: does it transform, trace or only shape-check, or are there values?"""
+"""How torch runs the current code: under a transform, tracing it, with fake tensors, or with real values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def in_transform(tensor: Tensor) -> bool:
-    """Whether a transform of ``torch.func`` or vmap holds the tensor: its values and ``requires_grad`` are hidden."""
+    """Whether ``torch.func`` or vmap wraps the tensor, which hides its values and ``requires_grad``."""
     return not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 

@@ -1,1 +1,1 @@
-"""The trainer: models, data, the loop, run folders and the commands on them, on top of the distance."""
+"""The trainer, built on top of the distance: models, data, training loop, run folders and commands."""

@@ -1,4 +1,4 @@
-"""Which images each step sees: a function of the step and the seed, so that a resumed run needs no state."""
+"""Selects the images of each step from the step number and the seed alone, so a resumed run needs no sampler state."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from segma_fast.trainer.models.base import Batch
 
 @dataclass
 class Rows:
-    """Batches of some rows, pass after pass, each pass in a new order.
+    """Batches of row indices, reshuffled at every pass over the rows.
 
     Args:
-        indices: the rows, (n,), int64.
-        batch_size: rows a step, at most n; what is left at the end of a pass is not used in it.
-        seed: of the orders.
+        indices: the row indices, (n,), int64.
+        batch_size: rows per step, at most n; the incomplete batch at the end of a pass is dropped.
+        seed: seed of the shuffling.
     """
 
     indices: Tensor
@@ -29,11 +29,11 @@ class Rows:
 
     @property
     def steps(self) -> int:
-        """Steps a pass."""
+        """Steps per pass over the rows."""
         return max(1, len(self.indices) // self.batch_size) if self.batch_size else 1
 
     def __getitem__(self, step: int) -> Tensor:
-        """The rows of a step, (batch_size,); all of them in a fixed order where a batch takes all."""
+        """The rows of a step, (batch_size,); not shuffled if one batch holds all rows."""
         if self.batch_size >= len(self.indices):
             return self.indices
         number, place = divmod(step, self.steps)
@@ -57,10 +57,10 @@ def gather(
     """One process's share of the batch of a step.
 
     Args:
-        images: of the data set, (N, C, H, W).
+        images: all images of the data set, (N, C, H, W).
         labels: their classes, (N,), int64, on the same device.
-        unlabelled, labelled: rows of the whole batch, (n,) and (l,), int64.
-        process, processes: this process's number, and how many share the batch.
+        unlabelled, labelled: row indices of the whole batch, (n,) and (l,), int64.
+        process, processes: rank of this process, and number of processes that share the batch.
         micro_batch: see :class:`Batch`.
     """
     own = [rows[shard_slice(len(rows), process, processes)] for rows in (unlabelled, labelled)]

@@ -1,10 +1,10 @@
-"""The checkpoints of a run: its state after a step, each in a folder that appears when it is whole.
+"""The checkpoints of a run: its state after a step, each in a folder that gets its final name once complete.
 
 ::
 
     model.safetensors     weights
-    optimizer.bin         moments of Adam; optimizer_1.bin, … of further optimisers
-    random_states_N.pkl   states of the random generators of process N
+    optimizer.bin         Adam's moments; optimizer_1.bin, … for further optimisers
+    random_states_N.pkl   random number generator states of process N
     clock.json            time spent so far
 """
 
@@ -36,18 +36,18 @@ ADAM = {"step", "exp_avg", "exp_avg_sq"}
 
 @dataclass
 class Clock:
-    """Time spent in steps, over all sittings of a run; a part of the checkpoint."""
+    """Time spent in training steps, summed over all sessions of a resumed run; part of each checkpoint."""
 
     seconds: float = 0.0
     steps: int = 0
     epochs: float = 0.0
     allowed: float = 0.0
-    """seconds after which a limit of time ended the run; 0 if none did"""
+    """time limit in seconds that ended the run; 0 if none did"""
     per_step: list[float] = field(default_factory=list)
-    """mean of each stretch between two lines of metrics"""
+    """mean seconds per step for each interval between two lines of metrics"""
 
     def advance(self, step: int, seconds: float) -> int:
-        """Add a stretch that ends with this step; the number of its steps."""
+        """Add the interval that ends with this step and return its number of steps."""
         done = step - self.steps
         self.seconds += seconds
         self.steps = step
@@ -55,7 +55,7 @@ class Clock:
         return done
 
     def load(self, checkpoint: Path, step: int) -> None:
-        """Set to what a checkpoint of this step holds; raises errors of many kinds if that is damaged."""
+        """Load the values from a checkpoint of this step; a damaged checkpoint raises errors of various types."""
         former = not (checkpoint / CLOCK).exists() and (checkpoint / FORMER_CLOCK).exists()
         kept = _load(checkpoint / FORMER_CLOCK) if former else json.loads((checkpoint / CLOCK).read_text())
         self.seconds, self.epochs, self.allowed = (float(kept[name]) for name in ("seconds", "epochs", "allowed"))
@@ -66,7 +66,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class State:
-    """What of a training a checkpoint keeps, beside the states of the random generators."""
+    """The training state that a checkpoint holds, apart from the random number generator states."""
 
     model: ImageModel
     optimizers: Sequence[Optimizer]
@@ -74,19 +74,19 @@ class State:
 
 
 def checkpoint_steps(run_dir: Path) -> list[int]:
-    """The steps of the whole checkpoints in a run folder, in order."""
+    """The steps of the complete checkpoints in a run folder, ascending."""
     names = (path.name.removeprefix("step-") for path in (run_dir / CHECKPOINTS).glob("step-*"))
     return sorted(int(name) for name in names if name.isdecimal())
 
 
 def latest_checkpoint(run_dir: Path) -> tuple[Path, int] | None:
-    """The newest whole checkpoint and its step, or None."""
+    """The newest complete checkpoint and its step, or None."""
     steps = checkpoint_steps(run_dir)
     return (run_dir / CHECKPOINTS / f"step-{steps[-1]}", steps[-1]) if steps else None
 
 
 def progress(run_dir: Path) -> Clock:
-    """What the last checkpoint of a run folder tells of the run's time; nothing spent without a checkpoint.
+    """The clock of the last checkpoint in a run folder; all zeros without a checkpoint.
 
     Raises:
         ValueError: if the checkpoint is damaged.
@@ -99,10 +99,10 @@ def progress(run_dir: Path) -> Clock:
 
 
 def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, state: State) -> None:
-    """Write a checkpoint under another name, give it its own when it is whole, and drop the ones before it.
+    """Write a checkpoint under a temporary name, rename it once complete, and delete the earlier ones.
 
     Raises:
-        OSError: if it cannot be written; the former checkpoint stays.
+        OSError: if it cannot be written; the previous checkpoint is kept.
     """
     folder = run_dir / CHECKPOINTS
     final, draft = folder / f"step-{step}", folder / DRAFT
@@ -120,7 +120,7 @@ def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, state: S
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             publish_folder(draft, final)
-    except (OSError, SafetensorError) as error:  # each writer tells a full disk in its own way
+    except (OSError, SafetensorError) as error:  # each writer reports a full disk differently
         shutil.rmtree(draft, ignore_errors=True)
         raise OSError(f"the checkpoint {final} cannot be written: {_first_line(error)}") from error
     if accelerator.is_main_process:
@@ -131,7 +131,7 @@ def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, state: S
 
 
 def load_checkpoint(accelerator: Accelerator, path: Path, step: int, state: State) -> None:
-    """Restore model, optimisers, random states and clock; nothing but numbers is taken from the files.
+    """Restore model, optimisers, random states and clock; the files are read as plain data, no code in them is run.
 
     Raises:
         ValueError: if the checkpoint is damaged or of another model.
@@ -161,7 +161,7 @@ def load_weights(checkpoint: Path, model: ImageModel) -> None:
 
 @contextmanager
 def _reading(file: Path) -> Iterator[None]:
-    """Errors of many kinds, for each file of a checkpoint has its own reader, as one that names the file."""
+    """Convert any error into one that names the file; each checkpoint file has its own reader and error types."""
     try:
         yield
     except Exception as error:
@@ -172,16 +172,16 @@ def _save(content: dict[str, Any], path: Path) -> None:
     try:
         with path.open("wb") as file:
             torch.save(content, file)
-    except RuntimeError as error:  # what torch makes of the file's own
+    except RuntimeError as error:  # torch raises this on top of the file's OSError
         raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """What ``torch.save`` wrote, of tensors, arrays and plain values alone: no code of the file is run."""
+    """Load a ``torch.save`` file that holds only tensors, arrays and plain values; no code in the file is run."""
     with path.open("rb") as file:
         try:
             found: dict[str, Any] = load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # whose own advice is to run the code
+        except Exception as error:  # torch's own message advises to run the code
             raise ValueError("damaged, or holds more than numbers") from error
     return found
 
@@ -191,7 +191,7 @@ def _optimizer_name(number: int) -> str:
 
 
 def _load_optimizer(optimizer: Optimizer, path: Path) -> None:
-    """Restore Adam's moments; its settings stay those of the configuration."""
+    """Restore Adam's moments; its hyperparameters stay those of the configuration."""
     kept, own = _load(path)["state"], optimizer.state_dict()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, moments in kept.items():
@@ -206,7 +206,7 @@ def _random_name(accelerator: Accelerator) -> str:
 
 
 def _random_states(device: torch.device) -> dict[str, Any]:
-    """The states of torch's generators that a process draws from, under the names of Accelerate."""
+    """The states of the torch generators that a process uses, under the key names of Accelerate."""
     states: dict[str, Any] = {"torch_manual_seed": torch.get_rng_state()}
     if device.type != "cpu":
         states[f"torch_{device.type}_manual_seed"] = [torch.get_device_module(device).get_rng_state()]
@@ -215,7 +215,7 @@ def _random_states(device: torch.device) -> dict[str, Any]:
 
 def _set_random_states(device: torch.device, states: dict[str, Any]) -> None:
     torch.set_rng_state(states["torch_manual_seed"])
-    own = states.get(f"torch_{device.type}_manual_seed")  # Accelerate's are of all devices of the machine
+    own = states.get(f"torch_{device.type}_manual_seed")  # Accelerate stores one state per device of the machine
     if own:
         torch.get_device_module(device).set_rng_state(own[(device.index or 0) % len(own)])
 

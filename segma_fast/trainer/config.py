@@ -186,16 +186,16 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
 
 
 def check_model(name: str) -> None:
-    """Raise ``ValueError`` for a model that there is not."""
+    """Raise ``ValueError`` for an unknown model."""
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}, expected one of {', '.join(MODELS)}")
 
 
 def starting_config(experiment: str = "digits", preset: str | None = None, model: str = "segma") -> TrainConfig:
-    """The configuration of a model in an experiment, with the rules of a preset (a key of ``PRESETS``) on top.
+    """The configuration of a model in an experiment, overridden by a preset (a key of ``PRESETS``).
 
     Raises:
-        ValueError: for an unknown experiment, preset or model, or a preset of a model without them.
+        ValueError: for an unknown experiment, preset or model, or a preset with a model that has none.
     """
     check_model(model)
     for kind, name, known in (("experiment", experiment, EXPERIMENTS), ("preset", preset, PRESETS)):
@@ -218,12 +218,12 @@ def starting_config(experiment: str = "digits", preset: str | None = None, model
 
 
 def with_preset(config: TrainConfig, preset: str) -> TrainConfig:
-    """A configuration with the rules of a preset in place of its own."""
+    """The configuration with its settings overridden by those of a preset."""
     if config.model != "segma":
         raise ValueError(f"presets are rules of SeGMA: leave {preset!r} out for the model {config.model!r}")
     rules = dict(PRESETS[preset])
     objective = dataclasses.replace(config.objective, **rules.pop("objective"))
-    if share := rules.pop("labelled_share", None):  # of the unlabelled rows of a step
+    if share := rules.pop("labelled_share", None):  # as a fraction of the unlabelled rows of a step
         rules["labelled_batch_size"] = max(1, round(share * config.batch_size))
     return dataclasses.replace(config, objective=objective, **rules)
 
@@ -234,10 +234,10 @@ def build_model(
     """A new model with random weights from torch's generator.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         image_shape: (C, H, W).
-        classes: of the data set.
-        label_counts: labelled rows of each class, (classes,); None without labels, and where weights will be loaded.
+        classes: number of classes in the data set.
+        label_counts: number of labelled rows per class, (classes,); None without labels or if weights will be loaded.
 
     Raises:
         ValueError: for settings that do not fit the data.
@@ -248,6 +248,6 @@ def build_model(
 
 
 def check_step(config: TrainConfig, device: torch.device) -> None:
-    """Raise ``ValueError`` for settings or steps that the model does not take on this device."""
+    """Raise ``ValueError`` for settings or steps that the model does not support on this device."""
     step = StepPlan(config.batch_size, config.labelled_rows, config.micro_batch, config.compile, device)
     MODELS[config.model].check(config.objective, config.network, step)

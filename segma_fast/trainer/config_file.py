@@ -1,4 +1,4 @@
-"""The configuration of a run as a file: written, read and checked, and compared with another."""
+"""Writes, reads, checks and compares the configuration files of runs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from segma_fast.trainer.config import TrainConfig, check_model
 from segma_fast.trainer.files import write_text
 from segma_fast.trainer.models import MODELS, ModelConfig
 
-# Fields that a resumed run may change: they touch the weights of a given step by no more than rounding, but for the
-# noise that some models draw, which another device and a compiled step draw otherwise.
+# Fields that a resumed run may change: they change the weights at a given step only by rounding. Exception: models that
+# draw noise get different noise on another device or in a compiled step.
 FREE_ON_RESUME = frozenset(
     {"epochs", "minutes", "checkpoint_every", "log_every", "run_dir", "device", "compile", "micro_batch", "data.cache"}
 )
-FORMERLY_AT_THE_TOP = ("means_init", "means_scale")  # settings of SeGMA
+FORMERLY_AT_THE_TOP = ("means_init", "means_scale")  # SeGMA settings that older files have at the top level
 
 
 def save_config(config: TrainConfig, path: Path) -> None:
-    """Write a configuration as JSON, whole or not at all."""
+    """Write a configuration as JSON, atomically."""
     write_text(path, json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n")
 
 
@@ -49,7 +49,7 @@ def differences(saved: TrainConfig, given: TrainConfig) -> list[str]:
     return [
         f"{name}: {before[name]!r} -> {after[name]!r}"
         for name in before
-        if name not in FREE_ON_RESUME and name in after and before[name] != after[name]  # each model has its own
+        if name not in FREE_ON_RESUME and name in after and before[name] != after[name]  # fields differ between models
     ]
 
 
@@ -68,7 +68,7 @@ def _settings_of(model: Any) -> type[ModelConfig]:
 
 
 def _as_of_today(values: dict[str, Any]) -> dict[str, Any]:
-    """The fields of an older file, which has SeGMA's means at the top level, whatever its model."""
+    """Convert the fields of an older file, which has SeGMA's means settings at the top level for every model."""
     means = {name: values[name] for name in FORMERLY_AT_THE_TOP if name in values}
     kept = {name: value for name, value in values.items() if name not in means}
     if kept.get("model", "segma") == "segma" and isinstance(kept["objective"], dict):
@@ -77,7 +77,7 @@ def _as_of_today(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_json(kind: Any, value: Any, name: str) -> Any:
-    """A JSON value as the annotated type of a field."""
+    """Convert a JSON value to the annotated type of a field."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         return _from_json(arguments[0], value, name)

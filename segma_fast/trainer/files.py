@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all."""
+"""Files and folders that are written atomically: completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to that takes the place of ``path`` when the block ends well, and vanishes when it does not."""
+    """Yield a temporary path, which replaces ``path`` if the block succeeds and is deleted if it raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
     try:
@@ -22,17 +22,17 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file atomically."""
     with replacing(path) as draft:
         draft.write_text(text)
 
 
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """Keeps other commands that ask for it out of a folder, where the system can (not on Windows).
+    """Lock a folder against other commands that use this lock; no effect where file locks are missing (Windows).
 
     Raises:
-        ValueError: if another one is at work there.
+        ValueError: if another command holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -53,7 +53,7 @@ def only_one(folder: Path) -> Iterator[None]:
 
 
 def publish_folder(draft: Path, final: Path) -> None:
-    """Give a filled folder its final name once its files are on the disk; a former ``final`` is replaced."""
+    """Flush the files of a folder to disk, then rename it to ``final``, replacing an existing folder."""
     for file in draft.rglob("*"):
         if file.is_file():
             with file.open("rb") as handle:

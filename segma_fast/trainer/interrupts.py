@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM that wait for the end of a step."""
+"""Defers Ctrl-C and SIGTERM to the end of a training step."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 class Interrupts:
-    """Within the block a first Ctrl-C or SIGTERM is noted in ``asked`` alone; a second one acts as usual.
+    """Inside the block, the first Ctrl-C or SIGTERM is only recorded in ``asked``; a second one acts as usual.
 
     Args:
-        active: whether to do so; signals can be caught in the main thread only, in others nothing is changed.
+        active: whether to catch signals; in other threads than the main one this is impossible and nothing changes.
     """
 
     def __init__(self, active: bool = True) -> None:
@@ -30,11 +30,11 @@ class Interrupts:
         self._former = {}
 
     def act(self) -> None:
-        """Do what was asked for, now that it does no harm.
+        """Raise the exception for the recorded signal, if there is one.
 
         Raises:
             KeyboardInterrupt: after Ctrl-C.
-            SystemExit: after SIGTERM, with the status of a program that it ended.
+            SystemExit: after SIGTERM, with the exit status of a process killed by it.
         """
         if self.asked == signal.SIGINT:
             raise KeyboardInterrupt

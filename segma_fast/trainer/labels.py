@@ -1,4 +1,4 @@
-"""Which rows of a data set keep their label when the rest is to be learnt from without."""
+"""Chooses the rows of a data set that keep their label in semi-supervised training."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ LabelChoice = Literal["stratified", "random", "first"]
 
 
 def choose_labelled(labels: Tensor, count: int, how: LabelChoice, classes: int, *, seed: int = 0) -> Tensor:
-    """The rows whose label is known.
+    """Choose the rows that keep their label.
 
-    A class may be left without any label (``"random"`` and ``"first"`` do not look at the classes, and a class may
-    have no row): its share among the chosen rows is 0, and a warning names it.
+    A class can end up without labelled rows: ``"random"`` and ``"first"`` ignore the classes, and a class may have
+    no rows at all. A warning names such a class.
 
     Args:
         labels: the class of each row, (N,), integers in 0..classes-1.
         count: rows to choose, 0 or classes..N.
-        how: ``"stratified"`` takes equally many of each class (±1, the classes that give one more are random; a class
-            with too few rows gives all and the others make up for it), ``"random"`` draws without replacement,
-            ``"first"`` takes rows 0..count-1.
+        how: ``"stratified"`` takes equally many rows per class (±1, with random classes for the remainder; a class with
+            too few rows gives all of them and the other classes fill the gap), ``"random"`` draws without
+            replacement, ``"first"`` takes rows 0..count-1.
         classes: number of classes.
-        seed: of the choice; torch's global generator is not used.
+        seed: seed of the random choice; torch's global generator is not used.
 
     Returns:
         Row numbers in ascending order, (count,), int64, on the CPU.

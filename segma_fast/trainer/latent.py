@@ -1,4 +1,4 @@
-"""What one can do in the latent space of a trained model; every function takes and gives images as tensors."""
+"""Operations in the latent space of a trained model; images are passed and returned as tensors."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from segma_fast.trainer.models.base import ImageModel
 def sample_components(
     model: ImageModel, n: int, component: int | None = None, *, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Images decoded from samples of the prior, one row a component.
+    """Images decoded from samples of the prior, one row per component.
 
     Args:
         model: a trained model.
-        n: images a component, n ≥ 1.
-        component: only this one, 0 … K-1.
-        generator: random numbers, on the model's device.
+        n: images per component, n ≥ 1.
+        component: the only component to sample, 0 … K-1; default all.
+        generator: random number generator on the model's device.
 
     Returns:
         (K, n, C, H, W) in [0, 1], or (1, n, C, H, W) for one component.
@@ -54,12 +54,13 @@ def interpolate(model: ImageModel, first: Tensor, second: Tensor, steps: int = 1
 def transfer(model: ImageModel, images: Tensor, source: Tensor | None, target: Tensor, steps: int = 10) -> Tensor:
     """Move images to another class step by step, ``z + t (μ_target - μ_source)``, equation (10) at t = 1.
 
-    Models whose classes are not means of codes move by their own :meth:`~ImageModel.direction`, here and below.
+    Models whose classes are not represented by mean codes define their own :meth:`~ImageModel.direction`; the same
+    holds for :func:`intensify`.
 
     Args:
         model: a trained model.
         images: (n, C, H, W).
-        source: their classes (n,), int64; None for what :func:`classify` says.
+        source: their classes (n,), int64; None uses the result of :func:`classify`.
         target: the classes to move to, (n,), int64.
         steps: values of t from 0 to 1, ≥ 2.
 
@@ -84,9 +85,9 @@ def intensify(
     Args:
         model: a trained model.
         images: (n, C, H, W).
-        source: their classes (n,), int64; None for what :func:`classify` says.
+        source: their classes (n,), int64; None uses the result of :func:`classify`.
         away_from: the classes to move away from, (n,), int64.
-        alpha: how far, α; negative values weaken.
+        alpha: strength α; negative values weaken the difference.
         steps: values of t from 0 to 1, ≥ 2.
 
     Returns:

@@ -24,7 +24,7 @@ from segma_fast.trainer.metrics_log import Records
 from segma_fast.trainer.models import MODELS, ImageModel
 from segma_fast.trainer.run_folder import DataInfo, begin, check_folder
 
-LONGEST_UNSAVED = 300  # seconds between checkpoints
+LONGEST_UNSAVED = 300  # maximum seconds between checkpoints
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,16 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
 
     Args:
         config: the run; ``config.run_dir`` receives it.
-        resume: continue the run in that folder from its last checkpoint, to the same weights as one never stopped.
+        resume: continue the run in that folder from its last checkpoint, with the same weights as an uninterrupted run.
         overwrite: replace a run that is in that folder.
 
     Raises:
         ValueError: if the folder holds a run and neither ``resume`` nor ``overwrite`` is given, if there is nothing
-            to resume or its configuration differs (the message names the fields), or if labels or batches do not fit
-            the data, or if another command is at work in the folder.
+            to resume, if the saved configuration differs (the message names the fields), if labels or batch sizes do
+            not fit the data, or if another command is using the folder.
         FloatingPointError: if the loss stops being finite; the last checkpoint stays.
-        KeyboardInterrupt: after Ctrl-C, at the end of a step, with a checkpoint (a second one acts at once; where
-            several processes train, the first does too).
+        KeyboardInterrupt: after Ctrl-C, at the end of the step and after saving a checkpoint. A second Ctrl-C acts at
+            once; with several processes the first one does too.
     """
     check_folder(config, resume, overwrite)
     accelerator = make_accelerator(config)
@@ -80,7 +80,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     state = State(plain_model, optimizers)
     clock = state.clock
     steps, rows = config.epochs * pool.steps, len(pool[0]) + len(labelled[0])
-    evaluation: Evaluation | None = None  # of the last checkpoint, which the last step always makes
+    evaluation: Evaluation | None = None  # at the last checkpoint; the last step always saves one
 
     with (
         begin(config, accelerator, resume, overwrite, info, state) as start,
@@ -154,7 +154,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Device, precision, processes and tracker, checked against the backend that the run asks for."""
+    """Set up device, precision, processes and tracker, and check that model and backend support them."""
     if not torch.distributed.is_initialized():
         AcceleratorState._reset_state(True)  # a former run of this process may have had another precision
     accelerator = Accelerator(
@@ -194,7 +194,7 @@ def choose_rows(config: TrainConfig, data: ImageData) -> tuple[Rows, Rows]:
 
 
 def any_timed_out(stop: bool, accelerator: Accelerator, step: int) -> bool:
-    """Whether time is up for one of the processes, asked every 20 steps where there are several."""
+    """Whether the time limit is reached on any process; with several processes, checked only every 20 steps."""
     if accelerator.num_processes == 1:
         return stop
     if step % 20:

@@ -1,4 +1,4 @@
-"""What a trained model is judged by."""
+"""Evaluation metrics of a trained model."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from torch import Tensor
 
 from segma_fast.trainer.models.base import ImageModel, as_pixels, squared_error
 
-EVALUATION_ROWS = 1000  # rows that go through the networks at once
-LIKELIHOOD_IMAGES, LIKELIHOOD_ROWS = 1000, 100  # whose log p(x) is estimated, and at once
+EVALUATION_ROWS = 1000  # images per forward pass
+LIKELIHOOD_IMAGES, LIKELIHOOD_ROWS = 1000, 100  # images whose log p(x) is estimated; images per forward pass
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures on a test set."""
+    """Metrics on a test set."""
 
     test_error: float
-    """share of test images whose class is not found by the model's own classifier, SeGMA's equation (7); without labels
-    under the best mapping of components to classes; NaN for one component, which cannot tell classes apart"""
+    """fraction of test images that the model's main classifier (for SeGMA equation (7)) gets wrong; for models trained
+    without labels under the best mapping of components to classes; NaN for a single component"""
     reconstruction: float
     """squared error summed over pixels, mean over images, equation (1)"""
     distance: float
     """d² between the codes of the test set and the prior, equation (8), with γ by the paper's rule; NaN for models that
     do not minimise it"""
     other_errors: Mapping[str, float] = field(default_factory=dict)
-    """test errors of the model's other classifiers, by their names"""
+    """test errors of the model's other classifiers, by classifier name"""
 
 
 @torch.no_grad()
@@ -57,7 +57,7 @@ def evaluate(model: ImageModel, images: Tensor, labels: Tensor, classes: int) ->
 
 
 def class_error(model: ImageModel, predicted: Tensor, labels: Tensor, classes: int) -> float:
-    """Share of rows whose component (N,) does not stand for their label (N,); see :class:`Evaluation`."""
+    """Fraction of rows whose predicted component (N,) does not match their label (N,); see :class:`Evaluation`."""
     if model.names_classes(classes):
         return (predicted != labels).float().mean().item()
     if model.components == 1 < classes:
@@ -72,7 +72,7 @@ def mapped_error(
     classes: int,
     mapping: Literal["one-to-one", "many-to-one"] = "one-to-one",
 ) -> float:
-    """Share of wrong rows under the best mapping of components to classes."""
+    """Fraction of misclassified rows under the best mapping of components to classes."""
     from scipy.optimize import linear_sum_assignment
 
     counts = torch.bincount(predicted * classes + labels, minlength=components * classes)
@@ -86,7 +86,7 @@ def mapped_error(
 
 
 def mean_log_likelihood(model: ImageModel, images: Tensor, samples: int) -> tuple[float, int]:
-    """The mean of log p(x) of the first images (N, C, H, W), and of how many; NaN for models without."""
+    """Mean log p(x) of the first images of (N, C, H, W), and their number; NaN and 0 for models without log p(x)."""
     generator = torch.Generator(model.device).manual_seed(0)
     parts = []
     for batch in images[:LIKELIHOOD_IMAGES].split(LIKELIHOOD_ROWS):

@@ -31,14 +31,14 @@ def columns(terms: Sequence[str]) -> tuple[str, ...]:
 
 
 class Records:
-    """Writes lines of metrics, on the main process only.
+    """Writes metrics to metrics.csv, TensorBoard and the progress bar, on the main process only.
 
     Args:
         run_dir: the run folder.
-        accelerator: whose tracker gets the same numbers.
-        terms: of the model's loss.
-        start: the step that the run continues from; lines behind it, of a run that was stopped, are dropped.
-        steps, images_per_step: of the whole run, for the progress bar.
+        accelerator: its tracker receives the same numbers.
+        terms: names of the terms of the model's loss.
+        start: the step that the run continues from; later lines, left by an interrupted run, are dropped.
+        steps, images_per_step: total steps of the run, and images per step, for the progress bar.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Records:
             unit=" img",
             unit_scale=True,
             bar_format="{percentage:3.0f}% {remaining} {rate_fmt}{postfix}",  # fits into 80 columns
-            disable=None if self.main else True,  # None: only where somebody sees it
+            disable=None if self.main else True,  # None: shown only on a terminal
         )
 
     def _kept(self, start: int) -> str:
@@ -80,11 +80,11 @@ class Records:
         self.bar.update(self.images_per_step)
 
     def write(self, values: dict[str, Any], *, show: bool) -> None:
-        """Record a line; numbers that are not given or not defined stay empty.
+        """Write one line; columns without a value, or with NaN, stay empty.
 
         Args:
-            values: numbers by column.
-            show: print the line as well where there is no progress bar.
+            values: numbers by column name.
+            show: also print the line if there is no progress bar.
         """
         values = {name: value for name, value in values.items() if not math.isnan(value)}
         step = values["step"]
@@ -104,7 +104,7 @@ class Records:
             print(f"step {step}, epoch {values['epoch']:.1f}: {listed}, {speed}", flush=True)
 
     def _short(self, values: dict[str, Any]) -> list[tuple[str, str]]:
-        """What the progress bar shows: the columns from the loss on, and how."""
+        """The columns shown in the progress bar (the loss and all after it), with their formats."""
         return [(k, SHORT.get(k, k.replace("_", " ") + " {:.3g}")) for k in self.columns[4:] if k in values]
 
     def __enter__(self) -> Records:

@@ -1,4 +1,4 @@
-"""The short table at the end of a run."""
+"""The summary table printed at the end of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from segma_fast.trainer.models.segma import SeGMA
 
 
 def summarize(outcome: Outcome, config: TrainConfig) -> dict[str, Any]:
-    """The figures of a finished run, in the order in which the table shows them."""
+    """The metrics and settings of a finished run, in the order of the table."""
     model, data = outcome.model, outcome.data
     found: dict[str, Any] = {
         "model": config.model,
@@ -58,12 +58,12 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def quality_table(model: str, name: str, labels: int, evaluation: Evaluation, rows: int) -> str:
-    """What ``segma-fast evaluate`` prints of a model and its test set of so many rows."""
+    """The table that ``segma-fast evaluate`` prints for a model and a test set of ``rows`` images."""
     return _aligned([*_quality(model, name, labels, evaluation), ("test images", str(rows))])
 
 
 def likelihood(mean: float, images: int) -> str:
-    """The line of log p(x) in nats, mean over so many images."""
+    """The table line for log p(x) in nats, the mean over ``images`` images."""
     known = f"{mean:.2f} nats (importance-weighted estimate, {images} test images)"
     return _aligned([("log p(x)", "not defined for this model" if math.isnan(mean) else known)])
 

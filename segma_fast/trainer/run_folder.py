@@ -1,4 +1,4 @@
-"""A run folder: what a training run leaves behind, and the model that comes out of it again.
+"""A run folder: the files that a training run leaves, and how the model is loaded from them.
 
 ::
 
@@ -7,11 +7,11 @@
     metrics.csv           loss terms and test error against the step
     tensorboard/          the same as TensorBoard events
     checkpoints/step-N/   model, optimisers, random states and clock after the last saved step (checkpoints.py)
-    report.json           the figures printed at the end
-    scores.json           figures of the paper's tables (segma-fast reproduce)
+    report.json           the metrics printed at the end
+    scores.json           metrics for the paper's tables (segma-fast reproduce)
     *.png                 pictures
 
-Nothing of it is trusted: tensors come from safetensors or from ``torch.load`` with ``weights_only``, the rest is text.
+The files are not trusted: tensors are read by safetensors or by ``torch.load`` with ``weights_only``, the rest is text.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ PICTURES = {
 
 
 def checksum(tensors: Iterable[Tensor]) -> int:
-    """CRC-32 of the contents of tensors, one after the other."""
+    """CRC-32 over the contents of all tensors, in order."""
     total = 0
     for tensor in tensors:
         total = zlib.crc32(tensor.cpu().contiguous().numpy().data, total)
@@ -67,15 +67,15 @@ def checksum(tensors: Iterable[Tensor]) -> int:
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What of the data set a run depends on."""
+    """The properties of the data set that a run depends on."""
 
     name: str
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     rows: tuple[int, int]
-    """training and test images"""
+    """number of training and of test images"""
     checksum: int
-    """of all pixels and labels"""
+    """CRC-32 of all pixels and labels"""
 
     @staticmethod
     def of(data: ImageData) -> DataInfo:
@@ -107,7 +107,7 @@ class DataInfo:
 
 @dataclass(frozen=True)
 class Run:
-    """A trained model with its configuration and data set's description."""
+    """A trained model with its configuration and the description of its data set."""
 
     folder: Path
     config: TrainConfig
@@ -117,7 +117,7 @@ class Run:
 
 
 def load_run(run_dir: Path, device: torch.device | str = "cpu") -> Run:
-    """The model of a run folder, in evaluation mode.
+    """Load the model of a run folder, in evaluation mode.
 
     Raises:
         ValueError: if the folder holds no run, no checkpoint yet, or a damaged one.
@@ -133,7 +133,7 @@ def load_run(run_dir: Path, device: torch.device | str = "cpu") -> Run:
 
 
 def check_folder(config: TrainConfig, resume: bool, overwrite: bool) -> tuple[Path, int] | None:
-    """Check the run folder against what is asked, changing nothing; the checkpoint to continue from, if any."""
+    """Check the run folder against the arguments, changing nothing; return the checkpoint to resume from, if any."""
     run_dir = config.run_dir
     if run_dir.exists() and not run_dir.is_dir():
         raise ValueError(f"run_dir must be a folder, {run_dir} is a file")
@@ -163,13 +163,13 @@ def check_folder(config: TrainConfig, resume: bool, overwrite: bool) -> tuple[Pa
 def begin(
     config: TrainConfig, accelerator: Accelerator, resume: bool, overwrite: bool, data: DataInfo, state: State
 ) -> Iterator[int]:
-    """Restore a checkpoint, or empty the folder for a new run; describe the run there. Gives the step to go on from.
+    """Restore a checkpoint or clear the folder for a new run, write the run's description, and yield the start step.
 
     Raises:
-        ValueError: as :func:`check_folder` does, or if another command is at work in the folder.
+        ValueError: as in :func:`check_folder`, or if another command is using the folder.
     """
     with only_one(config.run_dir) if accelerator.is_main_process else nullcontext():
-        checkpoint = check_folder(config, resume, overwrite)  # again, for another command may have been there
+        checkpoint = check_folder(config, resume, overwrite)  # again, because another command may have changed it
         if checkpoint is not None:
             DataInfo.load(config.run_dir).check_same(data)
             load_checkpoint(accelerator, *checkpoint, state)
@@ -184,12 +184,12 @@ def begin(
 
 
 def holds_run(run_dir: Path) -> bool:
-    """Whether a folder holds anything that a run would write over."""
+    """Whether a folder holds anything that a run would overwrite."""
     return any((run_dir / name).exists() for name in (CONFIG, DATA, METRICS, REPORT, CHECKPOINTS))
 
 
 def clear_run(run_dir: Path) -> None:
-    """Delete what a former run left in its folder, and nothing else; the configuration last."""
+    """Delete the files of a previous run and nothing else, the configuration last."""
     for step in checkpoint_steps(run_dir):
         shutil.rmtree(run_dir / CHECKPOINTS / f"step-{step}")
     shutil.rmtree(run_dir / CHECKPOINTS / DRAFT, ignore_errors=True)
@@ -203,19 +203,19 @@ def clear_run(run_dir: Path) -> None:
 
 
 def save_figures(file: Path, figures: dict[str, Any]) -> None:
-    """Write numbers and text by their names, as JSON; what is not finite becomes null."""
+    """Write named numbers and strings as JSON; values that are not finite become null."""
     finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in figures.items()}
     write_text(file, json.dumps(finite, indent=2) + "\n")
 
 
 def load_figures(file: Path) -> dict[str, Any]:
-    """Read what :func:`save_figures` wrote; null becomes NaN. Raises errors of many kinds for anything else."""
+    """Read a file of :func:`save_figures`; null becomes NaN. Any other content raises errors of various types."""
     kept: dict[str, Any] = json.loads(file.read_text())
     return {name: math.nan if value is None else value for name, value in kept.items()}
 
 
 def contents(run_dir: Path) -> str:
-    """What a finished run left, a line for each thing, with what one does next."""
+    """A listing of the files of a finished run, one line each, with the commands that use them."""
     named = {name: said for name, said in PICTURES.items() if (run_dir / name).exists()}
     named |= {
         REPORT: "the figures above",

@@ -15,7 +15,7 @@ def silverman_rule_of_thumb_sample(target_sample: Tensor) -> Tensor:
     """The bandwidth for a sample (N, D), from the standard deviation σ of all its numbers: 0-d.
 
     Raises:
-        TypeError, ValueError: as :func:`segma_fast.cw_normality`, and for a single number.
+        TypeError, ValueError: as :func:`segma_fast.cw_normality`, and if the sample is a single number.
     """
     target_sample = check_floating("target_sample", target_sample, "(N, D)")
     if target_sample.ndim == 0 or target_sample.numel() < 2:
@@ -31,7 +31,7 @@ def silverman_rule_of_thumb(sample_stddev: Tensor | float, sample_count: Tensor 
         sample_count: N > 0, a number or a 0-d tensor.
 
     Raises:
-        TypeError: for what are no real numbers.
+        TypeError: for arguments that are not real numbers.
         ValueError: for other shapes, N ≤ 0 or σ < 0.
     """
     if not (_is_one("sample_stddev", sample_stddev) and sample_stddev >= 0):
@@ -43,7 +43,7 @@ def silverman_rule_of_thumb(sample_stddev: Tensor | float, sample_count: Tensor 
 
 
 def _is_one(name: str, value: object) -> bool:
-    """Whether a real number, or a tensor of them, is one."""
+    """Whether a value is a single real number, that is, a number or a 0-d tensor; raises if it is not real."""
     if not isinstance(value, Tensor):
         as_float(name, value)
         return True

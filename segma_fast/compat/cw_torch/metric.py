@@ -39,7 +39,7 @@ def cw(first_sample: Tensor, second_sample: Tensor, gamma: Tensor | float) -> Te
     """The squared distance of two samples, (N, D) and (M, D): 0-d; :func:`segma_fast.cw_two_sample`.
 
     Args:
-        first_sample, second_sample: of one dimension D; their sizes may differ.
+        first_sample, second_sample: samples of the same dimension D; N and M may differ.
         gamma: bandwidth γ > 0, a number or a tensor of one element; differentiable.
 
     Raises:

@@ -1,15 +1,15 @@
 """The primitive in plain torch, tile by tile: value and gradient in one pass, O(MD) memory, on any device.
 
 A tile holds the profile of a block of rows against a block of columns. One matrix product of augmented points
-gives ``(h_a + h_b)/c + |x_a - x_b|²`` for the whole tile (divided by c, the points need no further rounding), the
-reciprocal square root, and for the exact φ a polynomial, turn it into kernel values, and a second product with
-``w [x, 1]`` gives all that the derivatives need. A cloud against itself is symmetric, so only tiles on and above the
-diagonal are evaluated, each used once for its rows and once for its columns.
+gives ``(h_a + h_b)/c + |x_a - x_b|²`` for the whole tile (dividing by c avoids scaling the points, which would round
+them again). The reciprocal square root, and for the exact φ a polynomial, turns it into kernel values. A second product
+with ``w [x, 1]`` gives all sums that the derivatives need. A cloud against itself is symmetric, so only tiles on and
+above the diagonal are evaluated; each is used once for its rows and once for its columns.
 
-d² is a small difference of large sums, so the potential is summed in float64, always in the same order, and the
-terms k_aa, which can weigh as much as all others together, are added in float64 at the end. Where the products of
-float32 points could not resolve the widths (a tiny γ, a point far from all others), or torch is set to round them,
-the tiles are float64 too, and where float64 could not, the differences of coordinates are squared.
+d² is a small difference of large sums, so the potential is summed in float64, always in the same order. The terms k_aa,
+which can weigh as much as all others together, are added in float64 at the end. If products of float32 points cannot
+resolve the widths (a tiny γ, a point far from all others), or if torch is set to round them, the tiles are float64 too.
+If float64 products cannot resolve the widths either, differences of coordinates are squared instead.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from segma_fast.distance.formulas import INV_SQRT_PI, accumulation_dtype, form_o
 from segma_fast.distance.precision import products_are_rounded
 
 TILE_ROWS, TILE_COLUMNS = 512, 1024
-# greatest c|x|² / h, with the paper's c, for float32 products: the smallest arguments are then off by about 1e-4
+# largest c|x|² / h, with the paper's c, for float32 products: the smallest arguments are then off by about 1e-4
 RESOLVED = 300
 RESOLVED_DOUBLE = {False: 1e8, True: 1e3}  # the same for float64 products of float32 and of float64 points: 1e-8, 1e-13
 
@@ -34,7 +34,7 @@ RESOLVED_DOUBLE = {False: 1e8, True: 1e3}  # the same for float64 products of fl
 class Tile(NamedTuple):
     """Reciprocal square roots r of a block of rows against one of columns, 0 for a point with itself.
 
-    A mirrored tile also stands for the one with rows and columns exchanged.
+    A mirrored tile also stands for its transpose.
     """
 
     rows: slice
@@ -57,7 +57,7 @@ class Cloud:
         x = points - _centre(points)
         norms = _squared_norms(x, dtype)
         self.unit = torch.ones((), dtype=dtype, device=x.device)
-        may_look = x.device.type == "cpu"  # elsewhere looking would stop the device
+        may_look = x.device.type == "cpu"  # elsewhere reading a value would synchronise the device
 
         def resolves(limit: float) -> bool:
             return bool(norms.amax() <= form.resolved(limit, x.shape[1]) * h.amin())
@@ -78,9 +78,9 @@ class Cloud:
         self.x, self.w = x, w.to(x.dtype)  # (M, D), (M,)
         lifted = (h + norms).to(x.dtype)
         if x.dtype != dtype:
-            rounded = lifted - norms  # the width that a tile sees; k_aa takes the same, or heavy points would disagree
+            rounded = lifted - norms  # the width that a tile uses; k_aa must too, which matters for heavy points
             h = torch.where((rounded - h).abs() <= 1e-4 * h, rounded, h)
-        self.h = h  # (M,) float64, divided by c as all that the tiles hold
+        self.h = h  # (M,) float64, divided by c like everything in the tiles
         lifted = lifted[:, None]
         one = torch.ones_like(lifted)
         self.left = torch.cat([-2 * x, lifted, one], 1)  # (M, D + 2)
@@ -125,7 +125,7 @@ class Cloud:
             cube.mul_(r)
             return r, cube, cube
         pull, x, value, widen = (self.scratch(name, shape, r.dtype) for name in ("pull", "x", "value", "widen"))
-        # h_a r² + h_b r²: the sum h_a + h_b would be rounded in one direction for all points of one width
+        # not (h_a + h_b) r²: the sum would have the same rounding error for all points of one width
         twice_tau = torch.mul(cube, self.twice_h[tile.rows, None], out=pull).addcmul_(cube, self.twice_h[tile.columns])
         torch.sub(twice_tau, 1, out=x)
         q, steep = value.fill_(self.form.coefficients[-1]), widen.zero_()
@@ -139,7 +139,7 @@ class Cloud:
         return value.mul_(r), pull.mul_(cube), widen.mul_(cube)
 
     def scratch(self, name: str, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
-        """Memory for a tile, the same for every tile: fresh pages would cost more than the arithmetic."""
+        """Memory for a tile, reused by every tile: fresh pages would cost more time than the arithmetic."""
         size = shape[0] * shape[1]
         held = self._scratch.get(name)
         if held is None or held.numel() < size:
@@ -148,13 +148,13 @@ class Cloud:
 
 
 def _centre(x: Tensor) -> Tensor:
-    """A point (D,) in the middle of the cloud that a few points far away do not move: the median of a few rows."""
+    """A robust centre (D,) of the cloud, which outliers do not move: the median of a few rows."""
     some = x[:: max(1, x.shape[0] // 64)]
     return some.sort(0).values[some.shape[0] // 2]
 
 
 def _squared_norms(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """``|x|²``, (M,), in ``dtype``: squares that are rounded to float32 first would not be what products see."""
+    """``|x|²``, (M,), in ``dtype``: squares rounded to float32 first would not match the matrix products."""
     return torch.cat([part.to(dtype).square().sum(1) for part in x.split(8 * TILE_COLUMNS)])
 
 
@@ -188,13 +188,13 @@ def gradient(
         z, means: the M points, (m, D) and (K, D), of one dtype.
         h, w: their widths and signed weights, (M,), float64.
         start, stop: the rows a of the sum to evaluate, against all M points; ``0, M`` for all of E.
-        precision: of no effect: d² is so small a difference that rounding the scores to TF32 changes it by 40 %.
+        precision: ignored, because d² is so small a difference that TF32 scores would change it by 40 %.
         phi: the form of φ_D in k, "approx" or "exact".
 
     Returns:
-        The rows' part of E, 0-d float64, and never below 0 for all rows; and the derivatives of E for these
-        n = stop - start points: ∂E/∂z and ∂E/∂means for as many of their rows, float64 for float64 points and else
-        float32, ∂E/∂h and ∂E/∂w (n,), float64.
+        The part of E of these rows, 0-d float64, clamped to ≥ 0 if they are all rows. Then the derivatives of E for
+        these n = stop - start points: ∂E/∂z and ∂E/∂means for the rows of z and of means among them, float64 for
+        float64 points and else float32; ∂E/∂h and ∂E/∂w, (n,), float64.
     """
     x = _cloud_of(z, means)
     whole, middle = start == 0 and stop == x.shape[0], min(max(z.shape[0] - start, 0), stop - start)
@@ -210,7 +210,7 @@ def gradient(
     u = weight * own_root * cloud.own
     v = u.new_zeros(stop - start, moments.shape[1])  # Σ_b w_b r³ P [x_b, 1] over b ≠ a, from the tiles' rows
     v_across = u.new_zeros(moments.shape[1], stop - start)  # the same from the columns of mirrored tiles
-    widths = torch.zeros_like(u)  # Σ_b w_b r³ (P - 2 dQ/dτ), where that is another sum
+    widths = torch.zeros_like(u)  # Σ_b w_b r³ (P - 2 dQ/dτ), if Q is not 1
     for tile in cloud.tiles(start, stop):
         value, pull, widen = cloud.profile(tile)
         _add_potential(u, w, start, tile, value, cloud)
@@ -226,7 +226,7 @@ def gradient(
     dim, slope = x.shape[1], cloud.form.slope
     mass = v[:, dim]
     factor = INV_SQRT_PI / math.sqrt(slope) / cloud.unit
-    twice = 2 * weight  # each pair counts from both of its ends
+    twice = 2 * weight  # each pair counts twice, once for each of its points
     dx = (v[:, :dim] - mass[:, None] * cloud.x[start:stop]) * (twice * factor / cloud.unit)[:, None]
     widths = (mass if cloud.form.flat else widths) + weight * own_root**3 * cloud.own
     dh = twice * widths * (-0.5 * factor / slope / cloud.unit / cloud.unit)
@@ -234,13 +234,13 @@ def gradient(
 
 
 def _sum(weight: Tensor, u: Tensor, whole: bool) -> Tensor:
-    """``Σ w_a u_a``, which is ≥ 0 for the whole cloud: what is below is rounding."""
+    """``Σ w_a u_a``, which is ≥ 0 for the whole cloud: negative rounding errors are clamped."""
     value = torch.dot(weight, u)
     return value.clamp_min(0) if whole else value
 
 
 def _halves(dx: Tensor, middle: int) -> tuple[Tensor, Tensor]:
-    """Operators return no views of one tensor."""
+    """The parts for z and for means, copied because operators must not return views of one tensor."""
     return dx[:middle].clone(), dx[middle:].clone()
 
 
@@ -251,14 +251,14 @@ def _cloud_of(z: Tensor, means: Tensor) -> Tensor:
 
 
 def _moments(cloud: Cloud) -> Tensor:
-    """``w [x, 1]``, (M, D + 1); a narrow one is filled up with zeros to a width that matrix products take faster."""
+    """``w [x, 1]``, (M, D + 1); a narrow one is padded with zeros to a width that is faster in matrix products."""
     rows, dim = cloud.x.shape
     zeros = cloud.x.new_zeros(rows, -(dim + 1) % 16 if dim < 32 else 0)
     return torch.cat([cloud.w[:, None] * cloud.x, cloud.w[:, None], zeros], 1)
 
 
 def _potential_on_line(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
-    """u, ∂u/∂x and ∂u/∂h, (n,), in one dimension, by differences and the exact profile, row block by row block."""
+    """u, ∂u/∂x and ∂u/∂h, (n,), in one dimension, by differences and the exact profile, one block of rows at a time."""
     x = x[:, 0].to(h.dtype)
     parts = []
     for top in range(start, stop, TILE_ROWS) or (start,):

@@ -1,7 +1,7 @@
-"""The backend ``cuda``: CUDA kernels in C++, part of ``segma_fast._C`` where it was built with a CUDA toolkit.
+"""The backend ``cuda``: CUDA kernels in C++, part of ``segma_fast._C`` if it was built with a CUDA toolkit.
 
-That the module is loaded registers the operator ``segma_fast::cuda_kernels``, which takes precision and form by their
-names and gives the energy and, if it is wanted, all gradients.
+Loading the module registers the operator ``segma_fast::cuda_kernels``, which takes precision and form as strings and
+returns the energy and, if requested, all gradients.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from segma_fast.distance.backends import extension, triton
 from segma_fast.distance.backends.registry import Backend, register
 
-DEVICES = ("cuda",)  # whose tensors the operator serves
+DEVICES = ("cuda",)  # device types whose tensors the operator accepts
 
 
 def missing() -> str | None:
@@ -38,10 +38,10 @@ def unsuitable(device: torch.device, dtype: torch.dtype, dim: int) -> str | None
 
 
 def _left_to_triton(device: torch.device, dtype: torch.dtype, dim: int, precision: str) -> bool:
-    """Where the Triton kernels were measured to be faster than these, or nobody has measured.
+    """Whether to prefer Triton: its kernels were measured to be faster, or there is no measurement.
 
-    On an H200 these are ahead up to 256 coordinates, but ``"highest"``, which ``"default"`` may be, has matrix
-    products only up to 64.
+    On an H200 the CUDA kernels are faster up to 256 dimensions, but at ``"highest"``, which ``"default"`` may mean,
+    they use matrix products only up to 64.
     """
     if device.type != "cuda":
         return True

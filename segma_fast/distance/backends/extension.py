@@ -1,4 +1,4 @@
-"""The compiled module ``segma_fast._C``: whether it was built and loads here, and why not.
+"""The compiled module ``segma_fast._C``: whether it was built and loads here, and if not, why.
 
 Loading it registers its operators with torch: those of the backend ``native``, and where it was built with a CUDA
 toolkit the kernels of ``cuda``.
@@ -27,7 +27,7 @@ def _load() -> tuple[ModuleType | None, str | None]:
     except ModuleNotFoundError:
         python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
         return None, f"not built for {python}: install segma_fast again with `pip install --no-build-isolation`"
-    except Exception as error:  # an import of the package must not fail for it
+    except Exception as error:  # importing the package must not fail because of it
         return None, f"built, but does not load with torch {torch.__version__}: {' '.join(str(error).split())}"
 
 
@@ -35,10 +35,10 @@ MODULE, REASON = _load()
 
 
 def build_info() -> dict[str, Any]:
-    """How the kernels were built, and the code path that this CPU gets; empty where they are not available.
+    """How the kernels were built, and the code path that this CPU uses; empty if they are not available.
 
     Keys: ``compiler``, ``cxx_standard``, ``built_with_torch``, ``torch_target`` (the oldest torch that they serve),
-    ``code_paths``, ``code_path`` (None if ``SEGMA_FAST_CPU_PATH`` names none, then ``code_path_error`` says so),
+    ``code_paths``, ``code_path`` (None if ``SEGMA_FAST_CPU_PATH`` names no valid one; see ``code_path_error``),
     ``cuda_architectures`` and ``sanitized``.
     """
     return {} if MODULE is None else dict(MODULE.build_info())

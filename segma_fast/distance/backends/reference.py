@@ -1,7 +1,7 @@
 """Equation (8) as it is written, in plain torch with m×m matrices: the oracle for every other backend.
 
-Nothing here is clever. Autograd differentiates it, to any order; with float64 inputs it is the truth that the
-tests compare with, with float32 inputs it is what a user would otherwise write.
+The code is kept simple, and autograd differentiates it, to any order. With float64 inputs it is the ground truth of the
+tests; with float32 inputs it is what a user would write without this package.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from segma_fast.distance.formulas import accumulation_dtype, phi_of, squared_dis
 from segma_fast.distance.precision import products_are_rounded
 from segma_fast.distance.tracing import visible
 
-LARGEST = 1e15  # coordinates, also divided by γ, of which float32 can square and add up the differences
+LARGEST = 1e15  # largest coordinate, also divided by γ, whose squared differences float32 can sum
 
 
 def scalar_product(a: Tensor, b: Tensor, variance: Tensor, gamma: Tensor, phi: str = "approx") -> Tensor:
@@ -32,7 +32,7 @@ def scalar_product(a: Tensor, b: Tensor, variance: Tensor, gamma: Tensor, phi: s
 
 
 def weighted_sum(left: Tensor, matrix: Tensor, right: Tensor) -> Tensor:
-    """``Σ_ij left_i matrix_ij right_j``, the outer sum in float64 because d² is a small difference of these."""
+    """``Σ_ij left_i matrix_ij right_j``, the outer sum in float64 because d² is a small difference of such sums."""
     dtype = accumulation_dtype(matrix.device)
     return (((matrix * right).sum(1)).to(dtype) * left.to(dtype)).sum()
 
@@ -72,11 +72,11 @@ def cw_distance(
         - 2 * weighted_sum(z_weights, cross, weights)
         + weighted_sum(weights, prior, weights)
     ) / unit
-    return value + (value.clamp_min(0) - value).detach()  # what is below 0 is rounding, and its gradient none of it
+    return value + (value.clamp_min(0) - value).detach()  # clamp rounding errors, not their gradient
 
 
 def cw_normality_of_groups(z: Tensor, groups: Tensor, gamma: Tensor, *, phi: str = "approx") -> Tensor:
-    """``d²`` between points (m, D) and N(0, I) with the mean over pairs of different groups (m,); 0-d, float64."""
+    """``d²`` between points (m, D) and N(0, I) with the mean over pairs of rows of different groups; 0-d, float64."""
     wide = accumulation_dtype(z.device)
     kept = groups[:, None] != groups
     origin, zero = z.new_zeros(1, z.shape[1]), z.new_zeros(())
@@ -86,7 +86,7 @@ def cw_normality_of_groups(z: Tensor, groups: Tensor, gamma: Tensor, *, phi: str
 
 
 def working_dtype(z: Tensor, means: Tensor, gamma: float | Tensor) -> torch.dtype:
-    """float64 for float64 points, for those too large to square in float32, and where products would be rounded."""
+    """float64 for float64 points, for points too large to square in float32, and if torch would round products."""
     wide = accumulation_dtype(z.device)
     if z.dtype == wide or products_are_rounded(z.device):
         return wide

@@ -1,1 +1,1 @@
-"""``segma-fast train``, and what one does with a trained model."""
+"""``segma-fast train``, and the commands that use a trained model."""

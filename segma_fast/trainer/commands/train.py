@@ -1,4 +1,4 @@
-"""``segma-fast train``: flags to a configuration, a run, its pictures and its table."""
+"""``segma-fast train``: turns flags into a configuration, trains, and writes the pictures and the summary table."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _continued(config: TrainConfig) -> str:
 
 
 def parse(arguments: list[str]) -> TrainCommand:
-    """The command from its flags: defaults from ``--resume``'s run, ``--config``, ``--experiment`` and ``--preset``."""
+    """Parse the flags; defaults come from the resumed run, ``--config``, or ``--experiment`` and ``--preset``."""
     early = argparse.ArgumentParser("segma-fast train", add_help=False, allow_abbrev=False)
     early.add_argument("--experiment", choices=EXPERIMENTS)
     early.add_argument("--preset", choices=PRESETS)

@@ -20,7 +20,7 @@ DEFAULT_RUN = Path("runs/digits")
 
 
 def _command(function: Callable[..., None]) -> Callable[[list[str]], None]:
-    """A typed function as a command that takes the words of its command line."""
+    """Turn a typed function into a command that takes a list of command-line arguments."""
 
     def run(arguments: list[str]) -> None:
         prog = f"segma-fast {function.__name__}"
@@ -227,7 +227,7 @@ def _images(run: Run, items: tuple[str, ...]) -> tuple[Tensor, list[int | None]]
 
 
 def _component(run: Run, flag: str, given: int | None, source: Tensor) -> Tensor:
-    """The component that a flag names for every image, or each image's next."""
+    """The component given by a flag for all images, or for each image the component after its own."""
     components = run.model.components
     if components == 1:
         raise ValueError(f"{run.folder} has one component: there is no other to move to or away from")

@@ -1,4 +1,4 @@
-"""What to load; the error for what cannot be loaded."""
+"""The configuration of a data set, and the error for data that cannot be used."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 
 class DataError(ValueError):
-    """A data set that cannot be used as it was asked for."""
+    """A data set that cannot be used as configured."""
 
 
 def library(name: str) -> Any:
-    """A module of the optional dependencies.
+    """Import a module of an optional dependency.
 
     Raises:
         DataError: if it is not installed.

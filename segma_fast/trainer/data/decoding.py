@@ -1,4 +1,4 @@
-"""Pictures of the library ``datasets`` as one uint8 tensor, decoded in a pool of threads."""
+"""Decodes the pictures of a ``datasets`` data set (Hugging Face) into one uint8 tensor, in a thread pool."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from segma_fast.trainer.data.config import DataConfig, DataError, library
 
-_ROWS_AT_ONCE = 256  # held in encoded form
+_ROWS_AT_ONCE = 256  # encoded pictures held in memory at a time
 
 
 def decode_images(config: DataConfig, parts: dict[str, Any], column: str, places: list[int]) -> Tensor:
@@ -21,9 +21,9 @@ def decode_images(config: DataConfig, parts: dict[str, Any], column: str, places
 
     Args:
         config: for ``crop``, ``size`` and ``grayscale``.
-        parts: ``datasets.Dataset`` by name of the split.
-        column: of the pictures.
-        places: where in the result each row goes, a permutation of 0..N-1.
+        parts: the ``datasets.Dataset`` of each split, by name.
+        column: name of the picture column.
+        places: index of each row in the result, a permutation of 0..N-1.
 
     Returns:
         (N, C, H, W), uint8; C is 1 if grayscale is asked for or all pictures are gray, else 3.
@@ -32,7 +32,7 @@ def decode_images(config: DataConfig, parts: dict[str, Any], column: str, places
         DataError: for a picture that is missing, cannot be read or does not have the size of the others.
     """
     datasets = library("datasets")
-    library("PIL.Image")  # its absence is told before anything is read
+    library("PIL.Image")  # if missing, fail before anything is read
     feature = next(iter(parts.values())).features[column]
     reader = datasets.Image(mode=getattr(feature, "mode", None))
     encoded = {}
@@ -105,7 +105,7 @@ def _cropped(image: Any, crop: int | None, where: str) -> Any:
 
 
 def _array(image: Any, mode: str, width: int, height: int) -> np.ndarray[Any, Any]:
-    """A picture in a mode and size, as (C, H, W), uint8."""
+    """A picture converted to the given mode and size, (C, H, W), uint8."""
     image = image if image.mode == mode else image.convert(mode)
     if image.size != (width, height):
         image = image.resize((width, height), library("PIL.Image").Resampling.BILINEAR)
@@ -113,11 +113,11 @@ def _array(image: Any, mode: str, width: int, height: int) -> np.ndarray[Any, An
 
 
 def read_picture(path: Path, crop: int | None, shape: tuple[int, int, int]) -> Tensor:
-    """A picture file as the pictures of a data set are prepared: turned upright, cropped, resized.
+    """Read a picture file and preprocess it like the data sets: rotate by its EXIF orientation, crop, resize.
 
     Args:
         path: the file.
-        crop: cut the middle crop × crop pixels out first.
+        crop: take the central crop × crop pixels first.
         shape: (C, H, W) of the result.
 
     Returns:

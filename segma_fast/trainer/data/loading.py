@@ -22,12 +22,12 @@ from segma_fast.trainer.data.decoding import decode_images
 from segma_fast.trainer.data.sources import choose_columns, choose_splits, encode_labels, open_splits
 from segma_fast.trainer.files import replacing
 
-_FORMAT = 1  # of the cached files: change it when the same configuration gives other content
+_FORMAT = 1  # version of the cached files: change it when the same configuration produces different content
 
 
 @dataclass(frozen=True)
 class ImageData:
-    """Pictures (uint8, (N, C, H, W)) and their classes (int64, (N,), 0..K-1), to train and to test on."""
+    """Training and test pictures (uint8, (N, C, H, W)) and their classes (int64, (N,), 0..K-1)."""
 
     name: str
     train_images: Tensor
@@ -50,7 +50,7 @@ class ImageData:
 
 @dataclass(frozen=True)
 class _Rows:
-    """All rows, those to train on first: what the cache holds."""
+    """All rows, training rows first, as stored in the cache."""
 
     images: Tensor
     labels: Tensor
@@ -69,10 +69,10 @@ class _Rows:
 def load_data(config: DataConfig) -> ImageData:
     """Load a data set; the decoded pictures are kept in a cache folder, except for the digits.
 
-    Folders are what ``datasets.load_dataset`` takes (``train-00000-of-00001.parquet``, ``train/cat/1.png``; splits
-    with names of their own in ``data/extra-00000-of-00001.parquet``) or what ``save_to_disk`` wrote; a folder called
-    ``digits`` is ``./digits``. The cache goes by the names, sizes and times of a folder's files, and for the Hub by
-    the data set's version; old entries are never removed.
+    A local folder has a layout that ``datasets.load_dataset`` reads (``train-00000-of-00001.parquet``,
+    ``train/cat/1.png``; for splits with other names ``data/extra-00000-of-00001.parquet``) or was written by
+    ``save_to_disk``. A folder named ``digits`` must be given as ``./digits``. The cache key contains the names, sizes
+    and modification times of a folder's files, or the version of a data set on the Hub; old entries are never removed.
 
     Raises:
         DataError: if the data set cannot be found or used; the message names the value and what was expected.
@@ -111,12 +111,12 @@ def _digits(config: DataConfig) -> ImageData:
 
 
 def cache_folder(config: DataConfig) -> Path:
-    """Where decoded data sets, and what is computed of them, are kept."""
+    """The folder that caches decoded data sets and what is computed from them."""
     return (config.cache or Path(os.environ.get("SEGMA_FAST_CACHE") or "~/.cache/segma_fast")).expanduser()
 
 
 def _listing(folder: Path, cache: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of each file that ``datasets`` may read, and where the folder is."""
+    """Name, size and modification time of each file that ``datasets`` may read, and the path of the folder."""
     files = [(str(folder.resolve()), 0, 0)]
     for place, folders, names in os.walk(folder, followlinks=True):
         here = Path(place)
@@ -147,7 +147,7 @@ def _read(file: Path) -> _Rows | None:
         rows = _Rows(**content)
         if rows.checksum() == checksum:
             return rows
-    except Exception:  # whatever a damaged file brings about
+    except Exception:  # a damaged file can raise anything
         pass
     warnings.warn(f"{file} is damaged and is made anew", stacklevel=3)
     return None
@@ -178,7 +178,7 @@ def _build(config: DataConfig, splits: dict[str, Any]) -> _Rows:
 
 
 def _hold_out(labels: Tensor, names: list[str], config: DataConfig) -> tuple[Tensor, Tensor]:
-    """Rows to train on and rows to test on, both ascending, with the same part of each class in both."""
+    """Training rows and test rows, both ascending; the same fraction of each class is held out."""
     generator = torch.Generator().manual_seed(config.split_seed)
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label, name in enumerate(names):

@@ -1,4 +1,4 @@
-"""What the library ``datasets`` gives: splits, columns and labels."""
+"""Splits, columns and labels from the library ``datasets`` (Hugging Face)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TEST_SPLITS = ("test", "validation", "valid", "val")
 
 
 def open_splits(config: DataConfig, folder: Path | None) -> dict[str, Any]:
-    """The splits, by name, of a folder or, where that is None, of the data set on the Hub.
+    """The splits, by name, of a local folder, or of the data set on the Hub if ``folder`` is None.
 
     Raises:
         DataError: if there is no such data set, or it cannot be reached or read.
@@ -30,7 +30,7 @@ def open_splits(config: DataConfig, folder: Path | None) -> dict[str, Any]:
             found = datasets.load_from_disk(str(folder))
         else:
             found = datasets.load_dataset(str(folder.resolve()) if folder else config.dataset, name=config.subset)
-    except Exception as error:  # of many kinds, some of them bare
+    except Exception as error:  # of many types, some of them generic
         raise DataError(f"dataset {config.dataset!r} {_reason(error, config, folder)}") from error
     return dict(found) if isinstance(found, dict) else {"train": found}
 
@@ -53,7 +53,7 @@ def _reason(error: Exception, config: DataConfig, folder: Path | None) -> str:
 
 
 def choose_splits(config: DataConfig, splits: dict[str, Any]) -> tuple[tuple[str, ...], str | None]:
-    """The splits to train on and the one to test on, None where there is none.
+    """The training splits and the test split; the latter is None if there is none.
 
     Raises:
         DataError: for a split that is not there, is empty or is named twice.
@@ -72,7 +72,7 @@ def choose_splits(config: DataConfig, splits: dict[str, Any]) -> tuple[tuple[str
 
 
 def choose_columns(config: DataConfig, parts: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """The column of the pictures and those of the label.
+    """The picture column and the label columns.
 
     Raises:
         DataError: for a column that is not there, or if none could be found.
@@ -120,10 +120,10 @@ def _listed(names: Any) -> str:
 
 
 def encode_labels(parts: dict[str, Any], columns: tuple[str, ...]) -> tuple[Tensor, list[str]]:
-    """The classes of the rows of all splits, one after the other, (N,), int64, in 0..K-1, and the K names.
+    """The classes of all rows, splits concatenated, (N,), int64, in 0..K-1, and the K class names.
 
     Raises:
-        DataError: if a row has no label, or a column holds something else than integers, strings or booleans.
+        DataError: if a row has no label, or a column holds anything other than integers, strings or booleans.
     """
     labels, names = _encode(parts, columns[0])
     if len(columns) > 1:

@@ -1,1 +1,1 @@
-"""The experiments of the SeGMA paper: what is trained, how it is judged, and the tables and figures it ends in."""
+"""The experiments of the SeGMA paper: training runs, their evaluation, and the resulting tables and figures."""

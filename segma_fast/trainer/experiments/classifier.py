@@ -1,4 +1,4 @@
-"""A small classifier of a data set, whose features are compared where Inception's weights are not at hand."""
+"""A small classifier of a data set, whose features are used for the FID where Inception's weights are not available."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Classifier(nn.Module):
     """Three convolutions and two dense layers, with batch normalisation.
 
     Args:
-        channels: of the images, C.
+        channels: channels of the images, C.
         classes: K.
     """
 
@@ -43,7 +43,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(FEATURES, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W), uint8, to the activations of the last layer but one, (N, 128)."""
+        """Images (N, C, H, W), uint8, to the activations of the penultimate layer, (N, 128)."""
         features: Tensor = self.body(images.float() / 255 - 0.5)
         return features
 
@@ -54,17 +54,18 @@ def _block(inward: int, outward: int, kernel: int, stride: int, pool: int) -> li
 
 
 def trained_classifier(data: ImageData, file: Path, device: torch.device) -> tuple[Classifier, float]:
-    """The classifier of a data set, from ``file`` or trained and written there.
+    """The classifier of a data set, loaded from ``file``, or trained and saved there.
 
-    It is an instrument and not a rival: it is trained with all labels, in at most 1500 steps of 128 rows.
+    It only extracts features and is not compared with the models: it is trained with all labels, in at most 1500 steps
+    of 128 rows.
 
     Args:
         data: the data set.
-        file: where it is kept, whole or not at all.
-        device: where it is trained and is to run.
+        file: file that keeps the classifier, written atomically.
+        device: device for training and inference.
 
     Returns:
-        The classifier in evaluation mode, and the share of the test images whose class it finds.
+        The classifier in evaluation mode, and its accuracy on the test images.
     """
     kept = _read(file, Classifier(data.image_shape[0], data.classes))
     if kept is not None:
@@ -109,5 +110,5 @@ def _read(file: Path, model: Classifier) -> tuple[Classifier, float] | None:
         content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         model.load_state_dict(content["model"])
         return model, float(content["accuracy"])
-    except Exception:  # missing, or whatever a damaged file brings about: it is made anew
+    except Exception:  # missing or damaged: it is trained again
         return None

@@ -82,11 +82,11 @@ class Comparison:
         return self.out or Path(f"runs/compare-{self.data}")
 
     def trials(self) -> list[Trial]:
-        """One training a model, with its own settings for the data; SeGMA with those that work best."""
+        """One training per model, with its own settings for the data set; SeGMA with the settings that work best."""
         found = []
         for name in self.models:
             is_segma = name in VARIANTS
-            preset = "tuned" if is_segma and self.data != "digits" else None  # whose own settings are tuned already
+            preset = "tuned" if is_segma and self.data != "digits" else None  # defaults for digits are already tuned
             config = starting_config(self.data, preset, "segma" if is_segma else name)
             config = replace(config, seed=self.seed, label_choice="stratified", device=self.device)
             config = replace(config, checkpoint_every=3000, run_dir=self.folder / f"{name}-seed{self.seed}")
@@ -123,13 +123,13 @@ class Comparison:
                 print(self._picture(conditions.data, results, models))
 
     def _above(self, conditions: Conditions) -> str:
-        """What the table below it was made of."""
+        """The header of the table: data set, seed, budget, machine and features."""
         each = f"a budget of {duration(conditions.budget)} each"
         limit = "no limit of time" if math.isnan(conditions.budget) else each
         return f"{conditions.data.name}, seed {self.seed}; {limit}; {conditions.machine}\n{conditions.distances}"
 
     def _picture(self, data: ImageData, results: Sequence[Result], models: Sequence[ImageModel | None]) -> Path:
-        """One row of samples a model, from one component after the other."""
+        """One row of samples per model, cycling through the components."""
         rows: list[Tensor] = []
         names: list[str] = []
         for result, model in zip(results, models, strict=True):

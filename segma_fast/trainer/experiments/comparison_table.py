@@ -25,11 +25,11 @@ HEAD = (
 
 
 def table(results: Sequence[Result], models: Sequence[ImageModel | None], floor: float) -> tuple[str, str]:
-    """One row a model in Markdown, and what has to be said of them below it.
+    """A Markdown table with one row per model, and the notes below it.
 
     Args:
-        results: of the trainings.
-        models: what was trained; None where the training failed.
+        results: results of the trainings.
+        models: the trained models; None where training failed.
         floor: Fréchet distance of real training images.
     """
     lines = [row(list(HEAD)), row(["---"] * len(HEAD))]
@@ -56,7 +56,7 @@ def table(results: Sequence[Result], models: Sequence[ImageModel | None], floor:
 
 
 def _figures(result: Result, model: ImageModel) -> list[str]:
-    """The cells behind the model's name and labels."""
+    """The cells after the model's name and labels."""
     scores, config = result.scores, result.trial.config
     assert scores is not None
     step = statistics.median(progress(config.run_dir).per_step or [math.nan])

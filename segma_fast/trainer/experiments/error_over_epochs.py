@@ -1,4 +1,4 @@
-"""How the test error fell: what the epochs bring, from the records of the trainings."""
+"""The test error over the epochs, from the metrics logged by the trainings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segma_fast.trainer.experiments.tables import Result, grouped, row, spread
 from segma_fast.trainer.run_folder import METRICS
 
 EPOCHS = (5, 10, 20, 40, 60, 80, 100, 150, 200, 300, 500)
-LATE = 1.2  # the error after so many epochs may be one that was measured this much later
+LATE = 1.2  # the error for an epoch may have been measured later, up to this factor
 
 
 def render_course(results: Iterable[Result]) -> str:
@@ -23,8 +23,8 @@ def render_course(results: Iterable[Result]) -> str:
         results: of all trials so far; each run folder has a metrics.csv.
 
     Returns:
-        A line for each model and choice of labels: mean and standard deviation over the seeds that came so far, with
-        their number where they are fewer than the line's; an empty string without any.
+        One line per model and choice of labels: mean and standard deviation over the seeds that reached the epoch, with
+        their number if some did not; an empty string if there are none.
     """
     groups = {
         (MODELS[model], labels): [errors_at(result.trial.config.run_dir / METRICS) for result in own]
@@ -52,7 +52,7 @@ def errors_at(metrics: Path) -> dict[int, float]:
     measured: list[tuple[float, float]] = []
     with metrics.open(newline="", errors="replace") as file:
         for line in csv.DictReader(file):
-            with suppress(KeyError, TypeError, ValueError):  # a line without it, or a damaged one
+            with suppress(KeyError, TypeError, ValueError):  # no test error in this line, or a damaged line
                 measured.append((float(line["epoch"]), float(line["test_error"])))
     found = {}
     for epoch in EPOCHS:

@@ -1,4 +1,4 @@
-"""The Fréchet distance between images and those of a data set, in the features of Inception or of a classifier."""
+"""The Fréchet distance between images and a data set, in the features of Inception or of a classifier."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class FrechetDistance:
     """Fréchet distances to the test images of a data set, by torchmetrics.
 
     Args:
-        data: whose test images are the real ones.
-        config: of the data, whose cache keeps the classifier.
-        device: where the features are computed.
-        features: ``"inception"``, ``"classifier"``, or ``"auto"`` for Inception where its weights are at hand.
+        data: data set whose test images serve as real images.
+        config: configuration of the data set; its cache folder keeps the classifier.
+        device: device that computes the features.
+        features: ``"inception"``, ``"classifier"``, or ``"auto"`` for Inception if its weights are available.
         inception_weights: the file of the weights; default where torch-fidelity keeps it.
 
     Attributes:
-        features: whose activations are compared, in words, for the tables.
-        extractor: which features these are, to the bit.
-        is_inception: whether they are Inception's, as in published figures.
+        features: description of the feature extractor, for the tables.
+        extractor: exact identifier of the feature extractor; for a classifier it has a checksum of the weights.
+        is_inception: whether the features are Inception's, as in published results.
 
     Raises:
-        ValueError: if Inception is asked for and it, or its weights, are missing, or if the weights cannot be read.
+        ValueError: if Inception is requested but it or its weights are missing, or if the weights cannot be read.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class FrechetDistance:
             self.features = self.extractor = "Inception v3"
             weights = str(inception_weights or _kept_weights())
             try:
-                torch.load(weights, map_location="cpu", weights_only=True)  # torch-fidelity does not ask for that
+                torch.load(weights, map_location="cpu", weights_only=True)  # torch-fidelity does not set weights_only
                 self._metric = fid(
                     INCEPTION_FEATURES, reset_real_features=False, feature_extractor_weights_path=weights
                 )
@@ -84,7 +84,7 @@ class FrechetDistance:
         return float(self._metric.compute())
 
     def floor(self, images: Tensor, count: int) -> float:
-        """The distance of ``count`` real images of others (N, C, H, W), drawn at random: what a perfect model has."""
+        """The distance of ``count`` random images out of other real ones (N, C, H, W): that of a perfect model."""
         some = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
         return self.of(images[some[:count]].split(BATCH))
 
@@ -98,7 +98,7 @@ class FrechetDistance:
 
 
 def missing_inception(weights: Path | None = None) -> str | None:
-    """Why the features of Inception cannot be had here, with what to do about it, or None."""
+    """Why Inception's features are not available here and how to fix that, or None if they are."""
     if find_spec("torch_fidelity") is None:
         return "Inception's features need the package torch-fidelity: pip install 'segma-fast[inception]'"
     file = weights or _kept_weights()
@@ -121,7 +121,7 @@ def samples(model: ImageModel, count: int, generator: torch.Generator) -> Iterat
 
 
 def interpolations(model: ImageModel, images: Tensor, count: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Batches of images from between pairs of images (N, C, H, W), drawn anew, at t uniform in (0, 1)."""
+    """Batches of interpolations between random pairs of images (N, C, H, W), at t uniform in (0, 1)."""
     for start in range(0, count, BATCH):
         n = min(BATCH, count - start)
         pairs = torch.randint(len(images), (2, n), generator=generator, device=images.device)

@@ -1,4 +1,4 @@
-"""What the paper reports, and which models it trained for it."""
+"""The results that the paper reports, and the models trained for them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Trial:
     """One model trained with one seed."""
 
     model: str
-    """a key of ``MODELS`` here, or of all models"""
+    """a key of ``MODELS`` in this file, or of ``models.MODELS``"""
     seed: int
     config: TrainConfig
 
@@ -68,21 +68,21 @@ def trials(
     dataset: str | None = None,
     hidden: tuple[int, ...] = (),
 ) -> list[Trial]:
-    """What has to be trained, seed by seed, so that a command that is stopped leaves whole rounds.
+    """The trainings in order, seed by seed, so that a stopped command has trained all models for the first seeds.
 
     Args:
-        experiment: whose networks, batches and data set.
-        preset: the rules of training.
-        seeds: how many, 0 … seeds - 1.
-        table: only what this table shows; default all models.
+        experiment: defines the networks, batch sizes and data set.
+        preset: defines the training settings.
+        seeds: number of seeds, 0 … seeds - 1.
+        table: train only the models of this table; default all.
         out: the folder of all run folders.
         device: where to train.
         dataset: Hub name or folder in place of the experiment's own.
         hidden: widths of the dense layers in place of the experiment's.
 
     Returns:
-        For MNIST, SeGMA with two choices of the labels: the preset's, then the first of the data set, as in the
-        authors' code, or as many of each class.
+        For MNIST, SeGMA with two choices of the labels: first the preset's, then the first rows of the data set, as in
+        the authors' code, or, if that is the preset's choice, equally many per class.
     """
     base = starting_config(experiment, preset)
     data = base.data if dataset is None else replace(base.data, dataset=dataset)

@@ -20,14 +20,14 @@ LONG = 3  # letters of a class name beyond which labels take two lines
 
 
 def draw_figures(model: ImageModel, data: ImageData, folder: Path, name: str = "") -> list[Path]:
-    """Write the figures of a model whose components stand for the classes; the same for the same model.
+    """Write the figures of a model whose components correspond to the classes; deterministic for a given model.
 
     Args:
         model: trained with labels, one component a class.
-        data: its data set; the images shown are of its test set.
+        data: its data set; the figures show test images.
         folder: receives ``samples.png`` (figures 3 to 5), ``interpolations.png`` (6), ``transfer.png`` (7),
             ``intensity.png`` (8), ``means.png`` and ``codes.png``.
-        name: of the model, for the titles.
+        name: name of the model, for the titles.
     """
     device = model.device
     generator = torch.Generator().manual_seed(0)

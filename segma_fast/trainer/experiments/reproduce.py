@@ -99,7 +99,7 @@ class Reproduction:
                 print(f"\n{page}, and of {name}: {', '.join(path.name for path in paths)}")
 
     def _above(self, conditions: Conditions, plan: int, done: int) -> str:
-        """What the tables below it were made of."""
+        """The header of the tables: data set, settings, budget, machine and features."""
         networks = f"networks of {'-'.join(map(str, self.hidden))}" if self.hidden else "the paper's networks"
         each = f"{self.budget} for {plan} trainings, {tables.duration(conditions.budget)} each"
         lines = [

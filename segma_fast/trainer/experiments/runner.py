@@ -1,4 +1,4 @@
-"""Trains and judges trials one after the other, and goes on where it was stopped: what both experiments share."""
+"""Trains and evaluates trials one after the other, resuming after a stop; shared by ``reproduce`` and ``compare``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DeviceFlag = Annotated[Device, arg(help="auto takes a GPU where there is one")]
 
 
 def check_flags(command: Any, **least: int) -> None:
-    """Raise ``ValueError`` for a flag below its least value, or an output folder that is a file."""
+    """Raise ``ValueError`` for a flag below its minimum, or an output folder that is a file."""
     for name, smallest in least.items():
         if getattr(command, name) < smallest:
             raise ValueError(f"{name} must be >= {smallest}, got {getattr(command, name)}")
@@ -48,30 +48,30 @@ def check_flags(command: Any, **least: int) -> None:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Under which all trials of an experiment are trained and judged."""
+    """The conditions under which all trials of an experiment are trained and evaluated."""
 
     data: ImageData
     device: torch.device
-    """where they are judged"""
+    """device for the evaluation"""
     budget: float
-    """seconds of training each; NaN without a limit"""
+    """seconds of training per trial; NaN without a limit"""
     images: int
     """images that are sampled for a Fréchet distance"""
     frechet: FrechetDistance | None
-    """None leaves these out"""
+    """None skips the Fréchet distances"""
     floor: float
-    """Fréchet distance of real training images; NaN without"""
+    """Fréchet distance of real training images; NaN if Fréchet distances are skipped"""
 
     @property
     def machine(self) -> str:
-        """Where all runs, in words."""
+        """Description of the machine and of the versions."""
         gpu = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
         machine = gpu or f"CPU with {torch.get_num_threads()} threads"
         return f"{machine}, torch {torch.__version__}, segma_fast {__version__}."
 
     @property
     def distances(self) -> str:
-        """What the Fréchet distances are of, in words; empty without."""
+        """Description of the Fréchet distances; empty if they are skipped."""
         if self.frechet is None:
             return ""
         return (
@@ -93,7 +93,7 @@ def prepare(
 
     Args:
         plan: trials on the same data.
-        budget: seconds of training each; NaN without a limit.
+        budget: seconds of training per trial; NaN without a limit.
         device, images, features, inception_weights: the flags.
         distances: whether Fréchet distances are wanted.
 
@@ -120,7 +120,7 @@ def finish_all(plan: Sequence[Trial], conditions: Conditions, likelihood_samples
 
 
 def budget_of_each(budget: str | None, trials: int) -> float:
-    """The seconds of each of so many trials that share a budget; NaN without one."""
+    """The seconds per trial when ``trials`` trials share a budget equally; NaN without a budget."""
     return math.nan if budget is None else parse_budget(budget) / trials
 
 
@@ -128,7 +128,7 @@ def parse_budget(text: str) -> float:
     """``"90s"``, ``"20m"`` or ``"1.5h"`` in seconds.
 
     Raises:
-        ValueError: for anything else, or no time at all.
+        ValueError: for any other format, or a time of zero.
     """
     match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([smh])", text.strip())
     seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
@@ -146,17 +146,17 @@ def finish(
     device: torch.device,
     likelihood_samples: int = 0,
 ) -> Result:
-    """Train a trial as far as its epochs or its budget go, from where it was left, and judge it.
+    """Train a trial until its epochs or its budget are used up, resuming an earlier run, and evaluate it.
 
     Args:
-        trial: what to train; its run folder tells what has been done.
+        trial: what to train; its run folder holds the progress so far.
         data: the trial's data set.
         frechet, images, likelihood_samples: see :func:`segma_fast.trainer.experiments.scores.score`.
-        budget: seconds of training, those of former sittings included; NaN without a limit.
-        device: where it is judged.
+        budget: seconds of training, including those of earlier sessions; NaN without a limit.
+        device: device for the evaluation.
 
     Returns:
-        The result; a training whose loss stopped being finite is a result too, with ``failure``.
+        The result; if the loss was not finite, a result with ``failure`` set.
     """
     config = trial.config
     clock = progress(config.run_dir)
@@ -174,13 +174,13 @@ def finish(
 
 
 def chosen_device(choice: Device) -> torch.device:
-    """The GPU, where ``"auto"`` is asked for and there is one."""
+    """The GPU if ``choice`` is ``"auto"`` and there is one, else the CPU."""
     on_gpu = choice == "auto" and torch.accelerator.is_available()
     return on_gpu and torch.accelerator.current_accelerator() or torch.device("cpu")
 
 
 def check_fit(trials: Sequence[Trial], data: ImageData, device: torch.device) -> None:
-    """Check that all trials can be trained on the data before the first is.
+    """Check, before the first trial is trained, that all of them can be trained on the data.
 
     Raises:
         ValueError: for settings that do not fit the data or the model.
@@ -208,7 +208,7 @@ def check(trials: Sequence[Trial]) -> None:
 
 
 def kept_result(trial: Trial, frechet: FrechetDistance | None, images: int) -> Result | None:
-    """What a former command left of a trial and judged in the same way, or None."""
+    """The result that an earlier command left for a trial, if it was evaluated in the same way, or None."""
     clock = progress(trial.config.run_dir)
     scores = kept_scores(trial.config.run_dir, clock.steps, frechet, images)
     return None if scores is None else Result(trial, scores, clock.epochs, clock.seconds)

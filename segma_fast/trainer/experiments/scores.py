@@ -1,4 +1,4 @@
-"""What a trained run is judged by, kept in its folder."""
+"""The scores of a trained run, stored in its folder."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ from segma_fast.trainer.run_folder import SCORES, Run, load_figures, save_figure
 
 @dataclass(frozen=True)
 class Scores:
-    """Figures of one run at one step; NaN where a figure is not defined or was not asked for."""
+    """Scores of one run at one step; NaN where a score is not defined or was not requested."""
 
     step: int
     test_error: float
-    """share of the test images, by equation (7), or by the best one-to-one mapping where there are no labels"""
+    """fraction of misclassified test images, by equation (7), or by the best one-to-one mapping without labels"""
     reconstruction: float
     """squared error summed over pixels, mean over the test images"""
     fid: float = math.nan
     """Fréchet distance of images sampled from the prior to the test images"""
     fid_interpolations: float = math.nan
-    """the same of images from between pairs of test images"""
+    """the same for interpolations between pairs of test images"""
     features: str = ""
-    """whose activations the Fréchet distances compare"""
+    """description of the feature extractor of the Fréchet distances"""
     images: int = 0
-    """images that were sampled for each"""
+    """images sampled for each Fréchet distance"""
     extractor: str = ""
-    """which features they were, to the bit"""
+    """exact identifier of the feature extractor"""
     other_errors: dict[str, float] = field(default_factory=dict)
     """test errors of the model's other classifiers"""
     log_likelihood: float = math.nan
     """estimate of log p(x) in nats, mean over the first test images"""
     likelihood_samples: int = 0
-    """importance-weighted samples of it for an image"""
+    """importance-weighted samples per image for the estimate of log p(x)"""
     likelihood_images: int = 0
-    """test images of it"""
+    """number of test images in the estimate of log p(x)"""
 
 
 def score(
     run: Run, data: ImageData, frechet: FrechetDistance | None, images: int, likelihood_samples: int = 0
 ) -> Scores:
-    """Judge a run and keep the scores in its folder, or take those that are kept of the same step and features.
+    """Evaluate a run and store the scores in its folder, or return stored scores of the same step and features.
 
     Args:
-        run: a trained run, on the device on which its networks are to be run.
+        run: a trained run, with the model on the device for the evaluation.
         data: its data set.
         frechet: distances to the real images; None leaves them out.
-        images: how many to sample for a distance.
-        likelihood_samples: of the log-likelihood, of models that have one; 0 leaves it out.
+        images: number of images to sample for each distance.
+        likelihood_samples: importance-weighted samples per image, for models with a log-likelihood; 0 skips it.
     """
     kept = kept_scores(run.folder, run.step, frechet, images, likelihood_samples)
     if kept is not None:
@@ -83,7 +83,7 @@ def _judge(run: Run, data: ImageData, frechet: FrechetDistance | None, images: i
 def kept_scores(
     run_dir: Path, step: int, frechet: FrechetDistance | None, images: int, likelihood_samples: int = 0
 ) -> Scores | None:
-    """The scores in a run folder if they are of this step and in these features, or None."""
+    """The stored scores of a run folder if they are of this step and these features, or None."""
     found = load_scores(run_dir)
     if found is None or found.step != step:
         return None
@@ -92,7 +92,7 @@ def kept_scores(
 
 
 def load_scores(run_dir: Path) -> Scores | None:
-    """The scores that were kept in a run folder, or None where there are none that can be read."""
+    """The scores stored in a run folder, or None if there are no readable ones."""
     try:
         scores = Scores(**load_figures(run_dir / SCORES))
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):

@@ -1,4 +1,4 @@
-"""The paper's tables beside what was measured."""
+"""The paper's tables next to the measured values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Result:
 
     @property
     def cut(self) -> bool:
-        """Whether time was up before the epochs were done."""
+        """Whether training ended before its last epoch."""
         return self.epochs < self.trial.config.epochs
 
     def figure(self, table: Table) -> float:
@@ -47,8 +47,8 @@ def render(
         experiment: whose column of the paper's table is shown.
         table: 1, 2 or 3.
         results: of all trials so far.
-        floor: for the tables of Fréchet distances, that of real training images.
-        inception: whether these are in the features of the paper's.
+        floor: Fréchet distance of real training images, for the tables of Fréchet distances.
+        inception: whether the Fréchet distances use Inception's features, as in the paper.
     """
     paper = "paper" if inception or table == 2 else "paper (other features)"
     head = ["model", "labels", "here, mean ± sd", "seeds", "epochs", "time", paper]
@@ -81,7 +81,7 @@ def render(
 
 
 def grouped(results: Iterable[Result], table: Table) -> dict[tuple[str, str], list[Result]]:
-    """The results of a table by model and choice of labels: the seeds of each of its rows."""
+    """The results of a table, grouped by model and choice of labels; each group has the seeds of one table row."""
     groups: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         if result.trial.model in SHOWN[table]:
@@ -90,12 +90,12 @@ def grouped(results: Iterable[Result], table: Table) -> dict[tuple[str, str], li
 
 
 def between(words: list[str]) -> str:
-    """The first and last word, or the one that both are."""
+    """``"first to last"`` for the first and last word, or just the word if both are equal."""
     return words[0] if words[0] == words[-1] else f"{words[0]} to {words[-1]}"
 
 
 def spread(values: list[float]) -> str:
-    """``"mean ± standard deviation"``, the latter with n - 1; of one value the value."""
+    """``"mean ± standard deviation"``, the latter with n - 1; a single value without a deviation."""
     mean = f"{statistics.fmean(values):.2f}"
     return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
@@ -106,7 +106,7 @@ def row(cells: list[str]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Such as ``"12.0 s"``, ``"20.0 min"`` or ``"1.5 h"``."""
+    """A duration such as ``"12.0 s"``, ``"20.0 min"`` or ``"1.5 h"``."""
     if seconds < 90:
         return f"{seconds:.1f} s"
     return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.1f} min"

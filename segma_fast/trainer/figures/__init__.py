@@ -1,1 +1,1 @@
-"""What is drawn: grids of images, the pictures of a finished run, those that only one model has."""
+"""Pictures: grids of images, the pictures of a finished run, and pictures specific to one model."""

@@ -1,4 +1,4 @@
-"""How pictures are drawn and written: grids of images, and codes in two dimensions."""
+"""Draws and writes pictures: grids of images, and scatter plots of codes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SMALLEST_SIDE = 64  # images are enlarged by a whole number to be at least this high
+SMALLEST_SIDE = 64  # images are enlarged by an integer factor to at least this height
 GAP = 4
 
 
 def save_grid(images: Tensor, path: Path) -> Path:
-    """Write images (rows, columns, C, H, W) in [0, 1], C = 1 or 3, as one PNG on white ground.
+    """Write images (rows, columns, C, H, W) in [0, 1], C = 1 or 3, as one PNG on a white background.
 
     Raises:
         ValueError: if the path is a folder or does not end in .png.
@@ -37,7 +37,7 @@ def save_grid(images: Tensor, path: Path) -> Path:
 
 
 def compose(images: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Images (rows, columns, C, H, W) in [0, 1], C = 1 or 3, on white: uint8, (height, width) or with 3 behind."""
+    """Images (rows, columns, C, H, W) in [0, 1], C = 1 or 3, as one grid, uint8, (height, width[, 3])."""
     scale = max(1, -(-SMALLEST_SIDE // images.shape[-2]))
     pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
     pixels = pixels.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
@@ -82,12 +82,12 @@ def scatter(axes: Axes, points: Tensor, labels: Tensor, class_names: Sequence[st
 
 
 def save_figure(figure: Figure, path: Path, **options: Any) -> Path:
-    """Write a matplotlib figure, whole or not at all."""
+    """Write a matplotlib figure atomically."""
     with replacing(path) as draft:
         figure.savefig(draft, **options)
     return path
 
 
 def escape_label(name: str) -> str:
-    """A class name that matplotlib shows as it is: without formulas, and in the legend also after an underscore."""
+    """Escape a class name for matplotlib: no math mode, and shown in the legend even with a leading underscore."""
     return "\u200b" + name.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""The pictures that a finished run leaves in its folder, also those that only one model has."""
+"""The pictures that a finished run leaves in its folder, including those specific to one model."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from segma_fast.trainer.figures.top_layer import draw_top_layer
 from segma_fast.trainer.models.base import ImageModel, as_pixels
 
 OWN_PICTURES: dict[str, Callable[[Any, ImageData, Path], list[Path]]] = {"cagem": draw_top_layer}
-"""By a model's name, what draws the pictures that only it has into a folder; their paths."""
+"""By model name: a function that draws the pictures specific to that model into a folder and returns their paths."""
 
 
 def save_all(model: ImageModel, data: ImageData, folder: Path, columns: int = 10) -> list[Path]:
-    """The pictures of a finished run, from images of the test set; the same for the same model."""
+    """Write the pictures of a finished run, from test images; deterministic for a given model."""
     device = model.device
     generator = torch.Generator(device).manual_seed(0)
     images, labels = data.test_images.to(device), data.test_labels.to(device)

@@ -1,4 +1,4 @@
-"""CaGeM's figure 2: a two-dimensional top layer, and the images at the points of a mesh over it."""
+"""Figure 2 of the CaGeM paper: a two-dimensional top layer, and the images decoded at the points of a mesh over it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from segma_fast.trainer.figures import grids
 from segma_fast.trainer.models.cagem import CaGeM
 
 POINTS = 2000  # test images in the scatter plot
-SIDE = 12  # of the mesh of the most probable classes
-SMALL_SIDE = 5  # of the mesh of each class
+SIDE = 12  # points per side of the mesh of the most probable classes
+SMALL_SIDE = 5  # points per side of the mesh of each class
 
 
 def draw_top_layer(model: CaGeM, data: ImageData, folder: Path) -> list[Path]:
     """Write top_layer.png: images at a mesh of z₂, the z₂ of the test images, and images of each class at a mesh.
 
     Args:
-        model: with ``top_dim`` 2; of others nothing is drawn.
-        data: whose test images are shown.
-        folder: that receives it.
+        model: a model with ``top_dim`` 2; nothing is drawn for others.
+        data: data set whose test images are shown.
+        folder: folder for the picture.
 
     Returns:
-        Its path.
+        The path of the picture, if one is drawn.
     """
     if model.top_dim != 2:
         return []

@@ -1,4 +1,4 @@
-"""The models, each in a file of its own, and what they owe the trainer (``base.py``)."""
+"""The models, each in its own file, and the interface that they implement (``base.py``)."""
 
 from importlib import import_module
 from pkgutil import iter_modules

@@ -21,7 +21,7 @@ from segma_fast.trainer.models.base import as_pixels, register
 from segma_fast.trainer.models.conditional import Conditional, Pixels, log_standard_normal
 from segma_fast.trainer.models.variational import VariationalConfig, VariationalModel
 
-CLASSIFIER_SAMPLES = 10  # of a, over which q(y|x) is averaged
+CLASSIFIER_SAMPLES = 10  # samples of a over which q(y|x) is averaged
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class ADGM(VariationalModel):
     """M2 with an auxiliary variable.
 
     Args:
-        pixels: both ends of the networks.
+        pixels: image features and pixel likelihood.
         classes: K.
-        settings: weights of the loss, and the form.
-        network: widths and D.
+        settings: weights of the loss, and whether to use the skip form.
+        network: layer widths and latent dimension D.
     """
 
     title = "ADGM"
@@ -112,7 +112,7 @@ class ADGM(VariationalModel):
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """The image of class and z, in the skip form at the mean of the auxiliary variable."""
+        """Decode class and z; the skip form uses the mean of the auxiliary variable."""
         y, z = codes.split([self.components, self.latent_dim], -1)
         a = [self.auxiliary_prior.mean_of(y, z)] if self.skip else []
         return self.pixels.decode(self.decoder.mean_of(y, z, *a)).float()

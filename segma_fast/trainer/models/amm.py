@@ -1,11 +1,11 @@
 """AMM, the Adversarially Learned Mixture Model: a game over images, classes and codes; ``samm.py`` adds labels.
 
-A discriminator D tells triples (x, y, z) of data, whose y and z are inferred, from those of the mixture prior, whose x
-is synthesised. What the paper leaves open:
+A discriminator D distinguishes triples (x, y, z) from the data, with inferred y and z, from triples of the mixture
+prior, with synthesised x. Choices where the paper gives no details:
 
-- D in the penalty (18) is the logit; inferred and synthesised rows are paired for it as they come.
-- The discriminator steps first; the generators' step draws anew.
-- Labelled and unlabelled rows go through the networks as one batch, which batch normalisation sees.
+- In the penalty (18), D is the logit; inferred and synthesised rows are paired by their position in the batch.
+- The discriminator is updated first; the generator update draws new samples.
+- Labelled and unlabelled rows go through the networks as one batch, so batch norm statistics cover both.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class AMMConfig(ModelConfig):
 
     @property
     def heads(self) -> int:
-        """How many have layers of their own in the discriminator."""
+        """Number of games that have their own last layers in the discriminator."""
         return 1
 
 
@@ -66,7 +66,7 @@ class AMM(ImageModel):
     Args:
         image_shape: (C, H, W).
         network: sizes; ``latent_dim`` is L.
-        settings: the model's own.
+        settings: settings of the model.
         proportions: p(y), (K,).
     """
 
@@ -88,7 +88,7 @@ class AMM(ImageModel):
 
     @classmethod
     def defaults(cls, experiment: str) -> dict[str, Any]:
-        """Of the paper for svhn; for others dense networks, with settings that were found for them."""
+        """The paper's settings for svhn; for the other experiments dense networks with settings tuned for them."""
         own: dict[str, Any] = {"learning_rate": 1e-3, "network": NetworkConfig(latent_dim=16, hidden=(512, 512))}
         own["objective"] = cls.Config(gradient_penalty=0.3)
         if experiment == "digits":
@@ -108,7 +108,7 @@ class AMM(ImageModel):
 
     @classmethod
     def check(cls, settings: AMMConfig, network: NetworkConfig, step: StepPlan) -> None:
-        """Refuse what the game cannot do: micro-batches, and torch.compile (gradients of gradients)."""
+        """Reject what adversarial training does not support: micro-batches, and torch.compile (double backward)."""
         super().check(settings, network, step)
         if step.unlabelled + step.labelled < 2:
             raise ValueError(f"batch_size={step.unlabelled}: batch norm needs at least 2 rows a step")
@@ -116,21 +116,21 @@ class AMM(ImageModel):
             raise ValueError(f"compile with the model {cls.name!r}: its gradient penalty cannot be compiled")
 
     def optimizer_groups(self) -> list[list[nn.Parameter]]:
-        """The discriminator's, and all the others'."""
+        """The parameters of the discriminator, and those of all other networks."""
         generators = (self.encoder, self.decoder, self.prior)
         return [list(self.discriminator.parameters()), [p for network in generators for p in network.parameters()]]
 
     def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of one game; arguments as in :meth:`ImageModel.forward`, the noise is of torch's own generator.
+        """The loss of one game; arguments as in :meth:`ImageModel.forward`, noise from torch's global generator.
 
         Args:
             batch: the images and labels of this step.
-            game: 0, the discriminator against equations (13) and (14) with the penalty (18); 1, the generators, each
-                of which wants the opposite answer (algorithms 1 and 2). Rows without and with labels make two means.
+            game: 0 for the discriminator, equations (13) and (14) with the penalty (18); 1 for the generators, with
+                opposite targets (algorithms 1 and 2). The loss averages the means over unlabelled and labelled rows.
 
         Returns:
-            The loss, 0-d, and of game 0 ``penalty`` and D, a mean probability, of inferred (``real``) and synthesised
-            (``fake``) triples, of game 1 ``generator``, its loss.
+            The loss, 0-d, and its terms. Game 0: ``penalty``, and D as a mean probability for inferred (``real``) and
+            synthesised (``fake``) triples. Game 1: ``generator``, its loss.
         """
         x, labelled = as_pixels(batch.images), len(batch.labels)
         parts = [rows for rows in (batch.unlabelled, labelled) if rows]
@@ -151,7 +151,7 @@ class AMM(ImageModel):
         return loss + self.settings.gradient_penalty * penalty, {name: term.detach() for name, term in terms.items()}
 
     def synthesise(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        """n triples of p(y) p(z|y) p(x|y, z), equation (11): x (n, C, H, W), y (n, K), z (n, L)."""
+        """Sample n triples from p(y) p(z|y) p(x|y, z), equation (11): x (n, C, H, W), y (n, K), z (n, L)."""
         y = F.one_hot(torch.multinomial(self.proportions, n, replacement=True), self.components).float()
         mean, log_variance = self.prior(y)
         z = mean.float() + (0.5 * log_variance.float()).exp() * torch.randn_like(mean, dtype=torch.float32)
@@ -174,7 +174,7 @@ class AMM(ImageModel):
 
     @torch.no_grad()
     def posteriors(self, codes: Tensor) -> dict[str, Tensor]:
-        """y as it is inferred, and by equation (19) from z."""
+        """The inferred y, and the posterior of equation (19) given z."""
         y, z = codes[:, : self.components], codes[:, self.components :]
         mean, log_variance = self._mixture()
         distances = (z[:, None] - mean).square() / log_variance.exp() + log_variance

@@ -1,8 +1,9 @@
-"""Networks of the Adversarially Learned Mixture Model; ``amm_tables.py`` says of what size.
+"""Networks of the Adversarially Learned Mixture Model; ``amm_tables.py`` defines their sizes.
 
-Encoder and decoder are two streams side by side, one for the class y and one for the code z; in each pair of layers one
-stream goes its own way and the other adds what it gives. Dropout acts on the input of a layer: the last layers of the
-paper's tables have it too, where dropping outputs would make no sense.
+Encoder and decoder have two parallel streams, one for the class y and one for the code z. In each pair of layers, the
+first stream is independent, and its output before normalisation and activation is added to that of the second stream.
+Dropout is applied to the input of a layer, because the paper's tables also list it for the last layers, where dropping
+outputs would make no sense.
 """
 
 from __future__ import annotations
@@ -13,22 +14,22 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-SLOPE = 0.2  # of leaky ReLU
+SLOPE = 0.2  # negative slope of leaky ReLU
 Shape = tuple[int, int, int]
 
 
 class Pair(nn.Module):
-    """A layer of both streams; the second adds what the first gives.
+    """One layer of both streams; the output of the first is added to that of the second.
 
     Args:
-        inputs: features of the first stream and the second.
-        outputs: features.
-        size: width of a convolution; 0 for a dense layer.
+        inputs: input features of the first and of the second stream.
+        outputs: output features of each stream.
+        size: kernel size of a convolution; 0 for a dense layer.
         stride: of the convolution, which has no padding.
-        up: whether it belongs to the decoder: transposed, and the second stream has no activation.
-        dropout: of the inputs.
-        pool: width of the average over what comes out.
-        last: whether neither normalisation nor activation follow.
+        up: whether it is a decoder layer: transposed convolution, no activation in the second stream.
+        dropout: dropout probability of the inputs.
+        pool: kernel size of the average pooling of the outputs; 1 for none.
+        last: whether to leave out normalisation and activation.
     """
 
     def __init__(
@@ -67,12 +68,12 @@ class Encoder(nn.Module):
     """Images (N, C, H, W) to q(y|x) q(z|x, y), equation (6), or q(z|x) q(y|x, z), equation (7).
 
     Args:
-        trunk: layers before the streams part.
-        pairs: of the streams; the first is that of y for equation (6), that of z for equation (7).
-        width: features behind the last pair.
+        trunk: shared layers before the two streams split.
+        pairs: layers of the two streams; the first stream is y for equation (6), z for equation (7).
+        width: features after the last pair.
         components: K.
         latent_dim: L, the dimension of z.
-        class_first: whether it is equation (6).
+        class_first: True for equation (6), False for equation (7).
     """
 
     def __init__(
@@ -86,12 +87,12 @@ class Encoder(nn.Module):
         self.to_z = nn.Linear(width, 2 * latent_dim)
 
     def forward(self, images: Tensor, given: Tensor | None = None, noise: bool = True) -> tuple[Tensor, Tensor]:
-        """Classes y (N, K), probabilities, and codes z (N, L), equations (8)-(10).
+        """Class probabilities y (N, K) and codes z (N, L), equations (8)-(10).
 
         Args:
             images: (N, C, H, W) in [0, 1].
             given: the classes of the last l images, (l, K), one-hot; the others are inferred.
-            noise: draw y and z, or take their means.
+            noise: whether to sample y and z, or to take their means.
         """
         first = second = self.trunk(images)
         for pair in self.pairs:
@@ -120,15 +121,15 @@ class Prior(nn.Module):
         self.log_variance = nn.Parameter(torch.zeros(components, latent_dim))
 
     def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and log variances, both (N, L), of classes (N, K), one-hot."""
+        """Means and log variances, both (N, L), for one-hot classes (N, K)."""
         return self.mean(y), y @ self.log_variance
 
 
 class Decoder(nn.Module):
-    """p(x|y, z); the stream of z goes its own way, that of y adds it.
+    """p(x|y, z); the stream of z is independent and is added to the stream of y.
 
     Args:
-        pairs: of the streams.
+        pairs: layers of the two streams.
         image_shape: (C, H, W).
         maps: whether the pairs are convolutions.
     """
@@ -148,15 +149,15 @@ class Decoder(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D(x, y, z) before its sigmoid, for one game or two that share the layers before x, y and z are joined.
+    """D(x, y, z) as a logit, for one game, or for two that share the layers before x, y and z are concatenated.
 
     Args:
-        of_x: layers of the images.
-        width: features that they give.
-        side: features of y and z.
+        of_x: layers for the images.
+        width: output features of these layers.
+        side: output features of the layers for y and for z.
         components, latent_dim: K and L.
-        dropout: of the dense layers.
-        heads: how many.
+        dropout: dropout probability of the dense layers.
+        heads: number of output heads, one or two.
     """
 
     def __init__(
@@ -181,7 +182,7 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, x: Tensor, y: Tensor, z: Tensor, labelled: int = 0) -> Tensor:
-        """Images (N, C, H, W), classes (N, K) and codes (N, L) to logits (N,); the last rows are of the second game."""
+        """Images (N, C, H, W), classes (N, K) and codes (N, L) to logits (N,); the last rows belong to game two."""
         features = torch.cat([self.of_x(x), self.of_y(y), self.of_z(z)], 1)
         parts = (features,) if len(self.joint) == 1 else features.split([len(x) - labelled, labelled])
         return torch.cat([joint(part) for joint, part in zip(self.joint, parts, strict=True)])[:, 0].float()
@@ -196,9 +197,9 @@ def gradient_penalty(
     """Equation (18) without its weight, E (‖∇D‖ - 1)² at random points between triples, 0-d.
 
     Args:
-        discriminator: x, y, z and ``labelled`` to logits (N,), which are its D.
+        discriminator: maps x, y, z and ``labelled`` to logits (N,), which serve as D.
         inferred, synthesised: x (N, C, H, W), y (N, K), z (N, L).
-        labelled: how many, the last, are of the game with labels.
+        labelled: number of rows, the last ones, that belong to the labelled game.
     """
     t = torch.rand(len(inferred[0]), 1, device=inferred[0].device)
     points = [
@@ -211,7 +212,7 @@ def gradient_penalty(
 
 
 def dense(widths: list[int], dropout: float = 0.0, normalise: bool = False) -> list[nn.Module]:
-    """Dense layers of these widths with their activations, dropout on their inputs."""
+    """Dense layers of these widths, each with dropout on its input and an activation."""
     layers: list[nn.Module] = []
     for a, b in pairwise(widths):
         layers += [nn.Dropout(dropout), nn.Linear(a, b)]
@@ -220,6 +221,6 @@ def dense(widths: list[int], dropout: float = 0.0, normalise: bool = False) -> l
 
 
 def _draw(parameters: Tensor, noise: bool) -> Tensor:
-    """Means and log variances, (N, 2 D) together, to draws (N, D), equations (8) and (20), or to the means."""
+    """Sample (N, D) from means and log variances joined as (N, 2 D), equations (8) and (20), or return the means."""
     mean, log_variance = parameters.float().chunk(2, 1)
     return mean + (0.5 * log_variance).exp() * torch.randn_like(mean) if noise else mean

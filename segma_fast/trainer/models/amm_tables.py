@@ -1,21 +1,24 @@
 """Sizes of the networks of AMM: the paper's tables 3-10 and a fully connected analogue.
 
-What the tables leave open or misprint:
+How gaps and misprints in the tables are resolved:
 
-- Table 6 (the discriminator for 28x28) lost its layout in the text at hand. The columns can be told apart: convolutions
-  of 32, 32, 64, 64, 128 channels with the widths and strides of table 3, y and z streams of 64, joined to 256 features.
-- Table 9 ends at 16x16 with 4 channels in y6 and 3 in x: "4 | 2 | 1" there is read as width 4, stride 2 and 3 channels,
-  which gives 32x32.
-- Tables 7 and 10 give x one channel: it has as many as the images. Their convolutions keep the size but for x7, which
-  makes 8x8 to 6x6 for the average over 6x6, and activation comes before pooling.
-- Table 10 joins x5, y2 and z2 and makes p of p1: x9 and p2, the last layers of their kind.
-- Table 4 makes the log variance of zeros, table 8 of y, the text says that it is learned: one a component, from zero.
-- Tables 3 and 7 are those of equation (7). For equation (6) the streams change places and a dense layer brings y in.
+- Table 6 (the discriminator for 28x28) has lost its layout in the available text. Its columns are read as convolutions
+  with 32, 32, 64, 64, 128 channels and the kernel sizes and strides of table 3, and y and z streams with 64 features,
+  concatenated to 256 features.
+- As printed, table 9 ends at 16x16, with 4 channels in y6 and 3 in x. Its "4 | 2 | 1" is read as kernel size 4, stride
+  2 and 3 channels, which gives 32x32.
+- Tables 7 and 10 give x one channel; here x has as many channels as the images. Their convolutions keep the spatial
+  size, except x7, which reduces 8x8 to 6x6 for the 6x6 average pooling. Activation comes before pooling.
+- Table 10 concatenates x5, y2 and z2 and computes p from p1. Read as x9 and p2, the last layers of their kind.
+- Table 4 computes the log variance from zeros, table 8 from y, and the text says that it is learned. Here it is
+  learned, one per component, and starts at zero.
+- Tables 3 and 7 are for equation (7). For equation (6) the streams are swapped and a dense layer takes y as an input.
 
-The analogue has dense layers in place of convolutions, the prior of table 8, no dropout, which takes a fifth of the
-time on a CPU, and torch's own initial weights but for the prior's means, N(0, 2²), and for the log variances of what is
-inferred, from -3: with components that start at one place and classes lost in noise it clustered digits worse than
-before training. The weights of the paper, N(0, 0.02), are for the convolutions.
+The fully connected analogue has dense layers instead of convolutions, and the prior of table 8. It has no dropout,
+which would take a fifth of the time on a CPU. Weights start from torch's defaults, except those of the prior's means,
+which start from N(0, 2²), and the inferred log variances, which start at -3. With torch's defaults everywhere, the
+components start at one point and noise hides the classes; digits were then clustered worse than before training. The
+initial weights of the paper, N(0, 0.02), are used for the convolutional networks.
 """
 
 from __future__ import annotations
@@ -28,16 +31,16 @@ from torch import nn
 from segma_fast.trainer.models.amm_networks import SLOPE, Decoder, Discriminator, Encoder, Pair, Prior, Shape, dense
 from segma_fast.trainer.models.autoencoder import NetworkConfig
 
-MNIST = ((32, 2, 1), (32, 3, 2), (64, 3, 2), (64, 3, 1), (128, 4, 1))  # channels, width, stride, without padding
-MEANS_SCALE, LOG_VARIANCE = 2.0, -3.0  # where the dense networks start
-SVHN = (96, 96, 96, 192, 192, 192, 384)  # channels of x1 ... x7, width 3
+MNIST = ((32, 2, 1), (32, 3, 2), (64, 3, 2), (64, 3, 1), (128, 4, 1))  # channels, kernel size, stride; no padding
+MEANS_SCALE, LOG_VARIANCE = 2.0, -3.0  # initial values of the dense networks
+SVHN = (96, 96, 96, 192, 192, 192, 384)  # channels of x1 ... x7, kernel size 3
 SIZES = {"mnist": (28, 28), "svhn": (32, 32)}
-"""images that the paper's convolutions are made for"""
+"""image sizes that the paper's convolutions are made for"""
 Networks = tuple[Encoder, Decoder, Prior, Discriminator]
 
 
 def choose_architecture(architecture: str, network: str, shape: Shape) -> str:
-    """What "auto" stands for with images of a shape (C, H, W); ``ValueError`` where the paper has no such networks."""
+    """Resolve "auto" for images of shape (C, H, W); ``ValueError`` if the paper has no networks for that size."""
     size = shape[1:]
     if architecture == "auto":
         fitting = [name for name, of in SIZES.items() if of == size]
@@ -57,12 +60,12 @@ def build_networks(
     """The networks of an architecture, "dense", "mnist" or "svhn", for images of a shape (C, H, W).
 
     Args:
-        architecture: which.
+        architecture: name of the architecture.
         shape: of the images.
         components: K.
-        config: ``latent_dim``, L, and for dense the widths.
+        config: ``latent_dim`` L, and the layer widths if dense.
         class_first: equation (6) or, if false, (7).
-        heads: with dense layers of their own in the discriminator.
+        heads: number of output heads of the discriminator, each with its own dense layers.
     """
     channels, dim = shape[0], config.latent_dim
     trunk: nn.Module = nn.Identity()
@@ -115,7 +118,7 @@ def build_networks(
 
 
 def _svhn_convolutions(channels: int, normalise: bool) -> list[nn.Module]:
-    """x1 ... x7 of table 7, normalised, or of table 10, with dropout: (N, C, 32, 32) -> (N, 384, 6, 6)."""
+    """x1 ... x7 of table 7 (with batch norm) or of table 10 (with dropout): (N, C, 32, 32) -> (N, 384, 6, 6)."""
     layers: list[nn.Module] = []
     for i, (a, b) in enumerate(pairwise([channels, *SVHN]), start=1):
         if not normalise and i in (4, 7):
@@ -128,7 +131,7 @@ def _svhn_convolutions(channels: int, normalise: bool) -> list[nn.Module]:
 
 
 def _start_apart(encoder: Encoder, prior: Prior) -> None:
-    """Components that are apart, and little noise of what is inferred."""
+    """Initialise with separated components and low noise in the inferred y and z."""
     for layer in prior.mean:
         if isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight, std=MEANS_SCALE)

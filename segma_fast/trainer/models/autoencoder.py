@@ -89,7 +89,7 @@ def _dense(widths: list[int]) -> list[nn.Module]:
 def convolutions(
     image_shape: tuple[int, int, int], channels: tuple[int, ...]
 ) -> tuple[list[nn.Module], list[nn.Module], tuple[int, int, int]]:
-    """Layers that halve the image once a channel count, layers that undo it, and the shape in between."""
+    """One halving convolution per entry of ``channels``, layers that undo these, and the shape in between."""
     height, width = image_shape[1:]
     sizes = [(height >> i, width >> i) for i in range(len(channels) + 1)]
     if min(sizes[-1]) < 1:

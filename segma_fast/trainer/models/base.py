@@ -1,7 +1,8 @@
-"""What a model owes the trainer, the evaluator and the explorer; a new model is one file beside this one.
+"""The interface that a model implements for training, evaluation and commands; a new model is one file in this folder.
 
-The file defines a subclass of :class:`ImageModel`, its settings as a subclass of :class:`ModelConfig`, and names it by
-:func:`register`. Everything else (the loop, checkpoints, metrics, pictures, commands) works with what stands here.
+The file defines a subclass of :class:`ImageModel` and, for its settings, a subclass of :class:`ModelConfig`, and
+registers the model under a name with :func:`register`. Everything else (the loop, checkpoints, metrics, pictures,
+commands) only uses the interface defined here.
 """
 
 from __future__ import annotations
@@ -22,45 +23,45 @@ MODELS: dict[str, type[ImageModel]] = {}
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A model's own settings, fields of its subclasses; they are flags of ``segma-fast train --model NAME``."""
+    """Model-specific settings; the fields of a subclass become flags of ``segma-fast train --model NAME``."""
 
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
-    """of Adam"""
+    """betas of Adam"""
 
     @property
     def label_use(self) -> Literal["required", "optional", "none"]:
-        """Whether training takes labelled rows: always, where there are some, or never."""
+        """Whether training uses labelled rows: always, if there are any, or never."""
         return "required"
 
     def with_hidden(self, widths: tuple[int, ...]) -> Self:
-        """The settings beside a network whose dense layers have these widths; for models that have further ones."""
+        """The settings adapted to these dense layer widths, for models with additional dense layers of their own."""
         return self
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a model is built for."""
+    """The data and labels that a model is built for."""
 
     image_shape: tuple[int, int, int]
     """(C, H, W)"""
     classes: int
-    """of the data set"""
+    """number of classes in the data set"""
     components: int
-    """that the model shall have"""
+    """number of components that the model gets"""
     labelled: bool
     """whether it is trained with labels"""
     label_counts: Tensor | None = None
-    """labelled rows of each class, (classes,); None without labels, and where trained weights will be loaded"""
+    """number of labelled rows per class, (classes,); None without labels or if trained weights will be loaded"""
 
 
 @dataclass(frozen=True)
 class StepPlan:
-    """How a training takes its steps: what a model may refuse before anything is loaded."""
+    """Batch sizes and options of a training step, which a model may reject before anything is loaded."""
 
     unlabelled: int
-    """rows without a label, over all processes"""
+    """unlabelled rows per step, over all processes"""
     labelled: int
-    """rows with one"""
+    """labelled rows per step, over all processes"""
     micro_batch: int | None
     """see :class:`Batch`"""
     compile: bool
@@ -69,7 +70,7 @@ class StepPlan:
 
 
 class Batch(NamedTuple):
-    """What a model is given of one step: the rows of this process, those without a label first."""
+    """The input of a model in one step: the rows of this process, unlabelled rows first."""
 
     images: Tensor
     """(n + l, C, H, W), uint8 or floating point in [0, 1]"""
@@ -80,7 +81,7 @@ class Batch(NamedTuple):
     labelled_total: int
     """l, summed over all processes"""
     micro_batch: int | None = None
-    """images that go through the networks at once, for models that can; None for all"""
+    """images per forward pass, for models that support micro-batches; None for all"""
 
     @property
     def unlabelled(self) -> int:
@@ -91,7 +92,7 @@ class Batch(NamedTuple):
 class ImageModel(nn.Module, ABC):
     """Images (N, C, H, W) in [0, 1] to codes (N, D) and back, with K components that stand for classes or clusters.
 
-    Methods marked "no gradient" are called in evaluation mode and draw from the given generator alone.
+    Methods marked "no gradient" are called in evaluation mode and draw random numbers only from the given generator.
     """
 
     name: ClassVar[str]
@@ -99,17 +100,17 @@ class ImageModel(nn.Module, ABC):
     title: ClassVar[str]
     """name in tables"""
     terms: ClassVar[tuple[str, ...]]
-    """what :meth:`forward` gives beside the loss: columns of metrics.csv"""
+    """the terms that :meth:`forward` returns besides the loss; columns of metrics.csv"""
     mapping: ClassVar[Literal["one-to-one", "many-to-one"]] = "one-to-one"
     """how the components of a model without labels are matched with classes"""
     shares_batches: ClassVar[bool] = False
-    """whether :meth:`forward` gives the loss of the whole batch where several processes have a share of it each"""
+    """whether :meth:`forward` computes the loss of the whole batch when it is split over several processes"""
     components: int
-    """K: rows of a picture of samples, and columns of the class probabilities"""
+    """K: number of components; a picture of samples has K rows, the class probabilities have K columns"""
 
     @classmethod
     def defaults(cls, experiment: str) -> dict[str, Any]:
-        """Fields of the training configuration that differ from the experiment's own."""
+        """Fields of the training configuration in which this model differs from the experiment's defaults."""
         return {}
 
     @classmethod
@@ -118,7 +119,7 @@ class ImageModel(nn.Module, ABC):
         """A new model with random weights from torch's generator.
 
         Args:
-            settings: the model's own, of its ``Config``.
+            settings: the model's settings, an instance of its ``Config``.
             network: sizes of the networks.
             task: images, classes and labels.
 
@@ -131,7 +132,7 @@ class ImageModel(nn.Module, ABC):
         """Check settings, networks and steps before anything is loaded.
 
         Raises:
-            ValueError: for what the model does not take.
+            ValueError: for anything that the model does not support.
         """
         if step.micro_batch is not None:
             raise ValueError(f"micro_batch={step.micro_batch}: the model {cls.name!r} takes no micro-batches")
@@ -142,14 +143,14 @@ class ImageModel(nn.Module, ABC):
 
         Args:
             batch: the images and labels of this step.
-            game: whose loss, a number in the order of :meth:`optimizer_groups`.
+            game: index of the game whose loss is wanted, in the order of :meth:`optimizer_groups`.
 
         Returns:
             The loss, 0-d, and some of :attr:`terms`, 0-d and detached.
         """
 
     def optimizer_groups(self) -> list[list[nn.Parameter]]:
-        """The parameters of each optimiser; a step plays all games in turn, each with its own loss."""
+        """The parameters of each optimiser, one per game; a step updates all in turn, each with its own loss."""
         return [list(self.parameters())]
 
     @abstractmethod
@@ -164,19 +165,19 @@ class ImageModel(nn.Module, ABC):
     def posteriors(self, codes: Tensor) -> dict[str, Tensor]:
         """Probabilities of the components given codes, (N, D) -> (N, K), by each of the model's classifiers.
 
-        The first is the model's own; of all, the test error is reported.
+        The first classifier is the model's main one; the test error is reported for all.
         """
 
     @abstractmethod
     def sample(
         self, n: int, component: int | Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Codes (n, D) of the model's prior.
+        """Sample codes (n, D) from the model's prior.
 
         Args:
-            n: how many.
-            component: one for all codes, (n,) one for each, or None to draw them by the prior.
-            generator: random numbers, on the model's device.
+            n: number of codes.
+            component: one component for all codes, a tensor (n,) for one each, or None to draw them from the prior.
+            generator: random number generator on the model's device.
 
         Raises:
             ValueError: for n < 0 or a component outside 0 … K-1.
@@ -184,7 +185,7 @@ class ImageModel(nn.Module, ABC):
 
     @abstractmethod
     def direction(self, codes: Tensor, source: Tensor, target: Tensor) -> Tensor:
-        """What takes codes (n, D) from components ``source`` to ``target``, both (n,), as in equation (10): (n, D)."""
+        """The shift (n, D) of codes (n, D) from components ``source`` to ``target``, both (n,), as in equation (10)."""
 
     @abstractmethod
     def centres(self) -> Tensor:
@@ -195,16 +196,16 @@ class ImageModel(nn.Module, ABC):
         return codes.new_full((), torch.nan)
 
     def log_likelihood(self, images: Tensor, samples: int, generator: torch.Generator) -> Tensor | None:
-        """Estimates of log p(x) in nats, (N, C, H, W) -> (N,), each a lower bound in the mean; None if not defined."""
+        """Estimates of log p(x) in nats, (N, C, H, W) -> (N,), lower bounds in expectation; None if not defined."""
         return None
 
     def names_classes(self, classes: int) -> bool:
-        """Whether the components stand for the classes of the data, because it was trained with labels."""
+        """Whether the components correspond to the classes of the data, because the model was trained with labels."""
         return self.components == classes
 
     @classmethod
     def check_one_a_class(cls, task: Task, otherwise: str = "") -> None:
-        """Raise ``ValueError`` unless there are as many components as classes; ``otherwise`` ends the advice."""
+        """Raise ``ValueError`` unless there are as many components as classes; ``otherwise`` ends the message."""
         if task.components != task.classes:
             raise ValueError(
                 f"components={task.components} for {task.classes} classes: with labels the model {cls.name!r} has one "
@@ -222,7 +223,7 @@ class ImageModel(nn.Module, ABC):
             raise ValueError(f"n must be >= 0, got {n}")
 
     def chosen(self, n: int, component: int | Tensor | None, proportions: Tensor, generator: Any) -> Tensor:
-        """The components (n,) that :meth:`sample` is asked for, checked, or drawn by proportions (K,)."""
+        """The components (n,) for :meth:`sample`: the given ones, checked, or drawn with probabilities (K,)."""
         self.check_count(n)
         if component is None:
             if n == 0:
@@ -238,7 +239,7 @@ Kind = TypeVar("Kind", bound=type[ImageModel])
 
 
 def register(name: str) -> Callable[[Kind], Kind]:
-    """Make a model known by a name of the command line."""
+    """Register a model under its command-line name."""
 
     def add(model: Kind) -> Kind:
         model.name = name

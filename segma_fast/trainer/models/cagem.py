@@ -3,8 +3,8 @@
     p(z₂) p(y|z₂) p(z₁|y, z₂) p(x|y, z₁),   q(z₁|x) q(y|z₁, x) q(z₂|x, y, z₁)
 
 Without labels the classes are clusters. The ELBO is that of ``variational.py``, with p(y|z₂) in place of a prior of
-y. On rows with a label the cross-entropy of both classifiers, q(y|x) and p(y|x), is in the loss: with
-that of the first alone, z₂ falls back to its prior and the second knows nothing.
+y. On labelled rows the loss contains the cross-entropy of both classifiers, q(y|x) and p(y|x). With that of q(y|x)
+alone, z₂ collapses to its prior and p(y|x) learns nothing.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from segma_fast.trainer.models.base import as_pixels, register
 from segma_fast.trainer.models.conditional import Conditional, Pixels, log_standard_normal
 from segma_fast.trainer.models.variational import VariationalConfig, VariationalModel
 
-CLASSIFIER_SAMPLES = 10  # of z₁ and z₂, over which both classifiers are averaged
-PROPOSALS = 64  # samples of p(z₂) for each that is kept of a class
+CLASSIFIER_SAMPLES = 10  # samples of z₁ and z₂ over which both classifiers are averaged
+PROPOSALS = 64  # samples of p(z₂), of which one is kept for each sample of a class
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class CaGeMConfig(VariationalConfig):
 
 @register("cagem")
 class CaGeM(VariationalModel):
-    """A variational auto-encoder of two layers whose clusters live in the upper one.
+    """A variational auto-encoder with two latent layers; the clusters are in the upper one.
 
-    A code is ``(q(y|x), z₁, z₂, p(y|x))``; the last K columns only carry what the generative classifier says.
+    A code is ``(q(y|x), z₁, z₂, p(y|x))``; the last K columns only carry the output of the generative classifier.
 
     Args:
-        pixels: both ends of the networks.
+        pixels: image features and pixel likelihood.
         classes: K.
         settings: weights of the loss, and the dimension of z₂.
         network: widths and the dimension of z₁.
@@ -99,19 +99,19 @@ class CaGeM(VariationalModel):
         return weights
 
     def other_cross_entropy(self, x: Tensor, state: Any, labels: Tensor) -> Tensor:
-        """Of p(y|x), with one sample of z₂ a class, weighted by q(y|z₁, x)."""
+        """The cross-entropy of p(y|x), with one sample of z₂ per class, weighted by q(y|z₁, x)."""
         z1, _ = state
         inferred = self.classifier.mean_of(z1, x)[:, 0].log_softmax(-1)
         z2 = self.top_encoder.given(x, self.one_hot[None], z1).sample()
         return F.nll_loss(self._generative_classifier(z2, inferred), labels)
 
     def _generative_classifier(self, z2: Tensor, inferred: Tensor) -> Tensor:
-        """log p(y|z₂), (N, K), at samples of q(z₂|x, ỹ, z₁), (N, K, D), averaged over ỹ by log q(ỹ|z₁, x), (N, K)."""
+        """log p(y|x), (N, K): p(y|z₂) at samples z₂ of q(z₂|x, ỹ, z₁), (N, K, D), averaged over ỹ by q(ỹ|z₁, x)."""
         return (inferred[..., None] + self.top_classifier.mean_of(z2).log_softmax(-1)).logsumexp(1)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Both classifiers by sampling their integrals, the means of q(z₁|x) and of q(z₂|x, y, z₁) for the best y."""
+        """Both classifiers, averaged over samples, and the means of q(z₁|x) and q(z₂|x, y, z₁) for the likeliest y."""
         x = self.pixels.features(as_pixels(images))
         generator = torch.Generator(x.device).manual_seed(0)
         inferred, generated = [], []
@@ -143,7 +143,7 @@ class CaGeM(VariationalModel):
     def sample(
         self, n: int, component: int | Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """z₂ ~ N(0, I), y ~ p(y|z₂), z₁ ~ p(z₁|y, z₂); of a class, z₂ is resampled by p(y|z₂) from many."""
+        """z₂ ~ N(0, I), y ~ p(y|z₂), z₁ ~ p(z₁|y, z₂); given y, z₂ is resampled with weights p(y|z₂)."""
         self.check_count(n)
         top = torch.randn(n, self.top_dim, generator=generator, device=self.device)
         if component is None:
@@ -159,7 +159,7 @@ class CaGeM(VariationalModel):
         return self.at(top, chosen, generator)
 
     def at(self, top: Tensor, chosen: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Codes of classes (n,) at points (n, D₂) of the top layer, with samples of z₁ or, without generator, means."""
+        """Codes of classes (n,) at points (n, D₂) of the top layer, with z₁ sampled or, without generator, its mean."""
         y = self.one_hot[chosen]
         prior = self.prior.given(y, top)
         z1 = prior.mean if generator is None else prior.sample(generator)
@@ -167,7 +167,7 @@ class CaGeM(VariationalModel):
 
     @torch.no_grad()
     def direction(self, codes: Tensor, source: Tensor, target: Tensor) -> Tensor:
-        """From one class to another at the same z₂, with what that changes in the mean of z₁."""
+        """The shift from one class to another at the same z₂, including the change in the mean of z₁."""
         top = self.split(codes)[2]
         return self.at(top, target) - self.at(top, source)
 

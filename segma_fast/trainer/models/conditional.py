@@ -1,6 +1,6 @@
 """Conditional distributions of the variational models: of latent variables, and of pixels.
 
-Tensors have rows, classes and features, (N, K, D), with 1 in place of N or K where nothing depends on it.
+Tensors have the dimensions (rows N, classes K, features D); N or K is 1 where the values do not depend on it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class PixelConfig(ModelConfig):
 
 
 def _exact(values: Tensor) -> Tensor:
-    """What a network gives under autocast, in float32: log densities are sums of many terms."""
+    """Cast a network output under autocast to float32, because log densities are sums of many terms."""
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
@@ -43,13 +43,13 @@ class Normal:
     log_variance: Tensor
 
     def sample(self, generator: torch.Generator | None = None, *, shared: bool = False) -> Tensor:
-        """With noise of its own for each row, or the same for all."""
+        """A sample, with independent noise for each row or, if ``shared``, the same noise for all rows."""
         shape = (1, *self.mean.shape[1:]) if shared else self.mean.shape
         noise = torch.randn(shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
         return self.mean + (0.5 * self.log_variance).exp() * noise
 
     def log_prob(self, values: Tensor) -> Tensor:
-        """Summed over the last dimension."""
+        """Log density, summed over the last dimension."""
         squared = (values - self.mean).square() * (-self.log_variance).exp()
         return -0.5 * (LOG_2PI + self.log_variance + squared).sum(-1)
 
@@ -60,13 +60,13 @@ def log_standard_normal(values: Tensor) -> Tensor:
 
 
 class Conditional(nn.Module):
-    """The normal distribution of a variable given others: a network of ReLU layers, whose inputs are broadcast.
+    """The normal distribution of a variable given others, computed by a ReLU network with broadcast inputs.
 
     Args:
         inputs: dimensions of the inputs.
         hidden: widths of the layers, at least one.
         outputs: dimension D of the variable.
-        variance: whether the network gives one.
+        variance: whether the network outputs a variance.
     """
 
     def __init__(self, inputs: Sequence[int], hidden: Sequence[int], outputs: int, variance: bool = True) -> None:
@@ -90,17 +90,17 @@ class Conditional(nn.Module):
         return Normal(_exact(self.mean(hidden)), _exact(self.log_variance(hidden)).clamp(-10, 10))
 
     def mean_of(self, *inputs: Tensor) -> Tensor:
-        """Its mean alone."""
+        """The mean of the distribution alone."""
         return _exact(self.mean(self._hidden(inputs)))
 
 
 class Pixels(nn.Module):
-    """Both ends of the networks: images as features, and the likelihood of an image given a decoder's last features.
+    """Input and output of the networks: features of images, and the likelihood of an image given decoder features.
 
     Args:
         image_shape: (C, H, W).
-        config: dense networks take the pixels themselves, convolutional ones those of :class:`AutoEncoder`.
-        kind: of distribution.
+        config: dense networks use the pixels directly, convolutional ones the convolutions of :class:`AutoEncoder`.
+        kind: distribution of the pixels.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Pixels(nn.Module):
         self.log_variance = nn.Parameter(torch.zeros(())) if self.kind == "gaussian" else None
 
     def observed(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """What the likelihood is of: pixels (N, C, H, W) in [0, 1], or black and white drawn from them."""
+        """The target of the likelihood: pixels (N, C, H, W) in [0, 1], or binary pixels sampled from them."""
         return torch.bernoulli(pixels, generator=generator) if self.kind == "binary" else pixels
 
     def features(self, images: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""M1 of "Semi-supervised learning with deep generative models" (Kingma et al. 2014): a VAE, and a classifier behind it.
+"""M1 of "Semi-supervised learning with deep generative models" (Kingma et al. 2014): a VAE followed by a classifier.
 
 The authors classify the codes with a support vector machine or nearest neighbours. Here each class is a normal
-distribution of codes, with the mean of its labelled ones and the variance, per coordinate, within all classes (linear
-discriminant analysis), so that one can also sample a class and move between classes.
+distribution of codes. Its mean is that of the labelled codes of the class; its variance, per coordinate, is the pooled
+variance within the classes (linear discriminant analysis). This makes it possible to sample a class and to move between
+classes.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from segma_fast.trainer.models.autoencoder import NetworkConfig
 from segma_fast.trainer.models.base import Batch, ImageModel, Task, as_pixels, register
 from segma_fast.trainer.models.conditional import Conditional, PixelConfig, Pixels, log_standard_normal
 
-MEMORY = 0.9  # of the running sums over labelled codes, a step: they follow the codes as these change
+MEMORY = 0.9  # decay per step of the running sums over labelled codes, so that they follow changing codes
 
 
 class M1Layer(nn.Module):
-    """q(z|x) and the network of p(x|z), between the features of images and those of a decoder.
+    """q(z|x) and the network of p(x|z): from image features to codes, and from codes to decoder features.
 
     Args:
         size: number of features F.
-        network: widths and D.
+        network: layer widths and latent dimension D.
     """
 
     def __init__(self, size: int, network: NetworkConfig) -> None:
@@ -49,7 +50,7 @@ class M1(ImageModel):
     """A variational auto-encoder and the normal distributions of its labelled codes.
 
     Args:
-        pixels: both ends of the networks.
+        pixels: image features and pixel likelihood.
         layer: encoder and decoder.
         classes: K.
     """
@@ -85,7 +86,7 @@ class M1(ImageModel):
         return cls(pixels, M1Layer(pixels.size, network), task.classes)
 
     def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
-        """Minus the bound, mean over all rows; the labelled codes go into the running means."""
+        """The negative bound, mean over all rows; the labelled codes update the running means."""
         observed = self.pixels.observed(as_pixels(batch.images))
         codes, weight = self.layer(self.pixels, observed)
         bound = (weight + log_standard_normal(codes)).mean()
@@ -126,7 +127,7 @@ class M1(ImageModel):
     def sample(
         self, n: int, component: int | Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Of a class, from its normal distribution; without one, or without a label of it, from the prior N(0, I)."""
+        """Sample the normal distribution of a class; without a class, or if it has no labels, the prior N(0, I)."""
         self.check_count(n)
         z = torch.randn(n, self.layer.latent_dim, generator=generator, device=self.device)
         if component is None:
@@ -144,7 +145,7 @@ class M1(ImageModel):
 
     @torch.no_grad()
     def log_likelihood(self, images: Tensor, samples: int, generator: torch.Generator) -> Tensor | None:
-        """Importance-weighted, with p(z) = N(0, I), of pixels drawn black or white: (N, C, H, W) -> (N,)."""
+        """Importance-weighted estimate with p(z) = N(0, I), of sampled binary pixels: (N, C, H, W) -> (N,)."""
         observed = self.pixels.observed(as_pixels(images), generator)
         found = [
             weight + log_standard_normal(z)

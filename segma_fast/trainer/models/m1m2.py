@@ -1,7 +1,7 @@
 """M1 and M2 stacked, of "Semi-supervised learning with deep generative models" (Kingma et al. 2014).
 
-M2 is put on samples of M1's codes. M1 learns beside it and gets none of its gradient, so that it becomes what it would
-be alone, and M2 sees it change for a while, where the authors train M1 to its end first.
+M2 models samples of M1's codes. Both are trained at the same time, but M1 gets no gradient from M2, so it learns what
+it would learn alone. The authors train M1 to the end first; here M1's codes change for a while as M2 trains.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class M1M2(M2):
     """M2 on samples of M1's codes, whose distribution given class and z is normal.
 
     Args:
-        pixels: both ends of the networks.
+        pixels: image features and pixel likelihood.
         classes: K.
         settings: weights of the loss, and sizes of M1.
-        network: widths and D of M2.
+        network: layer widths and latent dimension D of M2.
     """
 
     title = "M1+M2"

@@ -19,14 +19,14 @@ from segma_fast.trainer.models.variational import VariationalConfig, Variational
 
 @register("m2")
 class M2(VariationalModel):
-    """A variational auto-encoder of which the class is one latent variable.
+    """A variational auto-encoder with the class as a latent variable.
 
     Args:
-        pixels: both ends of the networks.
+        pixels: image features and pixel likelihood.
         classes: K.
         settings: weights of the loss.
-        network: widths and D.
-        inputs: dimension of what is modelled; default that of the pixels.
+        network: layer widths and latent dimension D.
+        inputs: dimension of the modelled features; default that of the pixel features.
     """
 
     title = "M2"
@@ -72,7 +72,7 @@ class M2(VariationalModel):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """The probabilities of the classes and the mean of q(z|x, y) for the most probable, (N, K + D)."""
+        """The class probabilities, and the mean of q(z|x, y) for the most probable y, (N, K + D)."""
         x = self.observe(as_pixels(images))
         _, log_posterior = self.infer(x)
         best = self.one_hot[log_posterior.argmax(1)][:, None]

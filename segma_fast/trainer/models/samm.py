@@ -1,10 +1,10 @@
-"""SAMM, the Adversarially Learned Mixture Model with labels: a second game, whose inferred triples have their own y.
+"""SAMM, the Adversarially Learned Mixture Model with labels: a second game on rows whose y is given.
 
-Algorithm 2 has one D for both games. It can be fooled by a mixture of right and wrong classes, p = (q of labelled + q
-of unlabelled rows) / 2, and first learns that an image with its right class is "inferred", which the encoder of the
-unlabelled rows flees: in short runs on the digits they got any class but the right one. Equations (13) and (14) have
-each their own best D, so here the games share the layers that see x, y and z apart and have their own behind them;
-``--discriminator shared`` is algorithm 2.
+Algorithm 2 has one D for both games. A mixture of right and wrong classes can fool it: p = (q of labelled + q of
+unlabelled rows) / 2. D first learns that an image with its right class is "inferred", and the encoder then avoids the
+right class on unlabelled rows: in short runs on the digits these rows got any class but the right one. Equations (13)
+and (14) each have their own optimal D. So here the two games share the layers that process x, y and z separately, and
+each has its own layers after the concatenation; ``--discriminator shared`` is algorithm 2.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class SAMMConfig(AMMConfig):
 
 @register("samm")
 class SAMM(AMM):
-    """AMM with labels: a second game, equation (14), has rows whose y is given. One component a class."""
+    """AMM with labels: a second game, equation (14), uses rows whose y is given. One component per class."""
 
     Config = SAMMConfig
     title = "SAMM"
@@ -51,10 +51,10 @@ class SAMM(AMM):
 
     @classmethod
     def build(cls, settings: AMMConfig, network: NetworkConfig, task: Task) -> SAMM:
-        """A new model; the classes of the prior are as frequent as the labels. See :meth:`ImageModel.build`.
+        """A new model; the prior's class probabilities are the label frequencies. See :meth:`ImageModel.build`.
 
         Raises:
-            ValueError: if there is not one component a class.
+            ValueError: if there is not one component per class.
         """
         cls.check_one_a_class(task, ", or take the model amm")
         counts = torch.ones(task.classes) if task.label_counts is None else task.label_counts.float()

@@ -1,4 +1,4 @@
-"""SeGMA: an auto-encoder whose codes are fitted to a Gaussian mixture, one component a class."""
+"""SeGMA: an auto-encoder whose codes are fitted to a Gaussian mixture, one component per class."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class SeGMAConfig(ModelConfig):
 class SeGMA(ImageModel):
     """Auto-encoder, prior and objective together.
 
-    With β = 0 it is unsupervised SeGMA; with one component besides, CWAE.
+    With β = 0 it is unsupervised SeGMA; with β = 0 and one component it is CWAE.
 
     Args:
         autoencoder: images to codes of dimension D and back.
@@ -96,10 +96,10 @@ class SeGMA(ImageModel):
 
     @classmethod
     def build(cls, settings: SeGMAConfig, network: NetworkConfig, task: Task) -> SeGMA:
-        """A new model whose proportions are those of the labels; see :meth:`ImageModel.build`.
+        """A new model with mixture proportions from the label counts; see :meth:`ImageModel.build`.
 
         Raises:
-            ValueError: if β > 0 and there is not one component a class.
+            ValueError: if β > 0 and there is not one component per class.
         """
         if settings.beta > 0:
             cls.check_one_a_class(task, ", or set beta to 0 for an unsupervised model")
@@ -108,7 +108,7 @@ class SeGMA(ImageModel):
 
     @classmethod
     def check(cls, settings: SeGMAConfig, network: NetworkConfig, step: StepPlan) -> None:
-        """Check precision, φ and backend; ``ValueError`` for what cannot be had."""
+        """Check precision, φ and backend; ``ValueError`` if one is not available."""
         choose_precision(settings.precision)
         check_phi(settings.phi)
         choose_backend(settings.backend, step.device, torch.float32, network.latent_dim)
@@ -116,12 +116,12 @@ class SeGMA(ImageModel):
     def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, equation (9).
 
-        Where several processes train together, each is given its share of the batch; the mean of their losses, and of
-        the gradients, is that of the batch.
+        With several processes, each gets its share of the batch; the mean over the processes of the losses, and of the
+        gradients, is that of the whole batch.
 
         Args:
             batch: the images and labels of this step; without labels there is no cross-entropy. With micro-batches the
-                gradient is the same, the memory that of one of them and the codes (:mod:`segma_fast.large_batch`).
+                gradient is the same; memory holds one micro-batch and all codes (:mod:`segma_fast.large_batch`).
             game: 0, the only one.
 
         Returns:
@@ -156,7 +156,7 @@ class SeGMA(ImageModel):
         return loss, terms
 
     def _errors(self, images: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Codes of images, and squared errors of the first ``count`` of them, 0 of the others."""
+        """Codes of all images, and squared errors of the first ``count`` images; 0 for the others."""
         pixels = as_pixels(images)
         codes = self.autoencoder.encode(pixels).float()
         errors = squared_error(pixels[:count], self.autoencoder.decode(codes[:count]).float())
@@ -170,7 +170,7 @@ class SeGMA(ImageModel):
         log: bool = False,
         process_group: Group | None = None,
     ) -> Tensor:
-        """d² of codes (m, D), of those of all processes together, to the prior, equation (8), or its logarithm; 0-d."""
+        """d² between the codes (m, D) of all processes and the prior, equation (8), or its logarithm; 0-d."""
         settings, prior = self.settings, self.prior
         gamma = settings.gamma
         if gamma is None and settings.gamma_rows == "unlabelled" and unlabelled_rows is not None:
@@ -189,7 +189,7 @@ class SeGMA(ImageModel):
         )
 
     def names_classes(self, classes: int) -> bool:
-        """Whether the components stand for the classes of the data: trained with labels, one component a class."""
+        """Whether the components correspond to the classes: trained with labels and one component per class."""
         return self.settings.beta > 0 and self.components == classes
 
     @torch.no_grad()

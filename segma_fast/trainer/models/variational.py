@@ -7,7 +7,7 @@ variables, and ``log q(y|x)``. The bounds and the importance-weighted likelihood
     without           log p(x)    ≥ E Σ_y q(y|x) (w_y - log q(y|x))
     S samples         log p(x)    ≥ E log 1/S Σ_s Σ_y exp w_y
 
-Tensors have rows, classes and features, (N, K, D), with 1 in place of N or K where nothing depends on it.
+Tensors have the dimensions (rows N, classes K, features D); N or K is 1 where the values do not depend on it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class VariationalModel(ImageModel):
     """A model with classes y and latent variables, trained on the bounds above and a classifier's cross-entropy.
 
     Args:
-        pixels: both ends of the networks.
+        pixels: image features and pixel likelihood.
         classes: K.
         settings: weights and rules of the loss.
         network: widths, and the dimension D of z.
@@ -65,7 +65,7 @@ class VariationalModel(ImageModel):
         """See :meth:`ImageModel.build`.
 
         Raises:
-            ValueError: if there are labels and not one component a class.
+            ValueError: if there are labels but not one component per class.
         """
         if task.labelled:
             cls.check_one_a_class(task)
@@ -76,25 +76,25 @@ class VariationalModel(ImageModel):
 
     @abstractmethod
     def infer(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Any, Tensor]:
-        """What the class depends on, with its sample, and ``log q(y|x)``, (N, K), for features (N, 1, F)."""
+        """The sampled variables that the class depends on, and ``log q(y|x)``, (N, K), for features (N, 1, F)."""
 
     @abstractmethod
     def log_weights(
         self, observed: Tensor, x: Tensor, state: Any, y: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """``w_y`` of classes y, one-hot, (N or 1, K or 1, K), with what :meth:`infer` has found: (N, K or 1)."""
+        """``w_y``, (N, K or 1), of one-hot classes y, (N or 1, K or 1, K), given the ``state`` from :meth:`infer`."""
 
     def other_cross_entropy(self, x: Tensor, state: Any, labels: Tensor) -> Tensor:
         """The cross-entropy of a second classifier, 0-d, for models that have one."""
         return x.new_zeros(())
 
     def below(self, observed: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Features (N, 1, F) of the images, the log weight (N,) of what was drawn for them, and its own loss, 0-d."""
+        """Features (N, 1, F) of images; if a lower model samples them, its log weight (N,) and loss (0-d), else 0."""
         x = self.pixels.features(observed)
         return x, x.new_zeros(len(x)), x.new_zeros(())
 
     def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
-        """Minus both bounds, mean over rows, and the cross-entropy; see :meth:`ImageModel.forward`."""
+        """The negative bounds, mean over rows, plus the cross-entropy; see :meth:`ImageModel.forward`."""
         observed = self.pixels.observed(as_pixels(batch.images))
         count, labels = batch.unlabelled, batch.labels
         x, _, loss = self.below(observed)
@@ -114,7 +114,7 @@ class VariationalModel(ImageModel):
 
     @torch.no_grad()
     def log_likelihood(self, images: Tensor, samples: int, generator: torch.Generator) -> Tensor | None:
-        """Importance-weighted estimate of log p(x) in nats, of pixels drawn black or white: (N, C, H, W) -> (N,)."""
+        """Importance-weighted estimate of log p(x) in nats, of sampled binary pixels: (N, C, H, W) -> (N,)."""
         observed = self.pixels.observed(as_pixels(images), generator)
         found = []
         for _ in range(samples):
@@ -127,7 +127,7 @@ class VariationalModel(ImageModel):
         return self.supervised and self.components == classes
 
     def posteriors(self, codes: Tensor) -> dict[str, Tensor]:
-        """The classifier q(y|x), whose probabilities begin a code."""
+        """The classifier q(y|x), the first K columns of a code."""
         return {"q(y|x)": codes[:, : self.components]}
 
     @torch.no_grad()
@@ -140,9 +140,9 @@ class VariationalModel(ImageModel):
         return torch.cat([self.one_hot[chosen], z], 1)
 
     def direction(self, codes: Tensor, source: Tensor, target: Tensor) -> Tensor:
-        """From one class to another with the same z."""
+        """The shift from one class to another with the same z."""
         return F.pad(self.one_hot[target] - self.one_hot[source], (0, self.latent_dim))
 
     def centres(self) -> Tensor:
-        """The class and z = 0."""
+        """Each class, one-hot, with z = 0."""
         return F.pad(self.one_hot, (0, self.latent_dim))

@@ -26,7 +26,7 @@ def _find_compiler() -> str | None:
     return "Triton builds its launcher with a C compiler, and found neither CC nor gcc nor clang"
 
 
-# Asked once: torch.compile traces the choice of a backend, and cannot trace these.
+# Called once at import: torch.compile traces the choice of a backend, but cannot trace these functions.
 WITHOUT_TRITON, WITHOUT_COMPILER = _find_triton(), _find_compiler()
 
 

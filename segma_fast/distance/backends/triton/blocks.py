@@ -1,8 +1,8 @@
 """Shapes of the blocks that a program of the Triton kernels works on, by arithmetic, width and architecture.
 
-Nothing is tuned when a user calls: the tables hold tiles that compile without register spills with Triton 3.6 and 3.7,
-for Hopper the fastest of those on an H200, elsewhere the largest. Matrix products of Hopper take 64 rows for every four
-warps; elsewhere rows beyond 16 for every warp share what is loaded.
+There is no autotuning at run time. The tables hold tiles that compile without register spills with Triton 3.6 and 3.7:
+for Hopper the fastest of those on an H200, for other GPUs the largest. On Hopper matrix products take 64 rows for every
+four warps; on other GPUs rows beyond 16 for every warp reuse the loaded data.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SHAPE = "SEGMA_FAST_TRITON_BLOCKS"  # rows,columns,warps,stages for all matrix p
 
 @dataclass(frozen=True)
 class Blocks:
-    """Rows and columns of a tile, the warps that share it, and how many tiles of sources are on their way at once."""
+    """Rows and columns of a tile, the warps that share it, and how many tiles of sources are in flight (stages)."""
 
     rows: int
     columns: int
@@ -36,7 +36,7 @@ class Blocks:
 
 
 # By the major compute capability (8: only 8.0; 0: all others, within 99 KB of shared memory) and the width: blocks for
-# a gradient with weights in two halves (not beyond 128), for one with weights in fp16, and for the value alone.
+# a gradient with weights in two halves (up to width 128), for a gradient with fp16 weights, and for the value alone.
 PRODUCTS: dict[int, dict[int, tuple[Blocks | None, Blocks, Blocks]]] = {
     9: {
         16: (Blocks(64, 64, 4, 2), Blocks(64, 128, 4, 3), Blocks(64, 128, 4, 3)),
@@ -61,7 +61,8 @@ PRODUCTS: dict[int, dict[int, tuple[Blocks | None, Blocks, Blocks]]] = {
     },
 }
 PRODUCTS[8] = {**PRODUCTS[0], 128: (Blocks(32, 32, 4, 2), Blocks(128, 32, 8, 2), Blocks(128, 32, 8, 2))}
-# Where the polynomial of the exact form needs registers: for a gradient with weights in two halves, and in fp16.
+# The same where the polynomial of the exact form needs registers: for a gradient with weights in two halves, and with
+# fp16 weights.
 SMALLER: dict[int, dict[int, tuple[Blocks | None, Blocks | None]]] = {
     9: {
         16: (Blocks(64, 32, 4, 3), None),
@@ -83,14 +84,14 @@ SMALLER[8] = SMALLER[0]
 def blocks_from_table(
     kind: str, width: int, low: bool, low_weights: bool, gradient: bool, exact: bool, capability: tuple[int, int]
 ) -> Blocks:
-    """Blocks of "products" of a width, or of "differences" in so many dimensions.
+    """The blocks for "products" of this width, or for "differences" in this many dimensions.
 
     Args:
         kind: "products", "differences" or, for float64 and more than 8 dimensions, "many".
         width: coordinates that a program holds.
-        low: whether coordinates, and ``low_weights`` whether weights, are two halves.
-        gradient: whether there is more than the value to find.
-        exact: whether φ is exact, and costs a polynomial.
+        low, low_weights: whether coordinates, and whether weights, are stored as two fp16 halves.
+        gradient: whether the gradient is computed too.
+        exact: whether φ is the exact form, which needs a polynomial.
         capability: CUDA's compute capability, (0, 0) for other devices.
     """
     if kind == "many":
@@ -109,7 +110,7 @@ def blocks_from_table(
 
 
 def blocks_from_environment() -> Blocks | None:
-    """The blocks that the environment variable demands for matrix products, if it is set."""
+    """The blocks for matrix products from the environment variable, or None if it is not set."""
     text = os.environ.get(SHAPE)
     if not text:
         return None

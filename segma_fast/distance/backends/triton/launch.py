@@ -17,7 +17,7 @@ from segma_fast.distance.precision import matmul_precision
 
 
 def on_device(device: torch.device) -> AbstractContextManager[Any]:
-    """Triton launches on the current device, which need not be that of the tensors."""
+    """Make the tensors' device the current device, on which Triton launches."""
     if device.type == "cuda" and torch.cuda.current_device() != device.index:
         return torch.cuda.device(device)
     return nullcontext()

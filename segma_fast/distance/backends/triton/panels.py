@@ -1,8 +1,8 @@
-"""More dimensions than a program can hold: matrix products of torch, panel by panel, and Triton kernels around them.
+"""For more dimensions than a program can hold: torch's matrix products, panel by panel, and Triton kernels around them.
 
 A panel is a block of rows against a block of sources. Its scores come from one product of fp16 coordinates, in which
-both halves of every number lie side by side; ``weigh`` turns them into rounded weights; a second product sums the
-sources, and ``add_forces`` adds that to the results. The arithmetic is that of ``triton/kernels/products.py``.
+both halves of every number lie side by side; ``weigh`` turns them into rounded weights; a second product sums over
+the sources, and ``add_forces`` adds the sums to the results. The arithmetic is that of ``triton/kernels/products.py``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from segma_fast.distance.backends.triton.kernels.panels import add_forces, prepa
 from segma_fast.distance.backends.triton.kernels.prepare import CLOSE_BY, CLOSEST, HEADROOM, coarseness
 from segma_fast.distance.backends.triton.plan import Plan, panel_sizes
 
-ROWS, COLUMNS = 1536, 2560  # of a panel at most
-SOURCES = 16_000_000  # bytes of rounded sources, and of rounded rows: with all else, about 64 MB
+ROWS, COLUMNS = 1536, 2560  # largest size of a panel
+SOURCES = 16_000_000  # bytes of rounded sources, and as many of rounded rows; about 64 MB with everything else
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
@@ -28,11 +28,11 @@ def product(left: Tensor, right: Tensor) -> Tensor:
 
 
 def set_head(head: Tensor, z: Tensor, means: Tensor, h: Tensor, coarse: bool, wide: float) -> None:
-    """Centre, unit and usual size, as ``prepare`` finds them, and a zero; ``wide`` is 1/c."""
+    """Store centre, unit and typical size, as ``prepare`` finds them, and a zero; ``wide`` is 1/c."""
     dim, step = z.shape[1], max(1, h.shape[0] // 256)
     sample = torch.cat([z[::step], means[::step]]).float()
     widths = torch.cat([h[: z.shape[0] : step], h[z.shape[0] :: step]])
-    centre = sample.sort(0).values[len(sample) // 2]  # a median would not count as deterministic
+    centre = sample.sort(0).values[len(sample) // 2]  # for torch, median is not deterministic
     norms = (sample - centre).double().square().sum(1)
     size = (widths * wide + norms).sort().values[len(sample) // 2]
     most = norms.amax()
@@ -52,7 +52,7 @@ def fill(
     z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, singles: Tensor, doubles: Tensor,
     u_sums: Tensor, q_sums: Tensor, dz: Tensor, dmeans: Tensor, padded: int, plan: Plan, gradient: bool,
 ) -> None:  # fmt: skip
-    """Leave the sums of the rows ``start:stop`` in ``u_sums``, ``q_sums``, ``dz`` and ``dmeans``."""
+    """Store the sums of the rows ``start:stop`` in ``u_sums``, ``q_sums``, ``dz`` and ``dmeans``."""
     m, dim = z.shape
     total, low, low_weights = h.shape[0], plan.low, plan.options["LOW_WEIGHTS"]
     pitch = -(-dim // 16) * 16

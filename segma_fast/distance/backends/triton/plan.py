@@ -13,14 +13,15 @@ import triton.language as tl
 from segma_fast.distance.backends.triton.blocks import Blocks, blocks_from_table
 from segma_fast.distance.formulas import form_of
 
-FEW_DIMENSIONS = 8  # up to which differences of coordinates cost little
-# dimensions that a program can hold: with weights in two halves, more would not fit into the registers of any GPU
+FEW_DIMENSIONS = 8  # up to this dimension, differences of coordinates are cheap
+# most dimensions that a program can hold: with weights in two halves, more do not fit the registers of any GPU
 WIDEST = {"highest": 128, "high": 256, "medium": 256}
-HALVES = 36_000_000  # bytes of rounded sources in memory at once; what is more is done by launches one after another
-SPLIT_FORCES = 16_000_000  # bytes of forces that splits of the sources may leave to be added
+HALVES = 36_000_000  # bytes of rounded sources in memory at once; further sources are left to later launches
+SPLIT_FORCES = 16_000_000  # most bytes of partial forces, which the last split adds up
 MOST_SPLITS = 32
-SPAN = 4096  # sources of which sums stay in float32
-# greatest c|x|²/h, with the paper's c, that fp16 products may see: at width 16, and where units cut the sum of many
+SPAN = 4096  # sources that are summed in float32 before a float64 sum
+# largest c|x|²/h, with the paper's c, for fp16 products: at width 16, and the lower bound for larger widths, at which
+# matrix units truncate more
 RESOLVED = {"highest": (1024.0, 1024.0), "high": (8192.0, 1024.0), "medium": (8192.0, 1024.0)}
 
 
@@ -33,17 +34,17 @@ class Plan:
     block: int  # points that one program prepares
     real: torch.dtype  # of the gradient in points
     products: bool  # matrix products of fp16 coordinates
-    panels: bool  # which torch makes
-    differences: bool  # of few coordinates; without either, of many
-    low: bool  # coordinates in two halves
-    coarse: bool  # few bits for the centre
-    limit: float  # greatest c|x|²/h of products
+    panels: bool  # these products are torch's
+    differences: bool  # of few coordinates; if neither this nor products, differences of many
+    low: bool  # coordinates as two fp16 halves
+    coarse: bool  # the centre is rounded to few bits
+    limit: float  # largest c|x|²/h for products
     blocks: Blocks
     form: tuple[float, ...]  # of φ_D: 1/c, and the coefficients of Q
     options: dict[str, Any]  # of the kernel ``pairs``
 
     def singles(self, padded: int, prepared: int) -> int:
-        """Numbers in the float32 workspace for as many points in as many blocks."""
+        """Size of the float32 workspace for ``padded`` points in ``prepared`` blocks."""
         if self.products:
             return 4 * padded + prepared * (4 + self.width) + self.width + 3
         return (self.dim + 2) * padded + self.blocks.rows if self.differences else 0
@@ -54,7 +55,7 @@ def make_plan(
     dim: int, dtype: torch.dtype, precision: str, phi: str, gradient: bool, device: torch.device,
     blocks: Blocks | None = None,
 ) -> Plan:  # fmt: skip
-    """How points of this dimension and dtype are served, with ``blocks`` or those of the table."""
+    """The plan for points of this dimension and dtype, with ``blocks`` or the blocks of the table."""
     # in one dimension all codes share one factor h^(-1/2), whose rounding would not average out
     single = dtype != torch.float64 and dim > 1
     products, panels = single and dim > FEW_DIMENSIONS, single and dim > WIDEST[precision]
@@ -62,7 +63,7 @@ def make_plan(
     low = products and dtype == torch.float32 and precision != "medium"
     low_weights = products and precision == "highest"
     width, block = triton.next_power_of_2(max(16, dim)), 64
-    interpreted = device.type == "cpu"  # operation by operation: the larger a tile, the fewer of them
+    interpreted = device.type == "cpu"  # each operation is slow to interpret: larger tiles need fewer
     if panels:
         sizes = panel_sizes(device)
         width, block, blocks = dim, sizes.block, Blocks(sizes.rows, 16, 4, 1)
@@ -81,7 +82,7 @@ def make_plan(
     form = (1.0 / chosen.slope, *chosen.coefficients)
     options = {
         "DIM": dim, "WIDTH": width, "ROWS": blocks.rows, "COLUMNS": blocks.columns, "BLOCK": block,
-        "SPAN": SPAN // 4 if low_weights else SPAN,  # matrix units cut long sums of forces too
+        "SPAN": SPAN // 4 if low_weights else SPAN,  # matrix units truncate long sums of forces too
         "SLICE": min(512 if interpreted else 16, triton.next_power_of_2(max(16, dim))),
         "FEW": 128 if interpreted else 16, "MANY": 512 if interpreted else 128, "PRODUCTS": products,
         "PANELS": panels, "DIFFERENCES": differences, "LOW": low, "LOW_WEIGHTS": low_weights, "GRADIENT": gradient,
@@ -95,13 +96,13 @@ def make_plan(
 
 
 def uncut(dim: int) -> float:
-    """Twice a score, and what matrix units cut from it on average: see ``CUT`` in ``csrc/cuda/prepare.h``."""
+    """The factor 2 of a score, corrected for truncation in matrix units: see ``CUT`` in ``csrc/cuda/prepare.h``."""
     return 2.0 * (1.0 + 2.0**-25 * -(-dim // 16))
 
 
 @dataclass(frozen=True)
 class PanelSizes:
-    """What one program of the kernels around panels takes."""
+    """How much one program of the kernels around panels processes."""
 
     block: int  # points that it prepares
     strip: int  # rows that it weighs
@@ -110,7 +111,7 @@ class PanelSizes:
 
 
 def panel_sizes(device: torch.device) -> PanelSizes:
-    """Small, to have many programs; large where they are interpreted, one after another."""
+    """Small sizes, for many programs; large ones in the interpreter, which runs programs one after another."""
     return PanelSizes(128, 128, 128, 512) if device.type == "cpu" else PanelSizes(16, 8, 16, 128)
 
 
@@ -124,7 +125,7 @@ def capability(device: torch.device) -> tuple[int, int]:
 
 @lru_cache(maxsize=64)
 def multiprocessors(device: torch.device) -> int:
-    """On a GPU; about as many programs of eight warps run at the same time."""
+    """Number of multiprocessors; a GPU runs about as many programs of eight warps at the same time."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).multi_processor_count)
     return 4 if device.type == "cpu" else 64
@@ -136,7 +137,7 @@ def choose_splits(programs: int, units: int, most: int, at_once: int) -> int:
     Args:
         programs: blocks of rows.
         units: the parts that sources can be divided into.
-        most: limit by memory.
+        most: the largest number of splits that memory allows.
         at_once: programs that the machine runs at the same time.
     """
     best, shortest = 1, float("inf")
@@ -154,15 +155,15 @@ class Division:
 
     middle: int  # rows before it are codes, from it on means
     programs: int  # blocks of rows
-    padded: int  # sources, with those that fill the last tile
-    sources: int  # of one launch
+    padded: int  # number of sources, padded to full tiles
+    sources: int  # per launch
     splits: int  # programs that share a block of rows
-    share: int  # sources of each
+    share: int  # sources per split
 
 
 @lru_cache(maxsize=256)
 def divide(plan: Plan, codes: int, total: int, start: int, stop: int, device: torch.device) -> Division:
-    """Large parts, but enough of them for the machine, within the memory that is allowed."""
+    """Divide into large parts, but enough of them to fill the machine, within the memory limits."""
     unit = max(plan.blocks.columns, plan.block)
     padded = sources = -(-total // unit) * unit
     middle = min(max(codes, start), stop)

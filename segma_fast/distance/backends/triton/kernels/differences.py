@@ -1,8 +1,8 @@
-"""A block of rows against a range of sources, by differences of coordinates, which no offset and no size spoils.
+"""A block of rows against a range of sources, by differences of coordinates, accurate at any offset and scale.
 
 It adds, for every row a, ``Σ_b w_b r`` and ``Σ_b w_b r³`` over the sources b ≠ a to ``u_sums`` and ``q_sums``
-(float64) and ``Σ_b w_b r³ (x_b - x_a)`` to ``forces``; without ``keep`` it overwrites them. All three begin with the
-first row.
+(float64) and ``Σ_b w_b r³ (x_b - x_a)`` to ``forces``; without ``keep`` it overwrites them. All three pointers are
+those of the first row of the block.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _profile(t, h_rows, h_sources, FORM: tl.constexpr):
         k = tl.sqrt(inverse) * tl.exp(-s)
         return k, 2.0 * k * inverse, k * inverse * (1.0 - 2.0 * s)
     else:
-        r = tl.rsqrt((t + h_rows[:, None]) + h_sources[None, :])  # both widths first would be rounded alike
+        r = tl.rsqrt((t + h_rows[:, None]) + h_sources[None, :])  # the widths' sum would be rounded alike for all
         cube = r * r * r
         if degree(FORM) > 0:
             value, pull, widen = profile_factors(r * r, 2.0 * h_rows, 2.0 * h_sources, FORM)
@@ -50,7 +50,7 @@ def by_differences(
     step = padded.to(tl.int64)
     x_rows = ()
     force = ()
-    u = tl.zeros([ROWS], tl.float64)  # NaN where a coordinate is not finite, because such a pair has k = 0
+    u = tl.zeros([ROWS], tl.float64)  # NaN if a coordinate is not finite: its pairs alone would give k = 0
     q = tl.zeros([ROWS], tl.float64)
     for d in tl.static_range(DIM):
         x_rows = x_rows + (tl.load(flat + d * step + top + rows),)
@@ -108,7 +108,7 @@ def by_many_differences(
 ):  # fmt: skip
     """By differences of any number of coordinates, ``FEW`` rows and ``MANY`` sources at once.
 
-    Slow, for float64 and for what fp16 cannot hold.
+    Slow; used for float64, and for points that fp16 cannot hold.
     """
     rows = tl.arange(0, FEW)
     inside = rows < count

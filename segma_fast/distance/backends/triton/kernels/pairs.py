@@ -1,10 +1,10 @@
 """The primitive as Triton kernels: value and gradient of the signed cloud in one pass over pairs, on any GPU.
 
 Two launches. ``prepare`` (``prepare.py``) centres and rounds the points; in ``pairs`` every program holds a block of
-rows and runs over its share of the sources (``products.py``, ``differences.py``). Where there are too few rows for the
-machine, several programs share a block of rows: each writes its sums to the workspace, and the last to arrive, told by
-an integer counter, adds them in their order. So no sum depends on who was first, and the same input gives the same
-bits.
+rows and runs over its share of the sources (``products.py``, ``differences.py``). If there are too few rows to fill the
+machine, several programs share a block of rows. Each writes its sums to the workspace; an integer counter tells which
+program finishes last, and that one adds the sums in a fixed order. So no sum depends on the order in which programs
+finish, and the same input gives the same bits.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from segma_fast.distance.backends.triton.kernels.points import LEAST, judge, reg
 from segma_fast.distance.backends.triton.kernels.products import by_products
 
 INV_SQRT_PI = tl.constexpr(0.5641895835477563)
-# whose values make no other kernel
+# arguments whose values do not cause a recompilation
 SIZES = ["m", "total", "start", "stop", "middle", "padded", "offset", "length", "share", "splits"]
 
 
 @triton.jit
 def _arrive(counter):
-    """How many programs came here before this one; what they wrote before can be read."""
+    """How many programs arrived before this one; their earlier writes are visible afterwards."""
     tl.debug_barrier()
     before = tl.atomic_add(counter, 1, sem="acq_rel", scope="gpu")
     tl.debug_barrier()
@@ -40,12 +40,12 @@ def pairs(
     GRADIENT: tl.constexpr, SPLIT: tl.constexpr, WHOLE: tl.constexpr, FIRST: tl.constexpr, LAST: tl.constexpr,
     REAL: tl.constexpr, FORM: tl.constexpr, OWN: tl.constexpr, TWICE: tl.constexpr,
 ):  # fmt: skip
-    """Rows ``start:stop`` against the sources ``offset:offset + length``, ``share`` a program.
+    """Rows ``start:stop`` against the sources ``offset:offset + length``, ``share`` sources per program.
 
     The grid is (blocks of rows, splits of the sources). ``u_sums`` and ``q_sums`` (splits, rows) and ``forces``
-    (splits, rows, D) hold what was found; without ``SPLIT`` the forces are kept in the results. ``FIRST`` and ``LAST``
-    tell whether earlier launches left sums there, and whether later ones will add to them. With ``PANELS`` matrix
-    products have left all sums there, unless fp16 cannot hold the cloud. ``OWN`` is Q of a point with itself.
+    (splits, rows, D) hold the sums; without ``SPLIT`` the forces are kept in the results. With ``FIRST`` no earlier
+    launch has stored sums there, and with ``LAST`` no later launch will add to them. With ``PANELS`` torch's matrix
+    products have stored all sums already, unless fp16 cannot hold the cloud. ``OWN`` is Q of a point with itself.
     """
     block = tl.program_id(0)
     split = tl.program_id(1)
@@ -106,7 +106,7 @@ def pairs(
             place = stride * other + local + rows
             u += tl.load(u_sums + place, mask=mine, other=0.0, cache_modifier=".cg")
             q += tl.load(q_sums + place, mask=mine, other=0.0, cache_modifier=".cg")
-        tl.debug_barrier()  # the results may take the place of the sums
+        tl.debug_barrier()  # the results may overwrite the sums in memory
         weight = tl.load(w + top + rows, mask=mine, other=0.0).to(REAL).to(tl.float64)
         unit = tl.full((), 1.0, tl.float64)
         if DIFFERENCES:

@@ -76,7 +76,7 @@ def weigh(
     DIM: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LOW_WEIGHTS: tl.constexpr,
     GRADIENT: tl.constexpr, KEEP: tl.constexpr, FORM: tl.constexpr,
 ):  # fmt: skip
-    """Rounded weights of a strip of rows from their scores (count, length), and all sums over the sources but one."""
+    """Rounded weights of a strip of rows from their scores (count, length), and all sums except the forces."""
     local = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     inside = local < count
     rows = top + local
@@ -141,9 +141,9 @@ def add_forces(
     DIM: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, PART: tl.constexpr, LOW: tl.constexpr,
     LOW_FORCES: tl.constexpr, KEEP: tl.constexpr,
 ):  # fmt: skip
-    """Add what a panel exerts on its rows, from the product of its weights (count, D), to the results.
+    """Add the forces of a panel on its rows to the results, from the product of weights and points (count, D).
 
-    ``LOW_FORCES``: that product holds the low half of the points too.
+    With ``LOW_FORCES`` that product includes the low half of the points.
     """
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.program_id(1) * PART + tl.arange(0, PART)

@@ -1,6 +1,6 @@
 """What the Triton kernels share: points in memory, their two halves, the workspace, and whether fp16 fits.
 
-Points come as two arrays, codes (m, D) and means (K, D); point a is row a of both together.
+Points come as two arrays, codes (m, D) and means (K, D); point a is row a of their concatenation.
 """
 
 from __future__ import annotations
@@ -8,16 +8,16 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-LEAST = tl.constexpr(1e-25)  # width of a pair, in squared units, whose r³ float32 holds
-HEAVIEST = tl.constexpr(49152.0)  # of the weights that are rounded to fp16
-SPREAD = tl.constexpr(5e7)  # of their sizes: at 49152 / 5e7 = 1e-3 fp16 still has 11 bits
-OUTWEIGHS = tl.constexpr(2.0)  # one pair of a row over all that is usual for it
-CLOSE = tl.constexpr(1e3)  # heaviest possible pair over all usual ones; one of close points errs by 2^-12 of it
+LEAST = tl.constexpr(1e-25)  # smallest width of a pair, in squared units, whose r³ float32 can hold
+HEAVIEST = tl.constexpr(49152.0)  # largest weight after scaling, before it is rounded to fp16
+SPREAD = tl.constexpr(5e7)  # largest weight over the typical one: at 49152 / 5e7 = 1e-3 fp16 still has 11 bits
+OUTWEIGHS = tl.constexpr(2.0)  # weight of one pair of a row over the typical weight of all its pairs
+CLOSE = tl.constexpr(1e3)  # heaviest possible pair over all typical ones; a pair of close points is off by 2^-12 of it
 
 
 @triton.constexpr_function
 def degree(form):
-    """Of Q in a form of φ_D, which comes as 1/c and the coefficients of Q in powers of 2τ - 1; -1 for D = 1."""
+    """The degree of Q in a form of φ_D, given as 1/c and the coefficients in powers of 2τ - 1; -1 for D = 1."""
     return len(form) - 2
 
 
@@ -35,7 +35,7 @@ def polynomial(x, FORM: tl.constexpr):
 @triton.jit
 def profile_factors(square, h_rows, h_sources, FORM: tl.constexpr):
     """``Q``, ``P = Q + 2τ dQ/dτ`` and ``P - 2 dQ/dτ`` from r² and twice the widths h/c; see ``formulas.profile``."""
-    # one width after the other: their sum would be rounded in one direction for all points of one width
+    # one width after the other: their sum would have the same rounding error for all points of one width
     x = square * h_rows[:, None] + (square * h_sources[None, :] - 1.0)
     q, steep = polynomial(x, FORM)
     pull = q + (x + 1.0) * (2.0 * steep)
@@ -51,7 +51,7 @@ def row_pointers(z, means, rows, m, dim: tl.constexpr):
 
 @triton.jit
 def tile(rows, columns, dim: tl.constexpr):
-    """Where the coordinates ``columns`` of consecutive ``rows`` are, from the first row on."""
+    """Offsets of the coordinates ``columns`` of consecutive ``rows`` from the first row."""
     return rows[:, None] * dim + columns[None, :]
 
 
@@ -84,23 +84,23 @@ def split(x, LOW: tl.constexpr):
 
 @triton.jit
 def far_scale(lifted, far):
-    """``s_b = (l_b + far)^(-3/2)``: r³ of a pair of which one is b and the other a usual point."""
+    """``s_b = (l_b + far)^(-3/2)``: r³ of the pair of b and a typical point."""
     r = tl.rsqrt(lifted + far)
     return r * r * r
 
 
 @triton.jit
 def row_scale(lifted, far):
-    """``α_a``, so that ``α_a s_b ≈ r³`` where a or b is a usual point."""
+    """``α_a``, so that ``α_a s_b ≈ r³`` where a or b is a typical point."""
     return far_scale(lifted, far) / far_scale(far, far)
 
 
 @triton.jit
 def own_part(high, x, p, alpha, size):
-    """x of rows for the product with p, the sum of their weights, where the forces lack the low half of x_b.
+    """The x of rows to multiply by p, the sum of their weights, when the forces omit the low half of x_b.
 
-    ``size`` is the sum of ``|σ_b|``. Where one pair outweighs all usual ones, its row lacks the low half too, so that
-    equal points do not pull at each other.
+    ``size`` is the sum of ``|σ_b|``. If one pair outweighs all typical pairs, its row omits the low half too, so that
+    equal points exert no force on each other.
     """
     lacks = tl.abs(p) > alpha * size * OUTWEIGHS
     return tl.where(lacks[:, None], high.to(tl.float32), x)
@@ -108,7 +108,7 @@ def own_part(high, x, p, alpha, size):
 
 @triton.jit
 def regions(singles, padded, BLOCK: tl.constexpr, WIDTH: tl.constexpr):
-    """Parts of the float32 workspace: four numbers a block, the far field of each, and centre, unit, far and zero."""
+    """Parts of the float32 workspace: four numbers per block, the far field per block, then centre, unit, far and 0."""
     blocks = padded // BLOCK
     numbers = singles + 4 * padded
     field = numbers + 4 * blocks
@@ -118,7 +118,7 @@ def regions(singles, padded, BLOCK: tl.constexpr, WIDTH: tl.constexpr):
 
 @triton.jit
 def judge(numbers, blocks, total):
-    """Whether fp16 products can hold the cloud, and the size of the weights rounded to fp16, a power of 2."""
+    """Whether fp16 products can hold the cloud, and the scale of the weights rounded to fp16, a power of 2."""
     lanes = tl.arange(0, 256)
     heaviest = tl.zeros([256], tl.float32)
     size = tl.zeros([256], tl.float32)

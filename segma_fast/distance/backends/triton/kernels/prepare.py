@@ -1,9 +1,9 @@
-"""The first launch: points as the second one reads them.
+"""The first launch: prepare the points in the form that the second launch reads.
 
 ``prepare`` centres points, divides them by a power of two and rounds them once, to one fp16 number or to a sum of two;
-all that follows is taken from what was rounded. It also says how the kernel looks from afar, ``r³ ≈ α_a s_b``, so that
-what remains for the product with fp16 weights is small, and whether fp16 can hold it at all. ``lay_out`` serves the
-kernels that take differences.
+everything later is computed from the rounded points. It also computes the far field of the kernel, ``r³ ≈ α_a s_b``, so
+that only a small remainder is left for the product with fp16 weights, and the data that tell whether fp16 can
+hold the cloud at all. ``lay_out`` prepares the points for the kernels that use differences.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from segma_fast.distance.backends.triton.kernels.points import (
 SAMPLE = tl.constexpr(16)  # points from which the unit of length is taken
 HEADROOM = tl.constexpr(5)  # a point at a usual distance from the centre is about 2^5 units away from it
 FARTHEST = tl.constexpr(8e37)  # coordinate in units: differences of two stay finite
-CLOSE_BY = tl.constexpr(2.0**-8)  # squared distances over what is usual with the widths: fp16 needs other units
-CLOSEST = tl.constexpr(2.0**-24)  # up to which such units serve, with r³ of the widths in float32
+CLOSE_BY = tl.constexpr(2.0**-8)  # squared distances over the typical size: if less, fp16 needs another unit
+CLOSEST = tl.constexpr(2.0**-24)  # smallest such unit, squared, over that size: float32 still holds r³ of the widths
 LARGEST = tl.constexpr(3.6e9)  # squared distance from the centre that fp16 coordinates reach, (6e4)²
 
 
 @triton.jit
 def _sampled(i, total):
-    """Row of the i-th point of a sample: in steps of the golden ratio, which meet no period of the data."""
+    """Row of the i-th point of a sample: in steps of the golden ratio, which avoid any period in the data."""
     return ((((i * 40503) & 65535) * total.to(tl.int64)) >> 16).to(tl.int32)
 
 
 @triton.jit
 def _middle(a, b, c, d):
-    """Halfway between the two middle ones of four."""
+    """The mean of the two middle values of four."""
     lower = tl.maximum(tl.minimum(a, b), tl.minimum(c, d))
     upper = tl.minimum(tl.maximum(a, b), tl.maximum(c, d))
     return 0.5 * lower + 0.5 * upper
@@ -44,9 +44,9 @@ def _middle(a, b, c, d):
 
 @triton.jit
 def _centre(z, means, total, m, columns, dim: tl.constexpr, GROUPS: tl.constexpr):
-    """A point in the middle of the cloud that a few points far away do not move, coordinate by coordinate.
+    """A robust centre of the cloud, coordinate by coordinate, which outliers do not move.
 
-    The middle of each of ``GROUPS`` groups of four points, and the mean of these without the least and the greatest.
+    It is the mean of the medians of ``GROUPS`` groups of four points, without the smallest and the largest median.
     """
     group = 4 * tl.arange(0, GROUPS)
     points = ()
@@ -64,7 +64,7 @@ def _centre(z, means, total, m, columns, dim: tl.constexpr, GROUPS: tl.constexpr
 
 @triton.jit
 def _median(size):
-    """The upper of the two middle ones of ``SAMPLE`` numbers."""
+    """The upper of the two middle values of ``SAMPLE`` numbers."""
     order = tl.arange(0, SAMPLE)
     before = (size[None, :] < size[:, None]) | ((size[None, :] == size[:, None]) & (order[None, :] < order[:, None]))
     return tl.sum(tl.where(tl.sum(before.to(tl.int32), 1) == SAMPLE // 2, size, 0.0), 0)
@@ -72,8 +72,10 @@ def _median(size):
 
 @triton.jit
 def _usual_sizes(z, means, h, centre, total, m, columns, dim: tl.constexpr, WIDE: tl.constexpr):
-    """``h/c + |x - centre|²`` of the median of the sample; the same for the unit of length, which is less where all of
-    the sample are close by; and the former or, where fp16 does not reach from the widths to the points, 0.
+    """The typical size of the sample, and the square of the length from which the unit is taken.
+
+    The size is the median of ``h/c + |x - centre|²``, or 0 if fp16 does not reach from the widths to the points. The
+    squared length is the same median, or less if the whole sample is close to the centre.
     """
     order = tl.arange(0, SAMPLE)
     rows = _sampled(order, total)
@@ -97,10 +99,10 @@ def _unit(size):
 
 @triton.constexpr_function
 def coarseness(dim):
-    """Units in a step of the centre of fp16 and bfloat16 points, a power of two: about a usual coordinate.
+    """The step to which the centre of fp16 and bfloat16 points is rounded, in units: a power of two.
 
-    So coarse a centre leaves nearly all differences from it exact in fp16: it has few bits, and it is 0 unless the
-    cloud is far off.
+    It is about the size of a typical coordinate. The rounded centre has few bits, so nearly all differences from it are
+    exact in fp16, and it is 0 unless the cloud is far from the origin.
     """
     return 2.0 ** (HEADROOM.value + 2 - (dim.bit_length() - 1) // 2)
 
@@ -117,7 +119,7 @@ def lay_out(
     z, means, h, w, flat, tickets, m, total, padded, counters, DIM: tl.constexpr, BLOCK: tl.constexpr,
     WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Coordinate by coordinate, then h/c and weights: (D + 2, padded), for one block of points; and the unit.
+    """Store one block of points as (D + 2, padded): first the coordinates, then h/c and weights. Also store the unit.
 
     ``WIDE`` is 1/c.
     """
@@ -151,11 +153,11 @@ def describe(
     rows, norm, h, w, square, far, singles, doubles, numbers, block, blocks, total, padded,
     WIDE: tl.constexpr, LIMIT: tl.constexpr,
 ):  # fmt: skip
-    """Store what pairs need of points besides coordinates, and what decides whether fp16 fits; gives ``w_b s_b``."""
+    """Store what pairs need besides coordinates, and data to judge whether fp16 fits; return ``w_b s_b``."""
     inside = rows < total
     width = tl.load(h + rows, mask=inside, other=1.0) * WIDE / square  # h/c
     lifted = (width + norm).to(tl.float32)
-    seen = lifted.to(tl.float64) - norm  # the width that all pairs of this point see; k_aa takes the same
+    seen = lifted.to(tl.float64) - norm  # the width that all pairs of this point use; k_aa must use the same
     seen = tl.where(tl.abs(seen - width) <= 1e-4 * width, seen, width)
     tl.store(doubles + rows, seen)
     weight = tl.load(w + rows, mask=inside, other=0.0).to(tl.float32)
@@ -190,7 +192,7 @@ def prepare(
         step = unit * coarseness(DIM)
         centre = tl.floor(centre / step + 0.5) * step
     square = unit.to(tl.float64) * unit.to(tl.float64)
-    far = (size / square).to(tl.float32)  # 0 is a misfit of all points
+    far = (size / square).to(tl.float32)  # 0 marks all points as misfits
     numbers, field, head, blocks = regions(singles, padded, BLOCK, WIDTH)
     if block == 0:
         tl.store(head + columns, centre)

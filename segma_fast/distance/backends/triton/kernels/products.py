@@ -1,8 +1,8 @@
 """A block of rows against a range of sources, by matrix products of what ``prepare`` rounded to fp16.
 
 It adds, for every row a, ``Σ_b w_b r`` and ``Σ_b w_b r³`` over the sources b ≠ a to ``u_sums`` and ``q_sums``
-(float64) and ``Σ_b w_b r³ (x_b - x_a)`` to ``forces``; without ``keep`` it overwrites them. All three begin with the
-first row.
+(float64) and ``Σ_b w_b r³ (x_b - x_a)`` to ``forces``; without ``keep`` it overwrites them. All three pointers are
+those of the first row of the block.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def _far_field(
     DIM: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, SLICE: tl.constexpr, LOW: tl.constexpr,
     LOW_FORCES: tl.constexpr,
 ):  # fmt: skip
-    """Add ``Σ_b α_a σ_b (x_b - x_a) - p_a x_a`` over a span of sources to the forces; ``Σ_b σ_b``.
+    """Add ``Σ_b α_a σ_b (x_b - x_a) - p_a x_a`` over a span of sources to the forces; return ``Σ_b σ_b``.
 
-    Without ``LOW_FORCES`` the forces of the sources lack the low half of x_b.
+    Without ``LOW_FORCES`` the forces of the sources omit the low half of x_b.
     """
     numbers, field, head, blocks = regions(singles, padded, BLOCK, WIDTH)
     some = tl.arange(0, 16)
@@ -135,14 +135,14 @@ def by_products(
                 if degree(FORM) > 0:
                     q_span += tl.sum(widen - alpha[:, None] * sigma[None, :], 1)
                 elif not LOW_WEIGHTS:
-                    if column + COLUMNS > codes:  # a mean can weigh as much as all codes: what rounding took counts
+                    if column + COLUMNS > codes:  # a mean can outweigh the codes: add the rounding error back
                         q_span += tl.sum(rest - held, 1)
-        # What follows is computed anew, from rows behind a zero that the compiler does not know, and the forces go
-        # through memory, a few columns at once: whatever else is held in registers while the loop runs.
+        # To keep registers free during the loop above, what follows is recomputed, from row numbers to which a zero is
+        # added that the compiler does not know, and the forces go through memory, a few columns at a time.
         again = rows + tl.load(head + WIDTH + 2).to(tl.int32)
         inside = again < count
         more = (begin > first) | keep
-        if degree(FORM) == 0:  # but for that, the weights for the widths are those for the points
+        if degree(FORM) == 0:  # up to that error, the weights for widths are those for points
             q_span += p
         q = scale.to(tl.float64) * q_span.to(tl.float64)
         if GRADIENT:
