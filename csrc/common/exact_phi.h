@@ -1,4 +1,4 @@
-// The polynomial of the exact phi_D = 1F1(1/2; D/2; -s): segma_fast/distance/exact_phi.py in C++, where each step is explained.
+// The polynomial of the exact phi_D = 1F1(1/2; D/2; -s); segma_fast/distance/exact_phi.py explains each step.
 #pragma once
 
 #include <array>
