@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -94,3 +95,12 @@ def test_there_is_no_circle() -> None:
 def test_a_circle_is_seen() -> None:
     with pytest.raises(CycleError):
         TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
+
+
+@pytest.mark.parametrize(
+    "folder, allowed", [("common", {"common"}), ("cpu", {"common", "cpu"}), ("cuda", {"common", "cuda"})]
+)
+def test_arrows_of_the_kernels_go_down(folder: str, allowed: set[str]) -> None:
+    files = [path for path in (PACKAGE.parent / "csrc" / folder).rglob("*") if path.suffix in (".h", ".cpp", ".cu")]
+    included = {name for path in files for name in re.findall(r'^#include "(\w+)/', path.read_text(), flags=re.M)}
+    assert files and included <= {"common", folder}
