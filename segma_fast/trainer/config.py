@@ -146,6 +146,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 PRESETS["tuned"] = PRESETS["authors"] | {"label_choice": "stratified", "learning_rate": 1e-3, "labelled_share": 0.1}
 PRESET_MEANS_SCALE = {"digits": 0.1, "mnist": 0.1, "svhn": 2.0, "celeba": 1.0}
+ExperimentName = Literal["digits", "mnist", "svhn", "celeba"]
 EXPERIMENTS: dict[str, dict[str, Any]] = {
     "digits": {},
     "mnist": {

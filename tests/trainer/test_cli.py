@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from PIL import Image
 from segma_fast.__main__ import COMMANDS, main
 from segma_fast.distance.backends import extension
 from segma_fast.trainer.commands.train import parse
-from segma_fast.trainer.config import TrainConfig, starting_config
+from segma_fast.trainer.config import EXPERIMENTS, PRESETS, ExperimentName, Preset, TrainConfig, starting_config
 from segma_fast.trainer.config_file import load_config, save_config
 from segma_fast.trainer.models.segma import SeGMAConfig
 
@@ -174,8 +175,12 @@ def test_preset_on_a_configuration_file_keeps_the_rest(tmp_path: Path) -> None:
     assert (objective.rows, objective.gamma, objective.backend) == ("unlabelled", 0.3, "reference")
 
 
-@pytest.mark.parametrize("experiment", ["digits", "mnist", "svhn", "celeba"])
-@pytest.mark.parametrize("preset", [None, "paper", "authors", "tuned"])
+def test_flags_know_every_experiment_and_preset() -> None:
+    assert get_args(ExperimentName) == tuple(EXPERIMENTS) and get_args(Preset) == tuple(PRESETS)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("preset", [None, *PRESETS])
 def test_configuration_file_round_trip(experiment: str, preset: str | None, tmp_path: Path) -> None:
     config = starting_config(experiment, preset)
     save_config(config, tmp_path / "config.json")

@@ -8,13 +8,21 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 import tyro
 
 from segma_fast.trainer import report
-from segma_fast.trainer.config import EXPERIMENTS, PRESETS, Preset, TrainConfig, starting_config, with_preset
+from segma_fast.trainer.config import (
+    EXPERIMENTS,
+    PRESETS,
+    ExperimentName,
+    Preset,
+    TrainConfig,
+    starting_config,
+    with_preset,
+)
 from segma_fast.trainer.config_file import load_config
 from segma_fast.trainer.files import only_one
 from segma_fast.trainer.loop import train
@@ -39,7 +47,7 @@ class TrainCommand:
     """
 
     config: TrainConfig
-    experiment: Literal["digits", "mnist", "svhn", "celeba"] = "digits"
+    experiment: ExperimentName = "digits"
     """data set, networks and batch sizes to start from; every other flag changes one of them"""
     preset: Preset | None = None
     """the rules of the paper, or of its authors' code, where they differ, or those that were found to work best"""

@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 import tyro
 from torch import Tensor
 
-from segma_fast.trainer.config import starting_config
+from segma_fast.trainer.config import ExperimentName, starting_config
 from segma_fast.trainer.data import ImageData
 from segma_fast.trainer.experiments import paper_figures, runner
 from segma_fast.trainer.experiments.comparison_table import table
@@ -46,7 +45,7 @@ class Comparison:
       segma-fast compare --data svhn --models segma samm --budget 20h
     """
 
-    data: Literal["digits", "mnist", "svhn", "celeba"] = "digits"
+    data: ExperimentName = "digits"
     """data set, with each model's own networks for it"""
     models: tuple[str, ...] = ("segma", "m1m2", "adgm", "samm", "cagem", "amm")
     """segma, unsupervised (SeGMA with β = 0), cwae (and K = 1), m1, m2, m1m2, adgm, amm, samm, cagem"""
