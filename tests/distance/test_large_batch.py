@@ -278,7 +278,7 @@ def test_objective_in_micro_batches(network: str, rows: str) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc")
 def test_memory_is_that_of_a_micro_batch() -> None:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
 
     def peak(batch: int, micro_batch: int) -> float:
         command = [sys.executable, "-m", "benchmarks.suites.test_large_batch", str(batch), str(micro_batch)]
