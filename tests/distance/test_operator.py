@@ -65,8 +65,7 @@ def deterministic() -> Iterator[None]:
 
 
 @pytest.mark.of_the_kernels
-@pytest.mark.parametrize("log", [False, True])
-@pytest.mark.parametrize("dim", [1, 3])
+@pytest.mark.parametrize("dim, log", [(1, False), (3, True)])
 def test_first_and_second_derivatives(backend: str, dim: int, log: bool) -> None:
     skip_unless_served(backend, torch.float64, dim)
     inputs = five_inputs(torch.float64, dim=dim)
@@ -94,8 +93,7 @@ def test_only_wanted_gradients_are_given(backend: str, wanted: tuple[bool, ...])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("log", [False, True])
-@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize("gradient, log", [(False, False), (True, True)])
 def test_compiled_once_for_all_batch_sizes(optimised: str, gradient: bool, log: bool) -> None:
     def distance(z: Tensor, means: Tensor) -> Tensor:
         return fast_cw_distance(z, means, backend=optimised, log=log)
