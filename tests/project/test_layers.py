@@ -84,23 +84,25 @@ def test_arrows_go_down(name: str) -> None:
     assert not wrong, f"{PACKAGE.name}.{name} must not import {', '.join(wrong)}"
 
 
-def test_there_is_no_circle() -> None:
-    for_types_too = {name: others - {name} for name, others in GRAPH.items()}
+def circle_in(graph: dict[str, set[str]]) -> list[str] | None:
+    """Modules that import each other in a circle, if there are any."""
     try:
-        TopologicalSorter(for_types_too).prepare()
+        TopologicalSorter(graph).prepare()
     except CycleError as error:
-        pytest.fail(f"imported in a circle: {' -> '.join(error.args[1])}")
+        return error.args[1]
+    return None
+
+
+def test_there_is_no_circle() -> None:
+    assert circle_in({name: others - {name} for name, others in GRAPH.items()}) is None
 
 
 def test_a_circle_is_seen() -> None:
-    with pytest.raises(CycleError):
-        TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
+    assert set(circle_in({"a": {"b"}, "b": {"a"}}) or ()) == {"a", "b"}
 
 
-@pytest.mark.parametrize(
-    "folder, allowed", [("common", {"common"}), ("cpu", {"common", "cpu"}), ("cuda", {"common", "cuda"})]
-)
-def test_arrows_of_the_kernels_go_down(folder: str, allowed: set[str]) -> None:
+@pytest.mark.parametrize("folder", ["common", "cpu", "cuda"])
+def test_arrows_of_the_kernels_go_down(folder: str) -> None:
     files = [path for path in (PACKAGE.parent / "csrc" / folder).rglob("*") if path.suffix in (".h", ".cpp", ".cu")]
     included = {name for path in files for name in re.findall(r'^#include "(\w+)/', path.read_text(), flags=re.M)}
     assert files and included <= {"common", folder}
