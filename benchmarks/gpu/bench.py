@@ -68,7 +68,7 @@ def run(
     torch.set_float32_matmul_precision("highest")
     started, now = perf_counter(), datetime.now()
     main = main or choose_backend("auto", device, torch.float32, 64)
-    session = Session(device, EACH, started + seconds, print)
+    session = Session(device, EACH, started + seconds, print, near=True)
     rate, state = product_rate(device, lambda: gpu_state(device))
     machine = describe_machine(device) | {"keops_flags": KEOPS_FLAGS, "main": main}
     machine |= {"fp16_product_tflops": rate, "state_under_load": state}

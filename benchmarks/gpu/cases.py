@@ -109,13 +109,13 @@ def run(case: dict[str, Any], lock: str | None = None) -> dict[str, Any]:
     import torch
 
     from segma_fast.bench.contenders import ours
-    from segma_fast.bench.problems import Case, make_problem
+    from segma_fast.bench.problems import Case, make_problem, near_optimum
     from segma_fast.bench.timing import synchronize
 
     device = torch.device(case.get("device", "cuda"))
     torch.set_float32_matmul_precision("highest")
     size = Case(case["rows"], case["dim"], 10, case.get("dtype", "float32"), case.get("gradients", True))
-    problem = make_problem(size, device, 2 / size.dim**0.5)  # where d² is smallest, and accuracy is promised
+    problem = make_problem(size, device, near_optimum(size))
     call = ours(problem, case["backend"], case["precision"], case.get("phi", "approx"))
     with held(lock if case.get("timed") else None):  # who is timed has the GPU alone
         poison(device)

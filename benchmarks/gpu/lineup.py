@@ -58,6 +58,7 @@ def in_graph(problem: Problem, precision: str, backend: str) -> Run:
         graph.replay()
         return results
 
+    run.inputs = z, means, h, w  # type: ignore[attr-defined]  # a replay reads them where they were
     return run
 
 
@@ -80,7 +81,8 @@ def pykeops_fails() -> str | None:
         done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=60)
     except subprocess.TimeoutExpired:
         return "pykeops was not done after 60 s with 100 codes"
-    return None if done.returncode == 0 else f"pykeops ended a process of its own with {done.returncode}"
+    said = " ".join(done.stderr.split())[-200:]
+    return None if done.returncode == 0 else f"pykeops ended a process of its own with {done.returncode}: {said}"
 
 
 def usual(case: Case) -> bool:

@@ -13,10 +13,11 @@ constexpr int FEW_DIMENSIONS_TEAMS = 2, FEW_DIMENSIONS_ROWS = FEW_DIMENSIONS_TEA
 
 struct alignas(16) FewDimensionsRoom {
   FinishRoom finish;
-  double sizes[SAMPLE];
+  double sizes[SAMPLE + 1];
 };
 
-// The unit of length: from gaps between points of a sample, because few dimensions have no usual distance.
+// The unit of length: from gaps between points of a sample, because few dimensions have no usual distance. `sizes` has
+// room for one number more than the sample.
 template <int DIM>
 SEGMA_DEVICE float unit_from_gaps(const Work& work, double* sizes) {
   const Cloud& cloud = work.cloud;
@@ -29,8 +30,7 @@ SEGMA_DEVICE float unit_from_gaps(const Work& work, double* sizes) {
     }
     sizes[gpu::thread()] = size;
   }
-  gpu::barrier(0, FEW_DIMENSIONS_ROWS);
-  return unit_for(median(sizes));
+  return unit_for(median(sizes, sizes[SAMPLE], FEW_DIMENSIONS_ROWS));
 }
 
 // A coordinate in units; one that is finite stays so, and so do its differences.

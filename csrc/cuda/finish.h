@@ -53,6 +53,7 @@ SEGMA_DEVICE void finish(const Work& work, int rows_of_block, double unit, Finis
   double part = 0;
   if (thread < rows.count) {
     double u = 0, q = 0;
+#pragma unroll 4
     for (int split = 0; split < work.splits; ++split) {
       u += gpu::load_fresh(&work.u_sums[split * all + rows.local + thread]);
       q += gpu::load_fresh(&work.q_sums[split * all + rows.local + thread]);
@@ -71,20 +72,21 @@ SEGMA_DEVICE void finish(const Work& work, int rows_of_block, double unit, Finis
   if (GRADIENT) {
     Stored* results = static_cast<Stored*>(rows.results);
     const Stored* forces = static_cast<const Stored*>(work.forces) + int64_t(rows.local) * dim;
-    const int64_t numbers = int64_t(rows.count) * dim;
-    for (int64_t begin = thread; begin < numbers; begin += AT_ONCE * threads) {  // many are loaded at once
+    const int numbers = rows.count * dim;  // a block's: 32 bits, of which a division is short
+    for (int begin = thread; begin < numbers; begin += AT_ONCE * threads) {  // many are loaded at once
       double sums[AT_ONCE] = {};
+#pragma unroll 4
       for (int split = 0; split < work.splits; ++split) {
         const Stored* found = work.splits > 1 ? forces + split * all * dim : results;
 #pragma unroll
         for (int k = 0; k < AT_ONCE; ++k) {
-          const int64_t i = begin + k * threads;
+          const int i = begin + k * threads;
           if (i < numbers) sums[k] += gpu::load_fresh(&found[i]);
         }
       }
 #pragma unroll
       for (int k = 0; k < AT_ONCE; ++k) {
-        const int64_t i = begin + k * threads;
+        const int i = begin + k * threads;
         if (i < numbers) results[i] = static_cast<Stored>(sums[k] * room.pull[i / dim]);
       }
     }

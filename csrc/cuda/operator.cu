@@ -89,8 +89,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> evaluate(const Tensor& z, con
   STD_TORCH_CHECK(Stream::serves(z), "z, means, h and w must be CUDA tensors");
   STD_TORCH_CHECK(precision == "highest" || precision == "high" || precision == "medium", "precision='", precision,
                   "', expected 'highest', 'high' or 'medium'");
-  STD_TORCH_CHECK(points.dim <= std::numeric_limits<int>::max() && points.rows <= MOST_POINTS, points.rows,
-                  " points of ", points.dim, " dimensions are too many, expected 2^30 points at most");
+  STD_TORCH_CHECK(points.dim <= MOST_DIMENSIONS && points.rows <= MOST_POINTS, points.rows, " points of ", points.dim,
+                  " dimensions are too many, expected 2^30 points of 2^22 dimensions at most");
   const Stream stream(z);
   const int64_t middle = std::max(start, std::min(stop, z.size(0))), count = stop - start;
   const ScalarType type = points.kind == Kind::float64 ? ScalarType::Double : ScalarType::Float;

@@ -37,14 +37,18 @@ SEGMA_DEVICE float unit_for(double size) {
   return power_of_two(half < -100 ? -100 : half > 100 ? 100 : half);
 }
 
-// The upper of the two middle ones of SAMPLE numbers, for all threads of the block.
-SEGMA_DEVICE double median(const double* sizes) {
-  double found = 0;
-  for (int i = 0; i < SAMPLE; ++i) {
+// The upper of the two middle ones of SAMPLE numbers, which the block's threads have just written; `found` is shared
+// too.
+SEGMA_DEVICE double median(const double* sizes, double& found, int threads) {
+  const int i = gpu::thread();
+  if (i == 0) found = 0;  // where some are not numbers
+  gpu::barrier(0, threads);
+  if (i < SAMPLE) {
     int before = 0;
     for (int j = 0; j < SAMPLE; ++j) before += sizes[j] < sizes[i] || (sizes[j] == sizes[i] && j < i);
     if (before == SAMPLE / 2) found = sizes[i];
   }
+  gpu::barrier(0, threads);
   return found;
 }
 
@@ -70,11 +74,13 @@ SEGMA_DEVICE void find_centre(const Cloud& cloud, float* centre, float* middles)
     gpu::barrier(0, PREPARERS);
     for (int d = gpu::thread(); d < count; d += PREPARERS) {
       float least = middles[d], most = least, sum = 0;
+#pragma unroll 8
       for (int g = 1; g < groups; ++g) {
         least = fminf(least, middles[g * count + d]);
         most = fmaxf(most, middles[g * count + d]);
       }
       int inner = 0;
+#pragma unroll 8
       for (int g = 0; g < groups; ++g) {
         const float x = middles[g * count + d];
         if (x > least && x < most) sum += x, ++inner;
@@ -91,7 +97,7 @@ struct Usual {
   bool fits;    // whether fp16 reaches from the widths to the points
 };
 
-// `sizes` has room for two numbers for each of the sample.
+// `sizes` has room for two numbers for each of the sample and for one more.
 SEGMA_DEVICE Usual usual_sizes(const Work& work, const float* centre, double* sizes) {
   const Cloud& cloud = work.cloud;
   constexpr int LANES = PREPARERS / SAMPLE;
@@ -106,8 +112,7 @@ SEGMA_DEVICE Usual usual_sizes(const Work& work, const float* centre, double* si
     sizes[gpu::thread() / LANES] = cloud.h[row] * work.wide + norm;
     sizes[SAMPLE + gpu::thread() / LANES] = norm;
   }
-  gpu::barrier(0, PREPARERS);
-  const double size = median(sizes);
+  const double size = median(sizes, sizes[2 * SAMPLE], PREPARERS);
   double most = 0;
   for (int i = SAMPLE; i < 2 * SAMPLE; ++i) most = most < sizes[i] ? sizes[i] : most;
   const double wanted = most / CLOSE_BY, least = size * CLOSEST;
@@ -134,17 +139,14 @@ struct Description {
 };
 
 // Stores what pairs need of a point besides coordinates (first lane), adds to the description, and gives w s.
-SEGMA_DEVICE float describe(const Work& work, Index row, double norm, double inverse_square, float far, bool stores,
-                            Description& found) {
+SEGMA_DEVICE float describe(const Work& work, Index row, double norm, double width, float weight, float far,
+                            bool stores, Description& found) {
   const Cloud& cloud = work.cloud;
-  const bool inside = row < cloud.total;
-  const double width = inside ? cloud.h[row] * work.wide * inverse_square : 1.0;
   // less what is cut from scores, so that all squared distances of pairs are too small alike, and not the near ones
   // most
   const double cut = work.halves != nullptr ? 1.0 - CUT * ((cloud.dim + 15) / 16) : 1.0;
   const float lifted = static_cast<float>((width + norm) * cut);
   const double rounded = lifted / cut - norm;  // the width that all pairs of this point see; k_aa takes the same
-  const float weight = inside ? static_cast<float>(cloud.w[row]) : 0.0f;
   const float sigma = weight * far_scale(lifted, far);
   if (stores) {
     const double seen = fabs(rounded - width) <= 1e-4 * width ? rounded : width;
@@ -154,7 +156,7 @@ SEGMA_DEVICE float describe(const Work& work, Index row, double norm, double inv
     work.singles.weights()[row] = weight;
     work.singles.sigmas()[row] = sigma;
   }
-  if (!inside) return 0.0f;
+  if (row >= cloud.total) return 0.0f;
   const float near = gpu::inverse_root(static_cast<float>(width));
   const float misfit = (norm <= work.limit * width ? 0.0f : 1.0f) + (norm <= LARGEST ? 0.0f : 2.0f) +
                        (width * (WIDEST_COMPONENT / work.limit) <= far ? 0.0f : 2.0f);
@@ -164,7 +166,8 @@ SEGMA_DEVICE float describe(const Work& work, Index row, double norm, double inv
 
 // Shared memory of `prepare`: centre, middles of groups, then sums of the warps.
 SEGMA_BOTH int prepare_bytes(int dim) {
-  return (dim + 1) / 2 * 8 + MIDDLES * 8 + 2 * SAMPLE * 8 + PREPARERS / 32 * static_cast<int>(sizeof(Description));
+  return (dim + 1) / 2 * 8 + MIDDLES * 8 + (2 * SAMPLE + 1) * 8 +
+         PREPARERS / 32 * static_cast<int>(sizeof(Description));
 }
 
 SEGMA_DEVICE void prepare_points(const Work& work) {
@@ -175,7 +178,7 @@ SEGMA_DEVICE void prepare_points(const Work& work) {
   float* centre = reinterpret_cast<float*>(gpu::shared_memory());
   float* middles = centre + (dim + 1) / 2 * 2;
   double* sizes = reinterpret_cast<double*>(middles) + MIDDLES;
-  Description* said = reinterpret_cast<Description*>(sizes + 2 * SAMPLE);
+  Description* said = reinterpret_cast<Description*>(sizes + 2 * SAMPLE + 1);
 
   find_centre(cloud, centre, middles);
   const Usual usual = usual_sizes(work, centre, sizes);
@@ -203,6 +206,9 @@ SEGMA_DEVICE void prepare_points(const Work& work) {
   for (int i = warp; i < PREPARED; i += WARPS) {
     const Index row = block * PREPARED + i, place = row - work.offset;
     const bool inside = row < cloud.total, kept = place >= 0 && place < work.length;
+    // asked for before anything is stored, behind which no load is moved up
+    const double point_width = inside ? cloud.h[row] * work.wide * inverse_square : 1.0;
+    const float weight = inside ? static_cast<float>(cloud.w[row]) : 0.0f;
     double norm = 0;
     float held[MOST];
     if (!rounds) {
@@ -227,7 +233,7 @@ SEGMA_DEVICE void prepare_points(const Work& work) {
       }
     }
     norm = sum_of_lanes(norm, 32);
-    const double sigma = describe(work, row, norm, inverse_square, far, lane == 0, mine);
+    const double sigma = describe(work, row, norm, point_width, weight, far, lane == 0, mine);
     if (!rounds) continue;
 #pragma unroll
     for (int j = 0; j < MOST; ++j) {

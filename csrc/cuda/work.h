@@ -12,6 +12,7 @@ namespace segma::cuda {
 // The number of a point: pairs of 2^30 points would take years. What is multiplied by dimensions is 64 bits wide.
 using Index = int32_t;
 constexpr int64_t MOST_POINTS = int64_t(1) << 30;
+constexpr int64_t MOST_DIMENSIONS = int64_t(1) << 22;  // so that a block's coordinates are counted in 32 bits
 
 constexpr int TEAM = 128;  // threads that share 64 rows, a warpgroup
 constexpr int TEAM_ROWS = 64;

@@ -23,6 +23,7 @@ VALUE = {"single": 2e-5, "highest": 2e-5, "high": 2e-5, "medium": 1e-4}  # error
 GRADIENTS = {"single": 1e-4, "highest": 2e-5, "high": 1e-3, "medium": 1e-2}  # single: backends with one precision
 PEER_VALUE, PEER_GRADIENTS = 2e-4, 1e-3  # error limits of implementations other than segma_fast
 EXACT_VALUE = 4e-4  # error limit for the exact φ, whose d² is smaller
+FAR_APART = 2.0  # std of the means per coordinate: clusters that do not overlap
 IN_HALF = 1e-2  # error limit for a gradient returned in 16 bits
 
 
@@ -64,7 +65,12 @@ class Problem:
         return run
 
 
-def make_problem(case: Case, device: torch.device | str = "cpu", spread: float = 2.0) -> Problem:
+def near_optimum(case: Case) -> float:
+    """A spread of means so close together that d² is smallest, and errors are largest; accuracy is promised there."""
+    return 2 / math.sqrt(case.dim)
+
+
+def make_problem(case: Case, device: torch.device | str = "cpu", spread: float = FAR_APART) -> Problem:
     """Codes drawn from the mixture, as late in training; ``spread`` is the std of its means per coordinate."""
     generator = torch.Generator().manual_seed(case.rows + case.dim)
     means = spread * torch.randn(case.components, case.dim, generator=generator) * (case.components > 1)

@@ -14,7 +14,7 @@ import torch
 from segma_fast.bench.contenders import Contender
 from segma_fast.bench.machine import Sgemm
 from segma_fast.bench.memory import peak_on_gpu
-from segma_fast.bench.problems import Case, Problem, Run, Truth, make_problem, truth
+from segma_fast.bench.problems import FAR_APART, Case, Problem, Run, Truth, make_problem, near_optimum, truth
 from segma_fast.bench.records import Record
 from segma_fast.bench.timing import by_wall, described, take_turns
 
@@ -28,6 +28,7 @@ class Session:
         deadline: value of ``perf_counter`` after which no new measurement starts.
         log: called with a line about each finished contender.
         begins: called with a line about each measurement that starts.
+        near: whether the problems are near the optimum, where accuracy is promised; else their clusters are far apart.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class Session:
         deadline: float = float("inf"),
         log: Callable[[str], None] = lambda line: None,
         begins: Callable[[str], None] = lambda line: None,
+        near: bool = False,
     ) -> None:
         self.device, self.seconds, self.deadline, self.log, self.begins = device, seconds, deadline, log, begins
+        self.near = near
         self.sgemm = Sgemm() if device.type == "cpu" else None
         self.samples: dict[tuple[Case, str], list[float]] = {}  # single times in seconds, which the records summarise
 
@@ -50,7 +53,7 @@ class Session:
             return [replace(record, reason="time: none was left") for record in records.values()]
         if "torch._dynamo" in sys.modules:
             torch.compiler.reset()  # otherwise later sizes would hit the recompile limit and run eagerly
-        problem = make_problem(case, self.device)
+        problem = make_problem(case, self.device, near_optimum(case) if self.near else FAR_APART)
         truths: dict[str, Truth] = {}
         runs: dict[str, Run] = {}
         for name, contender in chosen.items():
