@@ -2,7 +2,8 @@
 
 With the Python, torch and Triton of the machine with the GPU, and nvcc: the compiled module, the Triton kernels of all
 cases of ``make gpu`` in a cache that must lie at ``CACHE`` there too, and wheels of the peers. ``make gpu-pack`` runs
-this, and ``make gpu`` takes from the folder what fits.
+this, and ``make gpu`` takes from the folder what fits; a data set in Parquet files that was put beside it is what the
+trainings are timed on, else the digits.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from benchmarks.gpu.cases import CASES, VARIABLES
 STAND_IN = Path(__file__).with_name("stand_in.c")
 CACHE = Path("/tmp/segma_fast_triton")  # Triton writes absolute paths into it
 PEERS = ("cw-torch==0.4.2", "pykeops==2.3", "keopscore==2.3")
+IMAGES = ("datasets", "multiprocess", "dill", "fsspec")  # what reads a folder of images, as the trainer does
 PROCESSES = 2
 
 
@@ -119,7 +121,7 @@ def triton_cache(folder: Path) -> None:
 def wheels(folder: Path) -> None:
     place = folder / "wheels"
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(place)]
-    subprocess.run([*command, *PEERS], check=True)
+    subprocess.run([*command, *PEERS, *IMAGES], check=True)
 
 
 def main() -> None:
