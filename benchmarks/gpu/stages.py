@@ -49,7 +49,7 @@ LIMITS = {
     "tests": Limits(40, 150),
     "counters": Limits(30, 60),
     "tune": Limits(30, 70),
-    "bench": Limits(60, 300),
+    "bench": Limits(60, 210),
     "train": Limits(60, 200),
 }
 FIRST = ("build", "smoke", "times", "tests")  # of a GPU that has seen nothing
