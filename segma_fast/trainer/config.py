@@ -62,7 +62,9 @@ class TrainConfig:
     mixed_precision: Literal["no", "bf16"] = "no"
     """bf16 runs the networks in bfloat16; the distance stays in float32"""
     compile: bool = False
-    """torch.compile the step, in a CUDA graph on a GPU: a minute at the start, and fewer launches in each step"""
+    """torch.compile the step: a minute at the start, and fewer kernels in each step"""
+    cuda_graph: bool = True
+    """on one GPU, capture the step once in a CUDA graph and replay it: one launch a step"""
     device: Literal["auto", "cpu"] = "auto"
     """auto takes a GPU where there is one"""
     checkpoint_every: int = 500

@@ -16,7 +16,8 @@ from segma_fast.trainer.models import MODELS, ModelConfig
 # Fields that a resumed run may change: they change the weights at a given step only by rounding. Exception: models that
 # draw noise get different noise on another device or in a compiled step.
 FREE_ON_RESUME = frozenset(
-    {"epochs", "minutes", "checkpoint_every", "log_every", "run_dir", "device", "compile", "micro_batch", "data.cache"}
+    {"epochs", "minutes", "checkpoint_every", "log_every", "run_dir", "device", "compile", "cuda_graph"}
+    | {"micro_batch", "data.cache"}
 )
 FORMERLY_AT_THE_TOP = ("means_init", "means_scale")  # SeGMA settings that older files have at the top level
 

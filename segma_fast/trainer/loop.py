@@ -13,7 +13,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from segma_fast.trainer.batches import Rows, gather
+from segma_fast.trainer.batches import Rows
 from segma_fast.trainer.checkpoints import State, save_checkpoint
 from segma_fast.trainer.config import TrainConfig, build_model, check_step
 from segma_fast.trainer.data import ImageData, load_data
@@ -23,6 +23,7 @@ from segma_fast.trainer.metrics import Evaluation, evaluate
 from segma_fast.trainer.metrics_log import Records
 from segma_fast.trainer.models import MODELS, ImageModel
 from segma_fast.trainer.run_folder import DataInfo, begin, check_folder
+from segma_fast.trainer.step import CapturedStep, Step
 
 LONGEST_UNSAVED = 300  # maximum seconds between checkpoints
 
@@ -73,9 +74,11 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     images, labels = data.train_images.to(accelerator.device), data.train_labels.to(accelerator.device)
     test_images, test_labels = data.test_images.to(accelerator.device), data.test_labels.to(accelerator.device)
 
-    step_loss = model
+    captured = CapturedStep.serves(config, accelerator)
+    called = model
     if config.compile:
-        step_loss = torch.compile(model, mode="reduce-overhead")
+        called = torch.compile(model, mode="default" if captured else "reduce-overhead")
+    update = (CapturedStep if captured else Step)(config, accelerator, called, games, optimizers, images, labels)
 
     state = State(plain_model, optimizers)
     clock = state.clock
@@ -93,28 +96,8 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         step, before = start, clock.seconds
         began = tick = saved = time.perf_counter()
         while step < steps:
-            batch = gather(
-                images,
-                labels,
-                pool[step],
-                labelled[step],
-                process=accelerator.process_index,
-                processes=accelerator.num_processes,
-                micro_batch=config.micro_batch,
-            )
             rate = config.learning_rate * config.decay ** (step // pool.steps // config.decay_every)
-            line: dict[str, Tensor] = {}
-            for game, (own, optimizer) in enumerate(zip(games, optimizers, strict=True)):
-                loss, terms = step_loss(batch, game)
-                optimizer.zero_grad(set_to_none=True)
-                accelerator.backward(loss)
-                if config.clip_norm is not None:
-                    accelerator.clip_grad_norm_(own, config.clip_norm)
-                if config.clip_value is not None:
-                    accelerator.clip_grad_value_(own, config.clip_value)
-                optimizer.param_groups[0]["lr"] = rate
-                optimizer.step()
-                line |= ({"loss": loss.detach()} if game == 0 else {}) | terms
+            line = update(pool[step], labelled[step], rate)
             step += 1
             records.advance()
 

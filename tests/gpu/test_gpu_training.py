@@ -1,8 +1,11 @@
-"""The training step on a GPU: it never waits for the device, and compiled, in a CUDA graph, it is the same."""
+"""The training step on a GPU: it never waits for the device; compiled, or captured in a CUDA graph, it is the same."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +13,9 @@ from torch import Tensor
 
 from segma_fast.distance.mixture import GaussianMixture, initial_means
 from segma_fast.trainer.batches import gather
-from segma_fast.trainer.models import AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
+from segma_fast.trainer.config import starting_config
+from segma_fast.trainer.loop import train
+from segma_fast.trainer.models import MODELS, AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 
@@ -59,3 +64,26 @@ def test_compiled_step_trains_to_the_same_weights() -> None:
             descend(forward(step)[0], optimizer, own)
     for a, b in zip(network.parameters(), twin.parameters(), strict=True):
         assert (a - b).norm() <= 1e-3 * a.norm() + 1e-6
+
+
+def run(folder: Path, model: str, **options: Any) -> dict[str, Tensor]:
+    """Weights after two epochs of the digits, 32 steps."""
+    config = dataclasses.replace(starting_config("digits", model=model), run_dir=folder, **{"epochs": 2} | options)
+    return {name: t.double() for name, t in train(config, resume=folder.exists()).model.state_dict().items()}
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    for name, weight in expected.items():
+        assert (found[name] - weight).norm() <= 1e-3 * weight.norm() + 1e-6, name
+
+
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_captured_steps_train_to_the_same_weights(tmp_path: Path, model: str) -> None:
+    assert_same(run(tmp_path / "graph", model), run(tmp_path / "eager", model, cuda_graph=False))
+
+
+def test_captured_steps_resume(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", "segma", decay=0.5, decay_every=1)
+    run(tmp_path / "parts", "segma", decay=0.5, decay_every=1, epochs=1)
+    assert_same(run(tmp_path / "parts", "segma", decay=0.5, decay_every=1), whole)
+    assert_same(run(tmp_path / "parts", "segma", decay=0.5, decay_every=1, device="cpu"), whole)  # nothing left to do
