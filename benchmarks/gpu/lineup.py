@@ -141,7 +141,7 @@ def _for_exact(case: Case) -> bool:
 
 
 def _for_graph(case: Case) -> bool:
-    return case.rows <= SMALL and usual(case)
+    return case.rows <= SMALL and usual(case) or case.components == 1
 
 
 def _for_mma(case: Case) -> bool:

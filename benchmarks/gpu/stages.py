@@ -238,7 +238,7 @@ def train(visit: Visit, seconds: float) -> None:
     pytest_said(visit, "training", *visit.command(command, seconds, "train"))
     data = next((str(path.parent) for path in PACK.glob("*/*.parquet")), "digits")
     command = [sys.executable, "-m", "benchmarks.gpu.training", "--out", str(visit.out), "--dataset", data]
-    status, text = visit.command([*command, "--seconds", "10"], until - time(), "training")
+    status, text = visit.command([*command, "--seconds", "10", "--step-seconds", "20"], until - time(), "training")
     if status != 0:
         visit.faults.append(f"trainings: {status}")
         visit.keep(text[-20000:])

@@ -96,7 +96,7 @@ class CapturedStep(Step):
         self._stream, self._eager, self._rate = torch.cuda.Stream(images.device), 0, float("nan")
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group |= {"capturable": True, "lr": torch.tensor(float(group["lr"]), device=images.device)}
+                group["lr"] = torch.tensor(float(group["lr"]), device=images.device)
 
     @staticmethod
     def serves(config: TrainConfig, accelerator: Accelerator) -> bool:
@@ -132,6 +132,8 @@ class CapturedStep(Step):
         self._labelled.copy_(labelled)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                group["capturable"] = True
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, stream=self._stream):

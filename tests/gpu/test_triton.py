@@ -133,6 +133,11 @@ def test_divisions_of_the_work_agree(dim: int, monkeypatch: pytest.MonkeyPatch, 
     assert seen == {(False, False), (True, False)} | ({(False, True)} if dim > 8 else set())
 
 
+def test_panels_are_of_about_the_same_size() -> None:
+    pieces = triton_panels.pieces
+    assert [pieces(n, 4352, 16) for n in (0, 1, 16, 4352, 4353, 8193)] == [16, 16, 16, 4352, 2192, 4112]
+
+
 def test_panels_agree(monkeypatch: pytest.MonkeyPatch, fresh_plans: None) -> None:
     points = near_optimum(700, 10, 260)
     monkeypatch.setattr(triton_panels, "SOURCES", 1)

@@ -16,8 +16,10 @@ from segma_fast.distance.backends.triton.kernels.panels import add_forces, prepa
 from segma_fast.distance.backends.triton.kernels.prepare import CLOSE_BY, CLOSEST, HEADROOM, coarseness
 from segma_fast.distance.backends.triton.plan import Plan, panel_sizes
 
-ROWS, COLUMNS = 1536, 2560  # largest size of a panel
-SOURCES = 16_000_000  # bytes of rounded sources, and as many of rounded rows; about 64 MB with everything else
+# Largest size of a panel: 71 MB of scores, half of that of weights. A panel takes six launches, which a host needs 50
+# to 300 microseconds for, and the products of one with 1024 dimensions take 200.
+ROWS, COLUMNS = 4096, 4352
+SOURCES = 48_000_000  # bytes of rounded sources, and as many of rounded rows
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
@@ -25,6 +27,11 @@ def product(left: Tensor, right: Tensor) -> Tensor:
     if left.device.type == "cuda":
         return torch.mm(left, right, out_dtype=torch.float32)
     return (left.double() @ right.double()).float()  # in float32, torch's settings could round them further
+
+
+def pieces(count: int, most: int, unit: int) -> int:
+    """Length of equal pieces of so many rows, a multiple of ``unit`` and, up to that, at most ``most``."""
+    return unit * max(1, -(-count // (unit * max(1, -(-count // most)))))
 
 
 def set_head(head: Tensor, z: Tensor, means: Tensor, h: Tensor, coarse: bool, wide: float) -> None:
@@ -80,7 +87,8 @@ def fill(
         return halves[: last - first]
 
     most = max(256, SOURCES // (2 * wide) // 128 * 128)
-    chunk, tall = min(most, COLUMNS), min(most, ROWS)
+    # matrix units cut long sums of forces: `highest` has shorter ones
+    chunk = pieces(total, min(most, COLUMNS // 2 if low_weights else COLUMNS), block)
     middle = min(max(m, start), stop)
     parts = [(z, dz, start, middle, 0), (means, dmeans, middle, stop, m)]
     for first in range(0, total, chunk):
@@ -93,6 +101,7 @@ def fill(
         pull[dim] = numbers[3 * blocks : 4 * blocks][b].sum(dtype=torch.float64)
         pull[dim + 1] = numbers[blocks : 2 * blocks][b].sum(dtype=torch.float64)
         for points, out, begin, end, shift in parts:
+            tall = pieces(end - begin, min(most, ROWS), block)
             for top in range(begin, end, tall):
                 bottom = min(top + tall, end)
                 count = bottom - top
