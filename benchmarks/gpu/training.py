@@ -1,8 +1,8 @@
 """``python -m benchmarks.gpu.training --out FOLDER`` times training on a GPU: SeGMA's step, and the trainer itself.
 
-Leaves ``training.json``: what ``train`` reaches in some seconds on a data set with the paper's batches, in a CUDA graph,
-launched kernel by kernel, compiled, and in several processes at once on the one GPU; then the seconds of a step and the
-distance's share in them, with the backend of ``"auto"`` and with plain torch.
+Leaves ``training.json``: what ``train`` reaches in some seconds on a data set with the paper's batches, in a CUDA
+graph, launched kernel by kernel, compiled, and in several processes at once on the one GPU; then the seconds of a step
+and the distance's share in them, with the backend of ``"auto"`` and with plain torch.
 """
 
 from __future__ import annotations

@@ -12,8 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segma_fast.distance.backends.triton.kernels.panels import add_forces, prepare_panel, weigh
-from segma_fast.distance.backends.triton.kernels.prepare import CLOSE_BY, CLOSEST, HEADROOM, coarseness
+from segma_fast.distance.backends.triton.kernels.panels import (
+    add_far_fields,
+    add_forces,
+    prepare_panel,
+    weigh,
+)
+from segma_fast.distance.backends.triton.kernels.prepare import find_head
 from segma_fast.distance.backends.triton.plan import Plan, panel_sizes
 
 # Largest size of a panel: 71 MB of scores, half of that of weights. A panel takes six launches, which a host needs 50
@@ -34,27 +39,6 @@ def pieces(count: int, most: int, unit: int) -> int:
     return unit * max(1, -(-count // (unit * max(1, -(-count // most)))))
 
 
-def set_head(head: Tensor, z: Tensor, means: Tensor, h: Tensor, coarse: bool, wide: float) -> None:
-    """Store centre, unit and typical size, as ``prepare`` finds them, and a zero; ``wide`` is 1/c."""
-    dim, step = z.shape[1], max(1, h.shape[0] // 256)
-    sample = torch.cat([z[::step], means[::step]]).float()
-    widths = torch.cat([h[: z.shape[0] : step], h[z.shape[0] :: step]])
-    centre = sample.sort(0).values[len(sample) // 2]  # for torch, median is not deterministic
-    norms = (sample - centre).double().square().sum(1)
-    size = (widths * wide + norms).sort().values[len(sample) // 2]
-    most = norms.amax()
-    wanted, least = most / CLOSE_BY.value, size * CLOSEST.value
-    length = torch.where((most == 0) | (wanted > size), size, torch.maximum(wanted, least))
-    size = torch.where((most == 0) | (wanted >= least), size, 0.0)
-    exponent = (torch.frexp(length).exponent - 1).div(2, rounding_mode="floor") - HEADROOM.value
-    unit = torch.ldexp(torch.ones_like(size), exponent.clamp(-100, 100))
-    if coarse:
-        step = (unit * coarseness.fn(dim)).float()
-        centre = (centre / step).round() * step
-    head[:dim] = centre
-    head[dim : dim + 3] = torch.stack([unit, size / unit**2, torch.zeros_like(size)])
-
-
 def fill(
     z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, singles: Tensor, doubles: Tensor,
     u_sums: Tensor, q_sums: Tensor, dz: Tensor, dmeans: Tensor, padded: int, plan: Plan, gradient: bool,
@@ -66,8 +50,9 @@ def fill(
     wide = (4 if low else 1) * pitch
     block, sizes = plan.block, panel_sizes(z.device)
     blocks = padded // block
-    numbers, field = singles[4 * padded :], singles[4 * padded + 4 * blocks :]
-    set_head(field[blocks * dim :], z, means, h, plan.coarse, plan.form[0])
+    field = singles[4 * padded + 4 * blocks :]
+    head = (field[blocks * dim :], m, total)
+    find_head[(1,)](z, means, h, *head, DIM=dim, PART=sizes.part, COARSE=plan.coarse, WIDE=plan.form[0])
     options: dict[str, Any] = {
         "DIM": dim,
         "PITCH": pitch,
@@ -95,11 +80,11 @@ def fill(
         last = min(first + chunk, total)
         sources = rounded(first, last)
         high, low_part = (sources[:, pitch : pitch + dim], sources[:, :dim]) if low else (sources[:, :dim], None)
-        b = slice(first // block, -(-last // block))
         pull = torch.empty(dim + 2, dtype=torch.float32, device=z.device)
-        pull[:dim] = field[: blocks * dim].view(blocks, dim)[b].sum(0, dtype=torch.float64)
-        pull[dim] = numbers[3 * blocks : 4 * blocks][b].sum(dtype=torch.float64)
-        pull[dim + 1] = numbers[blocks : 2 * blocks][b].sum(dtype=torch.float64)
+        add_far_fields[(-(-dim // sizes.part),)](
+            singles, pull, padded, first // block, -(-last // block),
+            DIM=dim, BLOCK=block, ROWS=sizes.strip, PART=sizes.part,
+        )  # fmt: skip
         for points, out, begin, end, shift in parts:
             tall = pieces(end - begin, min(most, ROWS), block)
             for top in range(begin, end, tall):

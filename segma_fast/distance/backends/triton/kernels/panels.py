@@ -67,6 +67,29 @@ def prepare_panel(
             tl.store(field + block.to(tl.int64) * DIM + columns, pull.to(tl.float32), mask=columns < DIM)
 
 
+@triton.jit(do_not_specialize=["padded", "first", "last"])
+def add_far_fields(
+    singles, pull, padded, first, last, DIM: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, PART: tl.constexpr
+):  # fmt: skip
+    """Sums over the blocks of points ``first:last``: of ``w s x`` (D), of ``w s``, and of the sizes of ``w s``."""
+    columns = tl.program_id(0) * PART + tl.arange(0, PART)
+    numbers, field, head, blocks = regions(singles, padded, BLOCK, DIM)
+    sums = tl.zeros([PART], tl.float64)
+    mass = tl.zeros([ROWS], tl.float64)
+    size = tl.zeros([ROWS], tl.float64)
+    for begin in range(first, last, ROWS):
+        block = begin + tl.arange(0, ROWS)
+        mask = (block < last)[:, None] & (columns < DIM)[None, :]
+        x = tl.load(field + block.to(tl.int64)[:, None] * DIM + columns[None, :], mask=mask, other=0.0)
+        sums += tl.sum(x.to(tl.float64), 0)
+        mass += tl.load(numbers + 3 * blocks + block, mask=block < last, other=0.0).to(tl.float64)
+        size += tl.load(numbers + blocks + block, mask=block < last, other=0.0).to(tl.float64)
+    tl.store(pull + columns, sums.to(tl.float32), mask=columns < DIM)
+    if tl.program_id(0) == 0:
+        tl.store(pull + DIM, tl.sum(mass, 0).to(tl.float32))
+        tl.store(pull + DIM + 1, tl.sum(size, 0).to(tl.float32))
+
+
 @triton.jit(
     do_not_specialize=["total", "padded", "top", "count", "first", "length"],
     do_not_specialize_on_alignment=["u_sums", "q_sums"],

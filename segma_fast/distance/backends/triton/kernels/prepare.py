@@ -71,18 +71,22 @@ def _median(size):
 
 
 @triton.jit
-def _usual_sizes(z, means, h, centre, total, m, columns, dim: tl.constexpr, WIDE: tl.constexpr):
+def _norms(z, means, centre, total, m, columns, dim: tl.constexpr):
+    """``|x - centre|²`` of the points of the sample, over some columns."""
+    rows = _sampled(tl.arange(0, SAMPLE), total)
+    x = load_points(z, means, rows, total, m, columns, dim).to(tl.float32) - centre[None, :]
+    x = tl.where(columns[None, :] < dim, x, 0.0).to(tl.float64)
+    return tl.sum(x * x, 1)
+
+
+@triton.jit
+def _usual_sizes(norms, h, total, WIDE: tl.constexpr):
     """The typical size of the sample, and the square of the length from which the unit is taken.
 
     The size is the median of ``h/c + |x - centre|²``, or 0 if fp16 does not reach from the widths to the points. The
     squared length is the same median, or less if the whole sample is close to the centre.
     """
-    order = tl.arange(0, SAMPLE)
-    rows = _sampled(order, total)
-    x = load_points(z, means, rows, total, m, columns, dim).to(tl.float32) - centre[None, :]
-    x = tl.where(columns[None, :] < dim, x, 0.0).to(tl.float64)
-    norms = tl.sum(x * x, 1)
-    size = _median(tl.load(h + rows) * WIDE + norms)
+    size = _median(tl.load(h + _sampled(tl.arange(0, SAMPLE), total)) * WIDE + norms)
     most = tl.max(norms, 0)
     wanted, least = most / CLOSE_BY, size * CLOSEST
     length = tl.where((most == 0.0) | (wanted > size), size, tl.maximum(wanted, least))
@@ -176,6 +180,33 @@ def describe(
     return sigma
 
 
+@triton.jit(do_not_specialize=["m", "total"])
+def find_head(
+    z, means, h, head, m, total, DIM: tl.constexpr, PART: tl.constexpr, COARSE: tl.constexpr, WIDE: tl.constexpr
+):  # fmt: skip
+    """Store centre, unit, typical size and a zero, as ``prepare`` does, for more dimensions than a program holds."""
+    norms = tl.zeros([SAMPLE], tl.float64)
+    for begin in range(0, DIM, PART):
+        columns = begin + tl.arange(0, PART)
+        centre = _centre(z, means, total, m, columns, DIM, 16)
+        tl.store(head + columns, centre, mask=columns < DIM)
+        norms += _norms(z, means, centre, total, m, columns, DIM)
+    size, length = _usual_sizes(norms, h, total, WIDE)
+    unit = _unit(length)
+    if COARSE:
+        step = unit * coarseness(DIM)
+        tl.debug_barrier()  # other threads stored what is loaded
+        for begin in range(0, DIM, PART):
+            columns = begin + tl.arange(0, PART)
+            centre = tl.load(head + columns, mask=columns < DIM, other=0.0)
+            tl.debug_barrier()
+            tl.store(head + columns, tl.floor(centre / step + 0.5) * step, mask=columns < DIM)
+    square = unit.to(tl.float64) * unit.to(tl.float64)
+    tl.store(head + DIM, unit)
+    tl.store(head + DIM + 1, (size / square).to(tl.float32))
+    tl.store(head + DIM + 2, 0.0)
+
+
 @triton.jit(do_not_specialize=["m", "total", "padded", "first", "last", "counters"])
 def prepare(
     z, means, h, w, halves, singles, doubles, tickets, m, total, padded, first, last, counters,
@@ -186,7 +217,7 @@ def prepare(
     columns = tl.arange(0, WIDTH)
     block = tl.program_id(0)
     centre = tl.where(columns < DIM, _centre(z, means, total, m, columns, DIM, BLOCK), 0.0)
-    size, length = _usual_sizes(z, means, h, centre, total, m, columns, DIM, WIDE)
+    size, length = _usual_sizes(_norms(z, means, centre, total, m, columns, DIM), h, total, WIDE)
     unit = _unit(length)
     if COARSE:
         step = unit * coarseness(DIM)
