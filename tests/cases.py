@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -111,3 +112,14 @@ def distance_with(backend: str) -> Callable[..., Tensor]:
         return fast_cw_distance(z, means, weights / weights.sum(), variances, gamma, log=log, backend=backend)
 
     return distance
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Deterministic algorithms only, and NaN in all memory that is not yet written."""
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)

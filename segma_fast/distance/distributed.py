@@ -29,7 +29,7 @@ def energy_of_all(inputs: Inputs, shards: Shards, options: Options) -> Tensor:
 
     The codes have uniform weights: ``inputs.z_weights`` is None.
     """
-    return _apply_energy(*inputs, shards, options)
+    return _apply_energy_of_all(*inputs, shards, options)
 
 
 def codes_of_all(codes: Tensor, shards: Shards) -> Tensor:
@@ -51,7 +51,7 @@ class _Gather(Function):
         return len(ctx.shards.rows) * grad_outputs[0][ctx.shards.own], None
 
 
-class _Energy(Function):
+class _EnergyOfAll(Function):
     """The rows of this process against all points, and an all-reduce of the value and the shared gradients."""
 
     @staticmethod
@@ -126,6 +126,6 @@ class _Once(Function):
         raise RuntimeError("with process_group the distance can be differentiated once only, got a second derivative")
 
 
-_apply_energy: Callable[..., Tensor] = _Energy.apply
+_apply_energy_of_all: Callable[..., Tensor] = _EnergyOfAll.apply
 _apply_gather: Callable[..., Tensor] = _Gather.apply
 _apply_once: Callable[..., Tensor] = _Once.apply

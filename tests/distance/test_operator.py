@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise, product
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from cases import (
     DEVICE,
     OPTIMISED,
+    deterministic,
     distance_with,
     evaluate,
     five_inputs,
@@ -51,17 +51,6 @@ def phi(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     for function in (fast_cw_distance, cw_distance_reference, CWDistanceLoss.__init__):
         monkeypatch.setitem(function.__kwdefaults__, "phi", request.param)
     return request.param
-
-
-@contextmanager
-def deterministic() -> Iterator[None]:
-    """Deterministic algorithms only, and NaN in all memory that is not yet written."""
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = True
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.of_the_kernels

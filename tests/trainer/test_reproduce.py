@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from dataclasses import replace
@@ -14,15 +13,13 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
-from torch import Tensor
 
 from segma_fast.__main__ import main
 from segma_fast.trainer.checkpoints import checkpoint_steps, progress
 from segma_fast.trainer.config import NetworkConfig
 from segma_fast.trainer.config_file import save_config
-from segma_fast.trainer.data import DataConfig, ImageData, load_data
-from segma_fast.trainer.experiments import frechet, paper, paper_figures, runner, tables
-from segma_fast.trainer.experiments.classifier import Classifier, trained_classifier
+from segma_fast.trainer.data import DataConfig, load_data
+from segma_fast.trainer.experiments import frechet, paper, runner, tables
 from segma_fast.trainer.experiments.scores import Scores, load_scores
 from segma_fast.trainer.files import only_one
 
@@ -197,7 +194,7 @@ def test_one_command_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_training_that_diverges_is_a_line_in_the_table(tmp_path: Path) -> None:
     trial = small_trial(tmp_path, epochs=2)
     diverging = replace(trial, config=replace(trial.config, learning_rate=1e30, clip_norm=None, clip_value=None))
-    result = runner.finish(diverging, noise(), None, 10, math.nan, CPU)
+    result = runner.finish(diverging, load_data(trial.config.data), None, 10, math.nan, CPU)
     assert result.scores is None and "not finite" in result.failure
     assert "not finite" in tables.render("mnist", 2, [result])
 
@@ -207,14 +204,6 @@ def small_trial(folder: Path, epochs: int) -> paper.Trial:
     network = NetworkConfig(latent_dim=4, hidden=(8,))
     data = DataConfig()  # the digits; unlabelled rows of the whole training set
     return replace(trial, config=replace(trial.config, epochs=epochs, network=network, data=data, log_every=5))
-
-
-def noise(rows: int = 300, channels: int = 1, size: int = 12) -> ImageData:
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(rows) % 10
-    images = torch.randint(0, 100, (rows, channels, size, size), generator=generator) + 15 * labels[:, None, None, None]
-    images = images.to(torch.uint8)
-    return ImageData("noise", images, labels, images.flip(0), labels.flip(0), tuple("0123456789"))
 
 
 def test_means_and_deviations() -> None:
@@ -242,43 +231,6 @@ def test_trials_follow_the_presets() -> None:
     assert tuned["svhn"].label_choice == "stratified" and tuned["svhn"].learning_rate == 1e-3
 
 
-def frechet_by_scipy(a: Tensor, b: Tensor) -> float:
-    from scipy.linalg import sqrtm
-
-    a, b = a.double().numpy(), b.double().numpy()
-    first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    root = sqrtm(first @ second).real
-    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(first + second - 2 * root))
-
-
-@pytest.mark.filterwarnings("ignore:Matrix is singular")
-def test_frechet_distance_is_that_of_the_features(tmp_path: Path) -> None:
-    data = noise()
-    distance = frechet.FrechetDistance(data, DataConfig(cache=tmp_path), CPU, "classifier")
-    assert distance.of([data.test_images]) == pytest.approx(0, abs=1e-3)
-    model, _ = trained_classifier(data, next(tmp_path.glob("classifier-*.pt")), CPU)
-    other = noise(200, size=12).train_images.flip(-1)
-    with torch.no_grad():
-        expected = frechet_by_scipy(model(other), model(data.test_images))
-    assert distance.of(other.split(70)) == pytest.approx(expected, rel=1e-3)
-    assert distance.of([other / 255]) == pytest.approx(expected, rel=1e-3)  # floating point in [0, 1]
-
-
-@pytest.mark.slow
-def test_classifier_is_kept_and_made_anew_where_damaged(tmp_path: Path) -> None:
-    data, file = noise(2000, channels=3), tmp_path / "classifier.pt"
-    model, accuracy = trained_classifier(data, file, CPU)
-    assert accuracy > 0.9
-    again, same = trained_classifier(data, file, CPU)
-    assert same == accuracy and all(map(torch.equal, model.state_dict().values(), again.state_dict().values()))
-    file.write_bytes(b"damaged")
-    assert trained_classifier(data, file, CPU)[1] == accuracy
-    torch.save({"model": Classifier(1, 3).state_dict(), "accuracy": 1.0}, file)  # of other data
-    assert trained_classifier(data, file, CPU)[1] == accuracy
-    with pytest.warns(UserWarning, match="could not be kept in"):
-        assert trained_classifier(data, file / "below", CPU)[1] == accuracy
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -293,42 +245,3 @@ def test_bad_input(flags: list[str], message: str, tmp_path: Path, capsys: pytes
     with pytest.raises(SystemExit) as stop:
         main(["reproduce", "mnist", "--out", str(tmp_path / "out"), *flags])
     assert stop.value.code == 2 and message in capsys.readouterr().err
-
-
-def test_inception_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frechet, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="torch-fidelity: pip install"):
-        frechet.FrechetDistance(noise(), DataConfig(cache=tmp_path), CPU, "inception")
-    assert not frechet.FrechetDistance(noise(), DataConfig(cache=tmp_path), CPU).is_inception
-    monkeypatch.setattr(frechet, "find_spec", lambda name: object())
-    with pytest.raises(ValueError, match="nothing.pth: download weights-inception"):
-        frechet.FrechetDistance(noise(), DataConfig(cache=tmp_path), CPU, "auto", tmp_path / "nothing.pth")
-
-
-def test_inception_where_it_is_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With random weights in torch-fidelity's layout."""
-    extractor = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3", reason="torch-fidelity is missing")
-    monkeypatch.setattr(extractor, "load_state_dict_from_url", lambda *_, **__: {}, raising=False)
-    monkeypatch.setattr(torch.nn.Module, "load_state_dict", lambda self, state: None)
-    network = extractor.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
-    monkeypatch.undo()
-    torch.save(network.state_dict(), tmp_path / "weights.pth")
-    distance = frechet.FrechetDistance(noise(20), DataConfig(cache=tmp_path), CPU, "auto", tmp_path / "weights.pth")
-    assert distance.is_inception and distance.features == "Inception v3"
-    assert distance.of([noise(20).test_images]) == pytest.approx(0, abs=1e-2)
-    (tmp_path / "weights.pth").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match="weights.pth does not hold Inception's weights"):
-        frechet.FrechetDistance(noise(20), DataConfig(cache=tmp_path), CPU, "auto", tmp_path / "weights.pth")
-
-
-def test_figures_of_classes_that_are_there(tmp_path: Path) -> None:
-    from segma_fast.trainer.config import TrainConfig, build_model
-
-    data = noise()
-    kept = data.test_labels < 3
-    data = replace(data, test_images=data.test_images[kept], test_labels=data.test_labels[kept])
-    model = build_model(TrainConfig(network=NetworkConfig(latent_dim=9, hidden=(8,))), data.image_shape, data.classes)
-    paths = paper_figures.draw_figures(model, data, tmp_path)
-    assert [path.name for path in paths] == PICTURES and all(path.exists() for path in paths)
-    first = json.dumps([path.read_bytes().hex() for path in paths[:4]])
-    assert first == json.dumps([p.read_bytes().hex() for p in paper_figures.draw_figures(model, data, tmp_path)[:4]])
