@@ -2,8 +2,8 @@
 //
 // Every block centres 64 points, divides them by a power of two and rounds them once, to one fp16 number or to a sum of
 // two (or leaves them float32); all that follows is taken from what was rounded. It also says how the kernel looks from
-// afar, r^3 = a_a s_b or about so, and whether the products can hold the cloud at all (docs/derivation.md, "The kernel
-// on the GPU").
+// afar, r^3 = a_a s_b or about so, and whether the products can hold the cloud at all (docs/kernels.md, "Triton's
+// kernels").
 #pragma once
 
 #include "cuda/work.h"
