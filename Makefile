@@ -50,7 +50,7 @@ $(READY): pyproject.toml setup.py $(CSRC)
 train: $(READY) ## train SeGMA on scikit-learn's digits with 10 labels a class; leaves runs/digits
 	$(BIN)/segma-fast train --run-dir runs/digits --overwrite
 
-test: $(READY) ## does it work here? three minutes, TEST_WORKERS files at a time
+test: $(READY) ## the quick tests, three minutes, TEST_WORKERS files at a time
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 test-all: export SEGMA_FAST_TESTS ?= all
@@ -85,7 +85,7 @@ lint: $(READY) ## ruff, mypy and the formatters
 	$(BIN)/clang-format --dry-run --Werror $(CSRC) tests/gpu_model/*
 	$(BIN)/mypy
 
-format: $(READY) ## put the code into shape
+format: $(READY) ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CSRC) tests/gpu_model/*
@@ -119,13 +119,13 @@ exact-phi: $(READY) ## measure what the exact form of φ changes, about 20 minut
 # These targets use PYTHON and its installed packages, because torch for a GPU is large and comes in many variants.
 # Results go to OUT, by default a folder in benchmarks/results.
 GPU_OUT = $(if $(OUT),$(OUT),benchmarks/results/gpu-$(STARTED))
-gpu: ## on a machine with a GPU, without an environment: build, smoke, times, tests in GPU_SECONDS; STAGES names others
+gpu: ## on a machine with a GPU, without a virtual environment: build, smoke, times, tests in GPU_SECONDS; or the STAGES named
 	$(PYTHON) -m benchmarks.gpu.stages $(STAGES) --out $(GPU_OUT) --seconds $(GPU_SECONDS)
 
 gpu-smoke gpu-times gpu-tests gpu-tune gpu-bench gpu-train: gpu-%: ## one stage of make gpu
 	$(PYTHON) -m benchmarks.gpu.stages build $* --out $(GPU_OUT) --seconds $(GPU_SECONDS)
 
-gpu-pack: ## where nvcc is, no GPU needed: what make gpu need not make there, in .gpu, for GPU_PYTHON, GPU_TORCH, GPU_TRITON
+gpu-pack: ## prebuild in .gpu what make gpu needs, for GPU_PYTHON, GPU_TORCH, GPU_TRITON; needs nvcc but no GPU
 	test -x .venv-gpu/bin/python || $(GPU_PYTHON) -m venv .venv-gpu
 	.venv-gpu/bin/python -m pip install --quiet '$(GPU_TORCH)' '$(GPU_TRITON)' numpy 'setuptools>=77,<82' 'pybind11>=2.13' ninja wheel
 	.venv-gpu/bin/python -m benchmarks.gpu.pack .gpu

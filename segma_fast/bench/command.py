@@ -47,7 +47,7 @@ def bench(
       segma-fast bench --out bench.json
 
     Args:
-        seconds: after which nothing new is begun
+        seconds: time limit after which no new measurement starts
         device: where to compute; auto takes a GPU if there is one
         out: JSON file to write the measurements to, and CSV beside it
     """
@@ -153,7 +153,7 @@ def summary(records: list[Record], device: torch.device, machine: dict[str, Any]
     load = (machine["load_average_at_start"] or [math.nan])[0]
     where = machine["gpu"] or f"{machine['threads']} threads of {machine['cpu']}"
     head = f"milliseconds for d² and its gradients, float32, {where}; load {load:g} at the start"
-    notes.append("Other work on the machine spoils this; a load near 0 at the start is what it should be.")
+    notes.append("Other load on the machine distorts these times; the load at the start should be near 0.")
     width = shutil.get_terminal_size().columns
     return "\n".join([*textwrap.wrap(head, width), *table, *(line for n in notes for line in textwrap.wrap(n, width))])
 

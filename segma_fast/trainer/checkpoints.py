@@ -61,7 +61,7 @@ class Clock:
         self.seconds, self.epochs, self.allowed = (float(kept[name]) for name in ("seconds", "epochs", "allowed"))
         self.steps, self.per_step = int(kept["steps"]), [float(value) for value in kept["per_step"]]
         if self.steps != step:
-            raise ValueError(f"of step {self.steps}")
+            raise ValueError(f"belongs to step {self.steps}")
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def _load_optimizer(optimizer: Optimizer, path: Path) -> None:
     for index, moments in kept.items():
         shapes = {moments[name].shape for name in ADAM - {"step"}}
         if set(moments) != ADAM or moments["step"].numel() != 1 or shapes != {parameters[index].shape}:
-            raise ValueError("of another model")
+            raise ValueError("belongs to another model")
     optimizer.load_state_dict({**own, "state": kept})
 
 

@@ -30,35 +30,35 @@ class TrainConfig:
     run_dir: Path = Path("runs/digits")
     """folder that receives the run"""
     components: int | None = None
-    """components of the mixture or clusters; default one a class"""
+    """components of the mixture, or clusters; default: one per class"""
     labels: int = 100
-    """labelled rows, in all"""
+    """total number of labelled rows"""
     label_choice: LabelChoice = "stratified"
-    """how they are chosen: as many of each class, at random, or the first of the data set"""
+    """how labelled rows are chosen: equally many per class, at random, or the first rows of the data set"""
     unlabelled_pool: Literal["rest", "all"] = "rest"
     """rows drawn as unlabelled: those without a label, or the whole training set"""
     batch_size: int = 100
     """unlabelled rows a step, over all processes"""
     labelled_batch_size: int = 100
-    """labelled rows a step, over all processes; taken in turn, all of them where there are no more"""
+    """labelled rows per step, over all processes; cycles through them, or uses all if there are no more"""
     micro_batch: int | None = None
     """rows that go through the networks at once on each process, for batches larger than memory; default all"""
     learning_rate: float = 3e-4
-    """of Adam"""
+    """learning rate of Adam"""
     decay: float = 1.0
-    """factor of the learning rate after every decay_every epochs"""
+    """factor applied to the learning rate every decay_every epochs"""
     decay_every: int = 200
-    """epochs"""
+    """epochs between two decays of the learning rate"""
     clip_norm: float | None = None
-    """greatest norm of all gradients together"""
+    """maximum total norm of the gradients"""
     clip_value: float | None = None
-    """greatest size of each entry of a gradient, after clip_norm"""
+    """maximum absolute value of each gradient entry, applied after clip_norm"""
     epochs: int = 300
     """passes over the unlabelled rows"""
     minutes: float | None = None
     """stop, with a checkpoint, after this time if the epochs take longer"""
     seed: int = 0
-    """of weights, labels and batches"""
+    """random seed of weights, labels and batches"""
     mixed_precision: Literal["no", "bf16"] = "no"
     """bf16 runs the networks in bfloat16; the distance stays in float32"""
     compile: bool = False
@@ -66,7 +66,7 @@ class TrainConfig:
     cuda_graph: bool = True
     """on one GPU, capture the step once in a CUDA graph and replay it: one launch a step"""
     device: Literal["auto", "cpu"] = "auto"
-    """auto takes a GPU where there is one"""
+    """auto uses a GPU if there is one"""
     checkpoint_every: int = 500
     """steps between checkpoints"""
     log_every: int = 20

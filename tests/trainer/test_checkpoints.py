@@ -79,8 +79,8 @@ def no_random_state(folder: Path, other: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (other_optimizer, "optimizer.bin: of another model"),
-        (other_step, "step-14 cannot be read: clock.json: of step 13"),
+        (other_optimizer, "optimizer.bin: belongs to another model"),
+        (other_step, "step-14 cannot be read: clock.json: belongs to step 13"),
         (no_random_state, "random_states_0.pkl: .*No such file"),
     ],
 )

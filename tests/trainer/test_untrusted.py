@@ -98,7 +98,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Place]:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.* is damaged and is made anew")
+@pytest.mark.filterwarnings("ignore:.* is damaged and will be rebuilt")
 @pytest.mark.parametrize("plant", [plainly, by_torch])
 @pytest.mark.parametrize("name", ["run", *EXPERIMENTS])
 def test_no_file_runs_code(

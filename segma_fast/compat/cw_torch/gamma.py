@@ -19,7 +19,7 @@ def silverman_rule_of_thumb_sample(target_sample: Tensor) -> Tensor:
     """
     target_sample = check_floating("target_sample", target_sample, "(N, D)")
     if target_sample.ndim == 0 or target_sample.numel() < 2:
-        raise ValueError(f"target_sample must have rows of two numbers in all, got shape {tuple(target_sample.shape)}")
+        raise ValueError(f"target_sample must hold two numbers or more in rows, got shape {tuple(target_sample.shape)}")
     return silverman_rule_of_thumb(target_sample.std(), target_sample.size(0))
 
 

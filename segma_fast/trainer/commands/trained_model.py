@@ -47,7 +47,7 @@ def sample(
         run_dir: folder of a run
         n: images a component
         component: only this one
-        seed: of the codes
+        seed: random seed of the sampled codes
         out: PNG to write
     """
     model = load_run(run_dir).model
@@ -75,7 +75,7 @@ def interpolate(
     Args:
         run_dir: folder of a run
         images: pairs of test images by number, or picture files
-        steps: images between, both ends included
+        steps: images per interpolation, both ends included
         out: PNG to write
     """
     if len(images) % 2 or not images:
@@ -127,7 +127,7 @@ def intensify(
     steps: int = 10,
     out: Path = Path("intensify.png"),
 ) -> None:
-    """Strengthen what sets images apart from a class: z + t α (μ_source − μ_away), equation (11).
+    """Strengthen what distinguishes images from a class: z + t α (μ_source − μ_away), equation (11).
 
     The first of a row is the real image; its class is what the model takes it for.
 

@@ -27,7 +27,7 @@ def library(name: str) -> Any:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What to load, and how to bring it into shape."""
+    """Which data set to load, and how to preprocess it."""
 
     dataset: str = "digits"
     """"digits" (scikit-learn's 1,797 pictures of 8x8), a name on the Hugging Face Hub, or a local folder"""
@@ -36,21 +36,21 @@ class DataConfig:
     image_column: str | None = None
     """column of the pictures; found if not given"""
     label_columns: tuple[str, ...] = ()
-    """columns of the label, whose product is the class where there are several; found if not given"""
+    """label columns; with several, each combination of values is a class; detected if not given"""
     train_splits: tuple[str, ...] = ()
-    """splits to train on, joined; "train" or the only one if not given"""
+    """splits to train on, concatenated; default "train", or the only split"""
     test_split: str | None = None
-    """split to test on; found if not given, and where there is none a part of the training rows is held out"""
+    """split to test on; detected if not given; if there is none, part of the training rows is held out"""
     test_fraction: float = 0.2
     """part of each class that is held out where there is no test split"""
     split_seed: int = 0
-    """of the choice of the held-out rows"""
+    """seed for choosing the held-out rows"""
     crop: int | None = None
     """cut the middle crop x crop pixels out, before resizing"""
     size: int | None = None
     """resize to size x size pixels"""
     grayscale: bool = False
-    """one channel; else three, unless all pictures have one"""
+    """convert to one channel; otherwise three channels, or one if all pictures are grey"""
     cache: Path | None = None
     """folder of decoded data sets; default $SEGMA_FAST_CACHE or ~/.cache/segma_fast"""
 

@@ -149,7 +149,7 @@ def _read(file: Path) -> _Rows | None:
             return rows
     except Exception:  # a damaged file can raise anything
         pass
-    warnings.warn(f"{file} is damaged and is made anew", stacklevel=3)
+    warnings.warn(f"{file} is damaged and will be rebuilt", stacklevel=3)
     return None
 
 

@@ -37,7 +37,7 @@ COLUMNS = 10
 class Comparison:
     """Train several models on the same data and labels, and compare them in a table and a picture.
 
-    A command that was stopped goes on where it was; one with more models or a greater budget adds to what is there.
+    A stopped command continues where it was when run again; more models or a larger budget extend the results.
 
     examples:
       segma-fast compare
@@ -50,7 +50,7 @@ class Comparison:
     models: tuple[str, ...] = ("segma", "m1m2", "adgm", "samm", "cagem", "amm")
     """segma, unsupervised (SeGMA with β = 0), cwae (and K = 1), m1, m2, m1m2, adgm, amm, samm, cagem"""
     budget: str | None = None
-    """time for all trainings together, such as 90s, 20m or 10h, in equal shares; default none, the full epochs"""
+    """time for all trainings together, such as 90s, 20m or 10h, shared equally; default: no limit, all epochs"""
     seed: int = 0
     """of weights, labels and batches"""
     labels: int | None = None

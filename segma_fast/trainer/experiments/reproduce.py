@@ -27,7 +27,7 @@ from segma_fast.trainer.run_folder import load_run
 class Reproduction:
     """Train the models of the paper's tables over several seeds, and leave its tables and figures.
 
-    A command that was stopped goes on where it was; one with a greater budget or more seeds adds to what is there.
+    A stopped command continues where it was when run again; a larger budget or more seeds extend the results.
     The Fréchet distances are between images of the model and the test images.
 
     examples:
@@ -108,9 +108,12 @@ class Reproduction:
             f"{done} of {plan} trainings are in the tables.",
         ]
         if conditions.frechet is not None:
-            lines.append(f"{conditions.distances} They depend on both, and compare only with others made the same way.")
+            lines.append(
+                f"{conditions.distances} They depend on the features and on the number of images: compare them only "
+                "with others made in the same way."
+            )
             if not conditions.frechet.is_inception:
-                lines.append("The paper's are in those of Inception: the two cannot be compared.")
+                lines.append("The paper's Fréchet distances use Inception's features: the two cannot be compared.")
         return "\n".join(lines)
 
 

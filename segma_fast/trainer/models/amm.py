@@ -31,9 +31,9 @@ class AMMConfig(ModelConfig):
     betas: ClassVar[tuple[float, float]] = (0.5, 0.999)
 
     factorisation: Literal["class-first", "code-first"] = "code-first"
-    """of what is inferred: q(y|x) q(z|x,y), equation (6), or q(z|x) q(y|x,z), equation (7), that of the tables"""
+    """order of inference: q(y|x) q(z|x,y), equation (6), or q(z|x) q(y|x,z), equation (7), as in the paper's tables"""
     architecture: Literal["auto", "dense", "mnist", "svhn"] = "auto"
-    """dense for any images, or the convolutions of the paper for 28x28 or 32x32; auto: those with --network conv"""
+    """dense, for any images, or the paper's convolutions for 28x28 or 32x32; auto: the latter with --network conv"""
     gradient_penalty: float = 10.0
     """weight of the gradient penalty, equation (18)"""
 

@@ -17,7 +17,7 @@ class NetworkConfig:
     """Sizes of the networks; all activations are ReLU, the output is a sigmoid, weights start Glorot-uniform."""
 
     network: Literal["dense", "conv"] = "dense"
-    """fully connected, or 4×4 convolutions of stride 2 with dense layers behind"""
+    """fully connected, or 4×4 convolutions of stride 2 followed by dense layers"""
     latent_dim: int = 10
     """dimension D of the codes"""
     hidden: tuple[int, ...] = (256, 256)

@@ -26,8 +26,8 @@ class PixelConfig(ModelConfig):
     """Settings of models that have a likelihood of pixels."""
 
     pixels: Literal["auto", "binary", "gaussian"] = "auto"
-    """their distribution: black or white, drawn from the grey value in each step, or normal with a learnt variance;
-    auto: the former for grey images, the latter for colour"""
+    """distribution of the pixels: binary, sampled from the grey value in each step, or gaussian with a learned
+    variance; auto: binary for grey images, gaussian for colour"""
 
 
 def _exact(values: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class SAMMConfig(AMMConfig):
     """Settings of SAMM."""
 
     discriminator: Literal["own", "shared"] = "own"
-    """layers behind where x, y and z are joined: own ones for the games without and with labels, or shared ones, as in
+    """layers after x, y and z are concatenated: separate for the games without and with labels (own), or shared, as in
     algorithm 2"""
 
     def __post_init__(self) -> None:

@@ -32,7 +32,7 @@ from segma_fast.trainer.models.base import (
 
 @dataclass(frozen=True)
 class SeGMAConfig(ModelConfig):
-    """Equation (9), ``MSE + α log d² + β CE``, and what the paper leaves open in it."""
+    """Equation (9), ``MSE + α log d² + β CE``, and the choices that the paper leaves open."""
 
     alpha: float = 5.0
     """weight α of log d²"""
@@ -41,11 +41,11 @@ class SeGMAConfig(ModelConfig):
     rows: Literal["all", "unlabelled"] = "all"
     """rows that count for MSE and d²: all, as the paper says, or unlabelled, as the authors' code does"""
     gamma: float | None = None
-    """bandwidth γ; default (4/(3N))^(2/5) with N rows a component, counted by --gamma-rows"""
+    """bandwidth γ; default (4/(3N))^(2/5) with N rows per component, counted according to --gamma-rows"""
     gamma_rows: Literal["distance", "unlabelled"] = "distance"
-    """rows that make N: those that enter d², or the unlabelled ones"""
+    """rows counted for N: all rows that enter d², or only the unlabelled ones"""
     phi: Literal["approx", "exact"] = "approx"
-    """φ of the distance: the paper's approximation, or exact, which wants a smaller alpha"""
+    """φ of the distance: the paper's approximation, or exact, which needs a smaller alpha"""
     backend: str = "auto"
     """implementation of the distance; segma-fast info lists them"""
     precision: str | None = None

@@ -31,7 +31,7 @@ class VariationalConfig(PixelConfig):
     """Settings of the variational models."""
 
     classifier_weight: float = 60.0
-    """weight of the cross-entropy on labelled rows; 60 is 0.1 times the rows a label of MNIST with 100 labels"""
+    """weight of the cross-entropy on labelled rows; 60 = 0.1 × 600, the rows per label of MNIST with 100 labels"""
 
     def __post_init__(self) -> None:
         if not 0 <= self.classifier_weight < math.inf:
