@@ -6,10 +6,13 @@ from segma_fast import large_batch
 from segma_fast.distance.formulas import silverman_gamma
 from segma_fast.distance.functional import cw_distance_reference, cw_normality, cw_two_sample, fast_cw_distance
 from segma_fast.distance.mixture import GaussianMixture
-from segma_fast.distance.modules import CWDistanceLoss
+from segma_fast.distance.modules import CWDistanceLoss, CWNormalityLoss, SIGReg
+from segma_fast.distance.sigreg import sigreg
 
 __all__ = [
     "CWDistanceLoss",
+    "CWNormalityLoss",
+    "SIGReg",
     "__version__",
     "GaussianMixture",
     "cw_distance_reference",
@@ -17,5 +20,6 @@ __all__ = [
     "cw_two_sample",
     "fast_cw_distance",
     "large_batch",
+    "sigreg",
     "silverman_gamma",
 ]

@@ -1,24 +1,83 @@
-"""The distance as a module, for those who keep losses in attributes."""
+"""The distances as modules, for those who keep losses in attributes."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from segma_fast.distance.arguments import check_gamma
 from segma_fast.distance.dispatch import check_backend, check_phi
-from segma_fast.distance.functional import fast_cw_distance
+from segma_fast.distance.functional import cw_normality, fast_cw_distance
 from segma_fast.distance.precision import choose_precision
 from segma_fast.distance.process_group import Group, check_group, rank_and_size
 from segma_fast.distance.scalars import check_flag
+from segma_fast.distance.sigreg import check_reduction, sigreg
 
 LEFT_BEHIND = "left behind by pickle"  # process_group of a module loaded from a pickle, if the module had one
 
 
-class CWDistanceLoss(nn.Module):
+class _Loss(nn.Module):
+    """A function with its options fixed: checks, pickle, copies and repr. It has no parameters."""
+
+    shown: tuple[str, ...] = ("backend", "precision")  # attributes in the repr, after gamma
+    process_group: Group | None = None
+
+    def __init__(
+        self, gamma: float | None, backend: str, precision: str | None, process_group: Group | None
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if isinstance(gamma, Tensor):
+            raise TypeError(
+                "gamma must be a number or None here, got a torch.Tensor; give a learnable gamma to the function itself"
+            )
+        if gamma is not None:
+            check_gamma(gamma, "gamma", torch.empty(0))
+        check_backend(backend)
+        choose_precision(precision)
+        check_group(process_group)
+        self.gamma = gamma
+        self.backend = backend
+        self.precision = precision
+        self.process_group = process_group
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The state for pickle, without the process group, which is a handle of this process."""
+        return vars(self) | ({} if self.process_group is None else {"process_group": LEFT_BEHIND})
+
+    def __copy__(self) -> Self:
+        """A copy with the same process group."""
+        copied = type(self).__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A deep copy that shares the process group, which cannot be copied."""
+        copied = type(self).__new__(type(self))
+        memo |= {id(self): copied, id(self.process_group): self.process_group}
+        vars(copied).update(copy.deepcopy(vars(self), memo))
+        return copied
+
+    def _options(self) -> dict[str, Any]:
+        if self.process_group == LEFT_BEHIND:
+            raise RuntimeError(
+                "process_group was left behind when this module was pickled: set its process_group to a group of this "
+                "process, such as torch.distributed.group.WORLD, or to None for the codes of one process"
+            )
+        return {"backend": self.backend, "precision": self.precision, "process_group": self.process_group}
+
+    def extra_repr(self) -> str:
+        options = [f"{name}={getattr(self, name)!r}" for name in self.shown]
+        if self.process_group == LEFT_BEHIND:
+            options.append(f"process_group {LEFT_BEHIND}")
+        elif self.process_group is not None:
+            options.append(f"process_group of {rank_and_size(self.process_group)[1]}")
+        return ", ".join([f"gamma={self.gamma}", *options])
+
+
+class CWDistanceLoss(_Loss):
     """:func:`segma_fast.fast_cw_distance` with its options fixed; it has no parameters.
 
     Args:
@@ -35,8 +94,8 @@ class CWDistanceLoss(nn.Module):
             ``precision`` is unknown, or ``process_group`` is no group.
     """
 
+    shown = ("log", "phi", "backend", "precision")
     phi = "approx"  # for modules that were pickled before this option existed
-    process_group: Group | None = None
 
     def __init__(
         self,
@@ -48,68 +107,73 @@ class CWDistanceLoss(nn.Module):
         precision: str | None = None,
         process_group: Group | None = None,
     ) -> None:
-        super().__init__()
-        if isinstance(gamma, Tensor):
-            raise TypeError(
-                "gamma must be a number or None here, got a torch.Tensor; give a learnable gamma to fast_cw_distance "
-                "itself"
-            )
-        if gamma is not None:
-            check_gamma(gamma, "gamma", torch.empty(0))
+        super().__init__(gamma, backend, precision, process_group)
         check_phi(phi)
-        check_backend(backend)
-        choose_precision(precision)
-        check_group(process_group)
-        self.gamma = gamma
         self.log = check_flag("log", log)
         self.phi = phi
-        self.backend = backend
-        self.precision = precision
-        self.process_group = process_group
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The state for pickle, without the process group, which is a handle of this process."""
-        return vars(self) | ({} if self.process_group is None else {"process_group": LEFT_BEHIND})
-
-    def __copy__(self) -> CWDistanceLoss:
-        """A copy with the same process group."""
-        copied = type(self).__new__(type(self))
-        vars(copied).update(vars(self))
-        return copied
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> CWDistanceLoss:
-        """A deep copy that shares the process group, which cannot be copied."""
-        copied = type(self).__new__(type(self))
-        memo |= {id(self): copied, id(self.process_group): self.process_group}
-        vars(copied).update(copy.deepcopy(vars(self), memo))
-        return copied
 
     def forward(
         self, z: Tensor, means: Tensor, weights: Tensor | None = None, variances: float | Tensor = 1.0
     ) -> Tensor:
         """The distance of codes (m, D) to the mixture with means (K, D): a 0-d tensor."""
-        if self.process_group == LEFT_BEHIND:
-            raise RuntimeError(
-                "process_group was left behind when this module was pickled: set its process_group to a group of this "
-                "process, such as torch.distributed.group.WORLD, or to None for the codes of one process"
-            )
-        return fast_cw_distance(
-            z,
-            means,
-            weights,
-            variances,
-            self.gamma,
-            log=self.log,
-            phi=self.phi,
-            backend=self.backend,
-            precision=self.precision,
-            process_group=self.process_group,
-        )
+        options = self._options()
+        return fast_cw_distance(z, means, weights, variances, self.gamma, log=self.log, phi=self.phi, **options)
 
-    def extra_repr(self) -> str:
-        options = f"log={self.log}, phi={self.phi!r}, backend={self.backend!r}, precision={self.precision!r}"
-        if self.process_group == LEFT_BEHIND:
-            options += f", process_group {LEFT_BEHIND}"
-        elif self.process_group is not None:
-            options += f", process_group of {rank_and_size(self.process_group)[1]}"
-        return f"gamma={self.gamma}, {options}"
+
+class CWNormalityLoss(_Loss):
+    """:func:`segma_fast.cw_normality`, the distance to N(0, I), with its options fixed; it has no parameters.
+
+    Args:
+        gamma, log, phi, backend, precision, process_group: as in :class:`CWDistanceLoss`, with the same errors.
+    """
+
+    shown = ("log", "phi", "backend", "precision")
+
+    def __init__(
+        self,
+        gamma: float | None = None,
+        *,
+        log: bool = False,
+        phi: str = "approx",
+        backend: str = "auto",
+        precision: str | None = None,
+        process_group: Group | None = None,
+    ) -> None:
+        super().__init__(gamma, backend, precision, process_group)
+        check_phi(phi)
+        self.log = check_flag("log", log)
+        self.phi = phi
+
+    def forward(self, z: Tensor, groups: Tensor | None = None) -> Tensor:
+        """The distance of a sample (m, D) to N(0, I): a 0-d tensor; ``groups`` as in the function."""
+        return cw_normality(z, self.gamma, groups=groups, log=self.log, phi=self.phi, **self._options())
+
+
+class SIGReg(_Loss):
+    """:func:`segma_fast.sigreg`, LeJEPA's regulariser with infinitely many slices, with its options fixed.
+
+    It has no parameters and draws no random numbers.
+
+    Args:
+        gamma: bandwidth γ > 0; 1/2, the default, is LeJEPA's weight ``exp(-t²/2)``. None for the paper's rule.
+        reduction: ``"mean"`` over the samples, or ``"none"``.
+        backend, precision, process_group: as in :class:`CWDistanceLoss`, with the same errors.
+    """
+
+    shown = ("reduction", "backend", "precision")
+
+    def __init__(
+        self,
+        gamma: float | None = 0.5,
+        *,
+        reduction: Literal["mean", "none"] = "mean",
+        backend: str = "auto",
+        precision: str | None = None,
+        process_group: Group | None = None,
+    ) -> None:
+        super().__init__(gamma, backend, precision, process_group)
+        self.reduction = check_reduction(reduction)
+
+    def forward(self, z: Tensor, groups: Tensor | None = None) -> Tensor:
+        """The statistic of samples (…, N, D): 0-d, or (…) without a reduction; ``groups`` as in the function."""
+        return sigreg(z, self.gamma, groups=groups, reduction=self.reduction, **self._options())

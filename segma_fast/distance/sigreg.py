@@ -1,0 +1,80 @@
+"""SIGReg, the regulariser of LeJEPA (arXiv 2511.08544), with infinitely many slices: in closed form, without noise."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from segma_fast.distance.functional import cw_normality
+from segma_fast.distance.process_group import Group
+
+Reduction = Literal["mean", "none"]
+
+
+def sigreg(
+    z: Tensor,
+    gamma: float | Tensor | None = 0.5,
+    *,
+    groups: Tensor | None = None,
+    reduction: Reduction = "mean",
+    backend: str = "auto",
+    precision: str | None = None,
+    process_group: Group | None = None,
+) -> Tensor:
+    """How far samples are from N(0, I): ``2πN · cw_normality(sample, γ, phi="exact")``, the mean over the samples.
+
+    SIGReg projects N embeddings on random directions v of the unit sphere and takes the mean over them of
+    ``N ∫ |1/N Σ_j exp(i t v·z_j) - exp(-t²/2)|² exp(-γt²) dt``. This is the mean over all directions, which
+    Plancherel's theorem turns into the exact Cramer-Wold distance (``docs/sigreg.md``): there are no slices, no
+    frequencies and no random numbers.
+
+    Args:
+        z: samples, (…, N, D): leading dimensions, such as views or time steps, are separate samples.
+        gamma: bandwidth γ > 0; 1/2, the default, is LeJEPA's weight ``exp(-t²/2)``. None for ``silverman_gamma(N)``.
+        groups: integers, (N,), the same in every sample; see :func:`segma_fast.cw_normality`.
+        reduction: ``"mean"`` over the samples, or ``"none"``.
+        backend, precision: as in :func:`segma_fast.fast_cw_distance`.
+        process_group: processes whose rows form one sample, as in :func:`segma_fast.fast_cw_distance`; N counts the
+            rows of all, and DistributedDataParallel's mean of the gradients is that of the whole batch. All processes
+            must have the same number of samples.
+
+    Returns:
+        A 0-d tensor, or (…) without a reduction; float64 if ``z`` is float64 and else float32.
+
+    Raises:
+        TypeError, ValueError: as :func:`segma_fast.cw_normality`, and if ``z`` has fewer than two dimensions or no
+            sample.
+    """
+    check_reduction(reduction)
+    if not isinstance(z, Tensor):
+        raise TypeError(f"z must be a torch.Tensor, got {type(z).__name__}")
+    if z.ndim < 2 or 0 in z.shape[:-2]:
+        raise ValueError(f"z must be samples of shape (..., N, D), at least one, got shape {tuple(z.shape)}")
+    samples = z.reshape(-1, *z.shape[-2:]).unbind()
+    found = [
+        cw_normality(
+            sample, gamma, groups=groups, phi="exact", backend=backend, precision=precision, process_group=process_group
+        )
+        for sample in samples
+    ]
+    values = 2 * math.pi * rows_of_all(z, process_group) * torch.stack(found)
+    return values.mean() if reduction == "mean" else values.reshape(z.shape[:-2])
+
+
+def rows_of_all(z: Tensor, process_group: Group | None) -> int:
+    """N, over the processes of the group."""
+    if process_group is None:
+        return z.shape[-2]
+    count = torch.tensor(z.shape[-2], device=z.device)
+    dist.all_reduce(count, group=process_group)
+    return int(count)
+
+
+def check_reduction(reduction: Reduction) -> Reduction:
+    if reduction not in ("mean", "none"):
+        raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}")
+    return reduction
