@@ -33,7 +33,7 @@ WANTED = {
     "simt": ["FFMA", "DFMA", "MUFU.RSQ"],
 }
 SOURCES = ("mma", "wgmma", "simt", "operator")
-JOBS = [("mma", "80"), *((source, "90a") for source in SOURCES)]
+JOBS = [("mma", "80"), ("wgmma", "90a"), ("simt", "90a"), ("operator", "90a")]
 if os.environ.get("SEGMA_FAST_COMPILE_ALL") == "1":
     JOBS = [(source, architecture) for source in SOURCES for architecture in ARCHITECTURES]
 

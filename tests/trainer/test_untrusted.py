@@ -99,8 +99,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Place]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.* is damaged and will be rebuilt")
-@pytest.mark.parametrize("plant", [plainly, by_torch])
-@pytest.mark.parametrize("name", ["run", *EXPERIMENTS])
+@pytest.mark.parametrize("name, plant", [("run", plainly), *((name, by_torch) for name in ("run", *EXPERIMENTS))])
 def test_no_file_runs_code(
     name: str,
     plant: Callable[[Path, Path], None],
