@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import segma_fast
-from segma_fast import CWDistanceLoss, fast_cw_distance, large_batch
+from segma_fast import CWDistanceLoss, fast_cw_distance, large_batch, sigreg
 from segma_fast.distance import dispatch
 
 ROWS = {2: (9, 4), 3: (2, 0, 12)}  # codes of each process, by how many processes there are
@@ -63,9 +63,12 @@ def inputs(dtype: torch.dtype, dim: int, processes: int) -> list[Tensor]:
 
 
 def evaluate(leaves: list[Tensor], given: int, **options: Any) -> tuple[Tensor, ...]:
-    """The distance of the first inputs, as many as are given, and its gradients in them."""
+    """The distance of the first inputs, as many as are given, and its gradients in them; of codes alone SIGReg's."""
     leaves = [leaf.clone().requires_grad_() for leaf in leaves[:given]]
-    value = fast_cw_distance(*leaves, **options)
+    if given == 1:
+        value = sigreg(torch.stack([leaves[0], 0.5 * leaves[0]]), **options)
+    else:
+        value = fast_cw_distance(*leaves, **options)
     return value.detach(), *torch.autograd.grad(value, leaves)
 
 
@@ -78,6 +81,7 @@ def combinations(processes: int) -> dict[str, tuple[list[Tensor], int, dict[str,
                 tensors = inputs(torch.float32, dim, processes)
                 options: dict[str, Any] = {"backend": backend, "phi": phi, "log": phi == "exact"}
                 found[f"{backend} {dim} {phi}"] = (tensors, 5 if dim == 5 else 2, options)
+        found[f"{backend} sigreg"] = (inputs(torch.float32, 3, processes), 1, {"backend": backend})
         found[f"{backend} double"] = (inputs(torch.float64, 3, processes), 5, {"backend": backend})
         found[f"{backend} bfloat16"] = (inputs(torch.bfloat16, 3, processes), 2, {"backend": backend})
     return found
@@ -165,6 +169,8 @@ def disagreements(rank: int, processes: int) -> dict[str, str]:
         "wrong columns": lambda: call(z[:, :2] if other else z),
         "wrong weights": lambda: call(weights=(2 if other else 1) * uneven),
         "wrong phi": lambda: call(phi="Exact" if other else "exact"),
+        "wrong in sigreg": lambda: sigreg(z[0] if other else z, process_group=group),
+        "samples": lambda: sigreg(torch.stack([z] * (2 if other else 3)), process_group=group),
         "wrong in cw_normality": lambda: segma_fast.cw_normality(z[0] if other else z, process_group=group),
         "transform": lambda: torch.func.grad(call)(z) if other else call(),
         "same in another way": lambda: call(

@@ -138,12 +138,32 @@ def compare_across_processes(inputs: Inputs, *, options: dict[str, object], grou
     return Shards(group, dist.get_rank(group), rows, any(found[2] for found in table))
 
 
-def _compare(table: list[list[float]], facts: dict[str, object], common: list[str]) -> None:
-    """Raise an error for the first value in which a process differs from process 0."""
-    first = table[0]
+def rows_of_all(z: Tensor, samples: int, group: Group) -> int:
+    """N of samples (…, N, D) over all processes, each of which has its rows of the same samples.
+
+    Raises:
+        ValueError: on every process, if one of them failed (:func:`share_errors`) or they have different numbers of
+            samples.
+    """
+    note = torch.tensor([0, z.shape[-2], samples], dtype=accumulation_dtype(z.device), device=z.device)
+    table = _exchange(note, group)
+    _raise_if_one_failed(table)
+    counts = [int(found[2]) for found in table]
+    if len(set(counts)) > 1:
+        raise ValueError(f"all processes must have the same number of samples, got {counts} by process")
+    return sum(int(found[1]) for found in table)
+
+
+def _raise_if_one_failed(table: list[list[float]]) -> None:
     for process, found in enumerate(table):
         if found[0]:
             raise ValueError(f"process {process} was called with arguments that do not fit; its own error says which")
+
+
+def _compare(table: list[list[float]], facts: dict[str, object], common: list[str]) -> None:
+    """Raise an error for the first value in which a process differs from process 0."""
+    first = table[0]
+    _raise_if_one_failed(table)
     for process, found in enumerate(table):
         for column, (name, fact) in enumerate(facts.items(), start=3):
             if found[column] != first[column]:

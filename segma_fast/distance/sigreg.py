@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from contextlib import nullcontext
+from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from segma_fast.distance.functional import cw_normality
-from segma_fast.distance.process_group import Group
+from segma_fast.distance.process_group import Group, rank_and_size, rows_of_all, share_errors
 
 Reduction = Literal["mean", "none"]
 
@@ -49,29 +49,20 @@ def sigreg(
         TypeError, ValueError: as :func:`segma_fast.cw_normality`, and if ``z`` has fewer than two dimensions or no
             sample.
     """
-    check_reduction(reduction)
-    if not isinstance(z, Tensor):
-        raise TypeError(f"z must be a torch.Tensor, got {type(z).__name__}")
-    if z.ndim < 2 or 0 in z.shape[:-2]:
-        raise ValueError(f"z must be samples of shape (..., N, D), at least one, got shape {tuple(z.shape)}")
-    samples = z.reshape(-1, *z.shape[-2:]).unbind()
-    found = [
-        cw_normality(
-            sample, gamma, groups=groups, phi="exact", backend=backend, precision=precision, process_group=process_group
-        )
-        for sample in samples
-    ]
-    values = 2 * math.pi * rows_of_all(z, process_group) * torch.stack(found)
+    if process_group is not None:
+        rank_and_size(process_group)  # first: errors cannot be shared in an invalid group
+    with share_errors(z, process_group) if process_group is not None else nullcontext():
+        check_reduction(reduction)
+        if not isinstance(z, Tensor):
+            raise TypeError(f"z must be a torch.Tensor, got {type(z).__name__}")
+        if z.ndim < 2 or 0 in z.shape[:-2]:
+            raise ValueError(f"z must be samples of shape (..., N, D), at least one, got shape {tuple(z.shape)}")
+    samples = (z.flatten(0, -3) if z.ndim > 2 else z[None]).unbind()
+    rows = z.shape[-2] if process_group is None else rows_of_all(z, len(samples), process_group)
+    options: dict[str, Any] = {"backend": backend, "precision": precision, "process_group": process_group}
+    found = [cw_normality(sample, gamma, groups=groups, phi="exact", **options) for sample in samples]
+    values = 2 * math.pi * rows * torch.stack(found)
     return values.mean() if reduction == "mean" else values.reshape(z.shape[:-2])
-
-
-def rows_of_all(z: Tensor, process_group: Group | None) -> int:
-    """N, over the processes of the group."""
-    if process_group is None:
-        return z.shape[-2]
-    count = torch.tensor(z.shape[-2], device=z.device)
-    dist.all_reduce(count, group=process_group)
-    return int(count)
 
 
 def check_reduction(reduction: Reduction) -> Reduction:

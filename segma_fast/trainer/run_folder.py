@@ -116,12 +116,13 @@ class Run:
     step: int
 
 
-def load_run(run_dir: Path, device: torch.device | str = "cpu") -> Run:
+def load_run(run_dir: Path | str, device: torch.device | str = "cpu") -> Run:
     """Load the model of a run folder, in evaluation mode.
 
     Raises:
         ValueError: if the folder holds no run, no checkpoint yet, or a damaged one.
     """
+    run_dir = Path(run_dir)
     checkpoint = latest_checkpoint(run_dir)
     if checkpoint is None or not (run_dir / CONFIG).exists():
         raise ValueError(f"{run_dir} holds no trained model: train one with segma-fast train --run-dir {run_dir}")

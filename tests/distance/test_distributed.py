@@ -68,6 +68,7 @@ DISAGREEMENTS = {
     "phi": r"same phi, .* \(of this process: (exact|approx)\)",
     "log": "same log",
     "no codes": "at least one row in some process",
+    "samples": r"same number of samples, got \[3, 2, 3\] by process",
 }
 
 

@@ -75,7 +75,7 @@ def test_training_improves_and_leaves_a_whole_run(tmp_path: Path) -> None:
     lines = metrics(tmp_path / "run")
     assert float(lines[-1]["loss"]) < float(lines[0]["loss"]) - 5  # log d² may be negative, so no ratio
     assert outcome.evaluation.test_error < 0.5
-    assert outcome.steps == 195 and outcome.complete
+    assert outcome.steps == 195 and outcome.complete and "tensor(" not in repr(outcome.data)
     assert {"config.json", "data.json", "metrics.csv", "checkpoints", "tensorboard"} <= {
         path.name for path in (tmp_path / "run").iterdir()
     }
@@ -148,7 +148,7 @@ def test_stopped_run_keeps_its_last_step(tmp_path: Path, number: int, monkeypatc
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit):
         loop.train(config(tmp_path / "cut"))
-    assert load_run(tmp_path / "cut").step == 5 and signal.getsignal(number) == before
+    assert load_run(str(tmp_path / "cut")).step == 5 and signal.getsignal(number) == before
     loop.train(config(tmp_path / "cut"), resume=True)
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
     with Interrupts() as interrupts:

@@ -9,7 +9,7 @@ import os
 import re
 import warnings
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,10 @@ class ImageData:
     """Training and test pictures (uint8, (N, C, H, W)) and their classes (int64, (N,), 0..K-1)."""
 
     name: str
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
+    train_images: Tensor = field(repr=False)
+    train_labels: Tensor = field(repr=False)
+    test_images: Tensor = field(repr=False)
+    test_labels: Tensor = field(repr=False)
     class_names: tuple[str, ...]
 
     @property
@@ -95,10 +95,10 @@ def load_data(config: DataConfig) -> ImageData:
 
 def _digits(config: DataConfig) -> ImageData:
     used = ("dataset", "test_fraction", "split_seed", "grayscale", "cache")
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if field.name not in used and value != field.default:
-            raise DataError(f"the digits do not take {field.name}, got {value!r}; leave it out or name another dataset")
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if item.name not in used and value != item.default:
+            raise DataError(f"the digits do not take {item.name}, got {value!r}; leave it out or name another dataset")
     digits = library("sklearn.datasets").load_digits()
     images = torch.from_numpy(np.rint(digits.images * (255 / 16)).astype(np.uint8))[:, None]
     labels, names = torch.from_numpy(digits.target.astype(np.int64)), [str(name) for name in digits.target_names]
