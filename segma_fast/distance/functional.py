@@ -16,7 +16,14 @@ from segma_fast.distance.distributed import codes_of_all, energy_of_all
 from segma_fast.distance.formulas import INV_SQRT_PI, accumulation_dtype, silverman_gamma
 from segma_fast.distance.groups import check_groups, normality_of_groups
 from segma_fast.distance.precision import choose_precision, without_autocast
-from segma_fast.distance.process_group import Group, Shards, compare_across_processes, rank_and_size, share_errors
+from segma_fast.distance.process_group import (
+    Group,
+    Shards,
+    compare_across_processes,
+    rank_and_size,
+    share_errors,
+    sharing_errors,
+)
 from segma_fast.distance.scalars import check_flag
 from segma_fast.distance.tracing import are_transforms_active
 
@@ -182,9 +189,7 @@ def cw_normality(
         TypeError, ValueError: also for groups of a wrong shape or dtype, for groups with one number for all rows, and
             for groups together with ``log`` or ``process_group``.
     """
-    if process_group is not None:
-        rank_and_size(process_group)  # first: errors cannot be shared in an invalid group
-    with share_errors(z, process_group) if process_group is not None else nullcontext():
+    with sharing_errors(z, process_group):
         z = check_points("z", z, may_be_empty=process_group is not None)
         if groups is not None:
             if check_flag("log", log) or process_group is not None:

@@ -77,22 +77,8 @@ class _Loss(nn.Module):
         return ", ".join([f"gamma={self.gamma}", *options])
 
 
-class CWDistanceLoss(_Loss):
-    """:func:`segma_fast.fast_cw_distance` with its options fixed; it has no parameters.
-
-    Args:
-        gamma: bandwidth γ > 0; None for the paper's rule, applied to each batch.
-        log: return ``log d²``, the form that equation (9) of the paper minimises.
-        phi: ``"approx"`` for the paper's φ_D, or ``"exact"``.
-        backend, precision: as in :func:`segma_fast.fast_cw_distance`; a missing backend is an error at the first call.
-        process_group: processes whose codes form one batch, as in :func:`segma_fast.fast_cw_distance`. A copy keeps
-            the group. A pickle, such as ``torch.save`` writes, cannot hold it: the loaded module raises a RuntimeError
-            when it is called, until its ``process_group`` is set (to None for one process).
-
-    Raises:
-        ValueError, TypeError: if ``gamma`` is not a finite number > 0, ``log`` is no bool, ``phi``, ``backend`` or
-            ``precision`` is unknown, or ``process_group`` is no group.
-    """
+class _Distance(_Loss):
+    """A distance, or its logarithm, by either form of φ."""
 
     shown = ("log", "phi", "backend", "precision")
     phi = "approx"  # for modules that were pickled before this option existed
@@ -112,6 +98,24 @@ class CWDistanceLoss(_Loss):
         self.log = check_flag("log", log)
         self.phi = phi
 
+
+class CWDistanceLoss(_Distance):
+    """:func:`segma_fast.fast_cw_distance` with its options fixed; it has no parameters.
+
+    Args:
+        gamma: bandwidth γ > 0; None for the paper's rule, applied to each batch.
+        log: return ``log d²``, the form that equation (9) of the paper minimises.
+        phi: ``"approx"`` for the paper's φ_D, or ``"exact"``.
+        backend, precision: as in :func:`segma_fast.fast_cw_distance`; a missing backend is an error at the first call.
+        process_group: processes whose codes form one batch, as in :func:`segma_fast.fast_cw_distance`. A copy keeps
+            the group. A pickle, such as ``torch.save`` writes, cannot hold it: the loaded module raises a RuntimeError
+            when it is called, until its ``process_group`` is set (to None for one process).
+
+    Raises:
+        ValueError, TypeError: if ``gamma`` is not a finite number > 0, ``log`` is no bool, ``phi``, ``backend`` or
+            ``precision`` is unknown, or ``process_group`` is no group.
+    """
+
     def forward(
         self, z: Tensor, means: Tensor, weights: Tensor | None = None, variances: float | Tensor = 1.0
     ) -> Tensor:
@@ -120,29 +124,12 @@ class CWDistanceLoss(_Loss):
         return fast_cw_distance(z, means, weights, variances, self.gamma, log=self.log, phi=self.phi, **options)
 
 
-class CWNormalityLoss(_Loss):
+class CWNormalityLoss(_Distance):
     """:func:`segma_fast.cw_normality`, the distance to N(0, I), with its options fixed; it has no parameters.
 
     Args:
         gamma, log, phi, backend, precision, process_group: as in :class:`CWDistanceLoss`, with the same errors.
     """
-
-    shown = ("log", "phi", "backend", "precision")
-
-    def __init__(
-        self,
-        gamma: float | None = None,
-        *,
-        log: bool = False,
-        phi: str = "approx",
-        backend: str = "auto",
-        precision: str | None = None,
-        process_group: Group | None = None,
-    ) -> None:
-        super().__init__(gamma, backend, precision, process_group)
-        check_phi(phi)
-        self.log = check_flag("log", log)
-        self.phi = phi
 
     def forward(self, z: Tensor, groups: Tensor | None = None) -> Tensor:
         """The distance of a sample (m, D) to N(0, I): a 0-d tensor; ``groups`` as in the function."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,6 +188,14 @@ def share_errors(points: object, group: Group) -> Iterator[None]:
         device = points.device if isinstance(points, Tensor) else torch.device("cpu")
         _exchange(torch.ones(1, dtype=accumulation_dtype(device), device=device), group)
         raise
+
+
+def sharing_errors(points: object, group: Group | None) -> AbstractContextManager[None]:
+    """:func:`share_errors` in a group, which is checked first, because errors cannot be shared in an invalid one."""
+    if group is None:
+        return nullcontext()
+    rank_and_size(group)
+    return share_errors(points, group)
 
 
 def _fingerprint(values: Tensor, shape: torch.Size) -> Tensor:

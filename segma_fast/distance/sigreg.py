@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from segma_fast.distance.functional import cw_normality
-from segma_fast.distance.process_group import Group, rank_and_size, rows_of_all, share_errors
+from segma_fast.distance.process_group import Group, rows_of_all, sharing_errors
 
 Reduction = Literal["mean", "none"]
 
@@ -49,9 +48,7 @@ def sigreg(
         TypeError, ValueError: as :func:`segma_fast.cw_normality`, and if ``z`` has fewer than two dimensions or no
             sample.
     """
-    if process_group is not None:
-        rank_and_size(process_group)  # first: errors cannot be shared in an invalid group
-    with share_errors(z, process_group) if process_group is not None else nullcontext():
+    with sharing_errors(z, process_group):
         check_reduction(reduction)
         if not isinstance(z, Tensor):
             raise TypeError(f"z must be a torch.Tensor, got {type(z).__name__}")

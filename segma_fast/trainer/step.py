@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from accelerate import Accelerator
@@ -15,6 +17,7 @@ from segma_fast.trainer.config import TrainConfig
 Terms = dict[str, Tensor]
 
 
+@dataclass(eq=False)
 class Step:
     """Updates a model with the images of some rows; a call returns the loss and its terms, 0-d and detached.
 
@@ -28,18 +31,13 @@ class Step:
         labels: their classes, (N,), int64, on the same device.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        accelerator: Accelerator,
-        model: nn.Module,
-        games: Sequence[Sequence[nn.Parameter]],
-        optimizers: Sequence[Optimizer],
-        images: Tensor,
-        labels: Tensor,
-    ) -> None:
-        self.config, self.accelerator, self.images, self.labels = config, accelerator, images, labels
-        self.model, self.games, self.optimizers = model, games, optimizers
+    config: TrainConfig
+    accelerator: Accelerator
+    model: nn.Module
+    games: Sequence[Sequence[nn.Parameter]]
+    optimizers: Sequence[Optimizer]
+    images: Tensor
+    labels: Tensor
 
     def __call__(self, unlabelled: Tensor, labelled: Tensor, rate: float) -> Terms:
         """Rows of the whole batch, (n,) and (l,), int64, and the learning rate."""
@@ -72,6 +70,7 @@ class Step:
         return found
 
 
+@dataclass(eq=False)
 class CapturedStep(Step):
     """The same step as one CUDA graph: the first steps run as they are, then one is captured and only replayed.
 
@@ -79,24 +78,14 @@ class CapturedStep(Step):
     copied to where the graph reads them; the terms that a call returns are overwritten by the next one.
     """
 
-    EAGER = 3  # steps in which optimisers, libraries and kernels allocate and compile what they keep
+    EAGER: ClassVar[int] = 3  # steps in which optimisers, libraries and kernels allocate and compile what they keep
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        accelerator: Accelerator,
-        model: nn.Module,
-        games: Sequence[Sequence[nn.Parameter]],
-        optimizers: Sequence[Optimizer],
-        images: Tensor,
-        labels: Tensor,
-    ) -> None:
-        super().__init__(config, accelerator, model, games, optimizers, images, labels)
+    def __post_init__(self) -> None:
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._stream, self._eager, self._rate = torch.cuda.Stream(images.device), 0, float("nan")
-        for optimizer in optimizers:
+        self._stream, self._eager, self._rate = torch.cuda.Stream(self.images.device), 0, float("nan")
+        for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = torch.tensor(float(group["lr"]), device=images.device)
+                group["lr"] = torch.tensor(float(group["lr"]), device=self.images.device)
 
     @staticmethod
     def serves(config: TrainConfig, accelerator: Accelerator) -> bool:
