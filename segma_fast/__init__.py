@@ -4,10 +4,11 @@ __version__ = "0.1.0"
 
 from segma_fast import large_batch
 from segma_fast.distance.formulas import silverman_gamma
-from segma_fast.distance.functional import cw_distance_reference, cw_normality, cw_two_sample, fast_cw_distance
+from segma_fast.distance.functional import cw_distance_reference, cw_normality, fast_cw_distance
 from segma_fast.distance.mixture import GaussianMixture
 from segma_fast.distance.modules import CWDistanceLoss, CWNormalityLoss, SIGReg
 from segma_fast.distance.sigreg import sigreg
+from segma_fast.distance.two_sample import cw_two_sample
 
 __all__ = [
     "CWDistanceLoss",

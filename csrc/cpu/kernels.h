@@ -84,6 +84,27 @@ struct StripKernels {
   void (*differentiate)(const Cloud<T>&, const Strip&, const Results&, int64_t d, int64_t d_end, void* workspace);
 };
 
+// A block of `width` directions, a multiple of 16, of which the first `columns` count: the columns of a matrix
+// (dim, width), or with signs (3, width) the fast transform of segma_fast/distance/slices/directions.py.
+template <class T>
+struct Projection {
+  int64_t dim, width, columns;
+  const T *matrix, *signs;  // one of them is null
+  const T* steps;           // (width,): a wave's argument is k times this times the projection
+};
+
+constexpr int64_t SLICE_UNIT = 16;
+
+// For rows and their projections (count, width); all but the rows are aligned to 64 bytes.
+template <class T>
+struct SliceKernels {
+  void (*project)(const Projection<T>&, const T* rows, int64_t count, T* projected);
+  void (*project_back)(const Projection<T>&, T* projected, int64_t count, T* rows);
+  void (*add_waves)(const Projection<T>&, const T* projected, int64_t count, int64_t frequencies, double* sums,
+                    T* workspace);  // of 2 x frequencies x SLICE_UNIT numbers
+  void (*differentiate_waves)(const Projection<T>&, T* projected, int64_t count, int64_t frequencies, const T* factors);
+};
+
 // The functions of one code path for the arithmetic of T. A workspace is aligned to 64 bytes.
 template <class T>
 struct Kernels {
@@ -95,6 +116,7 @@ struct Kernels {
   void (*pack)(const Cloud<T>&, int64_t begin, int64_t end, void* workspace, void* packed);
   void (*run)(const Cloud<T>&, const Task&, const Results&, double* energy, const Turn&, void* workspace);
   StripKernels<T> strips;
+  SliceKernels<T> slices;
 };
 
 // One dimension, in double: rows [begin, end) against all; u and its derivatives.

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from segma_fast.compat import width_of
 from segma_fast.distance.arguments import check_points, check_same_space
-from segma_fast.distance.functional import cw_normality, cw_two_sample
+from segma_fast.distance.functional import cw_normality
 from segma_fast.distance.scalars import check_whole
+from segma_fast.distance.two_sample import cw_two_sample
 
 __all__ = ["cw", "cw_1d", "cw_2d", "cw_choose", "cw_sampling"]
 

@@ -18,7 +18,12 @@ def describe_backends() -> list[tuple[str, str | None, str]]:
 
 
 def choose_backend(
-    requested: str, device: torch.device, dtype: torch.dtype, dim: int, precision: str = "default"
+    requested: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    dim: int,
+    precision: str = "default",
+    sliced: bool = False,
 ) -> str:
     """The name of the backend that serves a call.
 
@@ -27,6 +32,7 @@ def choose_backend(
             and if it is not set, the fastest backend that can serve the call is chosen.
         device, dtype, dim: of the points.
         precision: as :func:`segma_fast.distance.precision.choose_precision` gives it.
+        sliced: whether the call is for slices, for which ``"auto"`` skips a backend without such kernels.
 
     Raises:
         ValueError: if the backend is unknown or cannot serve the call; the message
@@ -41,7 +47,8 @@ def choose_backend(
     for backend in BACKENDS:
         if requested in ("auto", backend.name):
             reason = backend.missing() or backend.unsuitable(device, dtype, dim)
-            if reason is None and not (requested == "auto" and backend.not_for_auto(device, dtype, dim, precision)):
+            skipped = backend.slices is None if sliced else backend.not_for_auto(device, dtype, dim, precision)
+            if reason is None and not (requested == "auto" and skipped):
                 return backend.name
             if requested == backend.name:
                 raise ValueError(f"{source}={requested!r} is not available: {reason}. {_overview()}")

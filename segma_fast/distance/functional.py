@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from segma_fast.distance.arguments import check_gamma, check_pair, check_points, check_variances, check_weights, widened
-from segma_fast.distance.autograd import Inputs, Options, energy
+from segma_fast.distance.autograd import Inputs, Options
 from segma_fast.distance.backends import reference
-from segma_fast.distance.derivatives import keep_inputs
-from segma_fast.distance.dispatch import check_phi, choose_backend
-from segma_fast.distance.distributed import codes_of_all, energy_of_all
-from segma_fast.distance.formulas import INV_SQRT_PI, accumulation_dtype, silverman_gamma
+from segma_fast.distance.evaluate import choose, distance, dtype_of, logarithm
+from segma_fast.distance.formulas import accumulation_dtype, silverman_gamma
 from segma_fast.distance.groups import check_groups, normality_of_groups
-from segma_fast.distance.precision import choose_precision, without_autocast
+from segma_fast.distance.precision import without_autocast
 from segma_fast.distance.process_group import (
     Group,
-    Shards,
     compare_across_processes,
     rank_and_size,
     share_errors,
     sharing_errors,
 )
 from segma_fast.distance.scalars import check_flag
+from segma_fast.distance.slices.distance import check_slices, facts_of
+from segma_fast.distance.slices.normality import sliced_normality
 from segma_fast.distance.tracing import are_transforms_active
 
 
@@ -37,6 +37,9 @@ def fast_cw_distance(
     *,
     log: bool = False,
     phi: str = "approx",
+    slices: int | None = None,
+    frequencies: int | None = None,
+    generator: torch.Generator | None = None,
     backend: str = "auto",
     precision: str | None = None,
     process_group: Group | None = None,
@@ -75,6 +78,15 @@ def fast_cw_distance(
         phi: ``"approx"`` for the paper's φ_D, or ``"exact"`` for a polynomial within 2e-7 of φ_D (1e-12 in float64).
             The minimum of d² is lower with ``"exact"``, so a loss weight of ``log d²`` tuned for one form does not
             suit the other.
+        slices: R: evaluate the mean over R random directions, drawn anew in each call, instead of all of them, in
+            O(m (D + R)) memory and O(m R) operations (``slices/directions.py``). An unbiased estimate; needs
+            ``phi="exact"`` and D ≥ 2. It can be differentiated once only.
+        frequencies: T, with slices: at how many frequencies the characteristic functions are compared; default as many
+            as γ and the spread of the codes need for a relative error of 1e-6 (``slices/frequencies.py``). On a GPU
+            and inside ``torch.compile`` the spread is not read: T is enough for projections within ±7.6 of the
+            mixture's mean, and wider codes lower the highest frequency, so that nothing is aliased.
+        generator: of the directions; default torch's own. With a process group all processes must give generators in
+            the same state, or none: then the first process sends a seed.
         backend: a backend's name (``segma-fast info`` lists them) or ``"auto"``; the environment variable
             ``SEGMA_FAST_BACKEND`` sets what ``"auto"`` means.
         precision: ``"highest"``, ``"high"`` or ``"medium"``; the default is torch's setting for float32 matrix
@@ -108,20 +120,22 @@ def fast_cw_distance(
             raise ValueError("process_group works outside of the transforms of torch.func and vmap only")
         log = check_flag("log", log)
         z, means = check_pair("z", z, "means", means, may_be_empty=is_distributed)
-        weights, variances = _weights("weights", weights, means), check_variances(variances, means)
+        weights = None if weights is None else check_weights("weights", weights, means)
+        variances = check_variances(variances, means)
         gamma = None if gamma is None else check_gamma(gamma, "z", z)
-        dtype = _dtype_of(z)
+        dtype = dtype_of(z)
         z, means = widened(gamma, variances, z, means)
-        chosen = _choose(z, phi, backend, precision)
+        sliced = check_slices(slices, frequencies, generator, phi, z.shape[1])
+        chosen = choose(z, phi, backend, precision, sliced)
     shards = None
     if is_distributed:
         kind = "reference" if chosen[0] == "reference" else "any but the reference"
-        options = {"phi": phi, "log": log, "precision": chosen[1], "backend": kind}
+        options = {"phi": phi, "log": log, "precision": chosen[1], "backend": kind} | facts_of(sliced)
         given = Inputs(z, means, None, weights, variances, gamma)  # type: ignore[arg-type]  # gamma by the rule
         shards = compare_across_processes(given, options=options, group=process_group)
     if gamma is None:
         gamma = silverman_gamma(z.shape[0] if shards is None else shards.total, means.shape[0])
-    return _distance(Inputs(z, means, None, weights, variances, gamma), log, phi, chosen, shards).to(dtype)
+    return distance(Inputs(z, means, None, weights, variances, gamma), log, phi, chosen, shards, sliced).to(dtype)
 
 
 def cw_distance_reference(
@@ -133,6 +147,9 @@ def cw_distance_reference(
     *,
     log: bool = False,
     phi: str = "approx",
+    slices: int | None = None,
+    frequencies: int | None = None,
+    generator: torch.Generator | None = None,
     backend: str = "reference",
     precision: str | None = None,
     process_group: Group | None = None,
@@ -151,6 +168,9 @@ def cw_distance_reference(
         gamma,
         log=log,
         phi=phi,
+        slices=slices,
+        frequencies=frequencies,
+        generator=generator,
         backend="reference" if isinstance(backend, str) and backend == "auto" else backend,
         precision=precision,
         process_group=process_group,
@@ -164,6 +184,9 @@ def cw_normality(
     groups: Tensor | None = None,
     log: bool = False,
     phi: str = "approx",
+    slices: int | None = None,
+    frequencies: int | None = None,
+    generator: torch.Generator | None = None,
     backend: str = "auto",
     precision: str | None = None,
     process_group: Group | None = None,
@@ -180,27 +203,34 @@ def cw_normality(
             ``phi="exact"`` this is an unbiased estimate, which may be negative (``distance/groups.py`` has the
             formula). Only for one process and ``log=False``. Reading the group sizes synchronises a GPU and breaks
             the graph of ``torch.compile``. If nearly all rows are in one group, float32 keeps three digits.
-        log, phi, backend, precision, process_group: as in :func:`fast_cw_distance`.
+        log, phi, slices, frequencies, generator, backend, precision, process_group: as in :func:`fast_cw_distance`.
 
     Returns:
         A 0-d tensor, float64 if ``z`` is float64 and else float32.
 
     Raises:
         TypeError, ValueError: also for groups of a wrong shape or dtype, for groups with one number for all rows, and
-            for groups together with ``log`` or ``process_group``.
+            for groups together with ``slices``, ``log`` or ``process_group``.
     """
     with sharing_errors(z, process_group):
         z = check_points("z", z, may_be_empty=process_group is not None)
+        sliced, log = check_slices(slices, frequencies, generator, phi, z.shape[1]), check_flag("log", log)
         if groups is not None:
-            if check_flag("log", log) or process_group is not None:
+            if sliced is not None:
+                raise ValueError(f"groups must be used without slices, got slices={slices}")
+            if log or process_group is not None:
                 option = "log=True" if log else "a process_group"
                 raise ValueError(f"groups must be used without log and process_group, got {option}")
             groups = check_groups(groups, z)
+    if sliced is not None:
+        chooser = partial(choose, phi=phi, backend=backend, precision=precision, slices=sliced)
+        (found,), _, gamma = sliced_normality(z[None], gamma, sliced, chooser, process_group)
+        return (logarithm(found, gamma, dtype_of(z)) if log else found).to(dtype_of(z))
     if groups is not None:
         gamma = check_gamma(silverman_gamma(z.shape[0]) if gamma is None else gamma, "z", z)
-        dtype = _dtype_of(z)
+        dtype = dtype_of(z)
         (z,) = widened(gamma, 1.0, z)
-        backend, precision = _choose(z, phi, backend, precision)
+        backend, precision = choose(z, phi, backend, precision)
         with without_autocast(z.device):
             if backend == "reference":
                 points = z.to(reference.working_dtype(z, z, gamma))
@@ -208,7 +238,7 @@ def cw_normality(
                 value = reference.cw_normality_of_groups(points, groups, width, phi=phi)
             else:
                 options = Options(backend, precision, phi, accumulation_dtype(z.device))
-                value = normality_of_groups(z.to(_dtype_of(z)), groups, gamma, options)
+                value = normality_of_groups(z.to(dtype_of(z)), groups, gamma, options)
         return value.to(dtype)
     return fast_cw_distance(
         z,
@@ -216,79 +246,10 @@ def cw_normality(
         gamma=gamma,
         log=log,
         phi=phi,
+        slices=slices,
+        frequencies=frequencies,
+        generator=generator,
         backend=backend,
         precision=precision,
         process_group=process_group,
     )
-
-
-def cw_two_sample(
-    x: Tensor,
-    y: Tensor,
-    gamma: float | Tensor | None = None,
-    *,
-    x_weights: Tensor | None = None,
-    y_weights: Tensor | None = None,
-    log: bool = False,
-    phi: str = "approx",
-    backend: str = "auto",
-    precision: str | None = None,
-) -> Tensor:
-    """Squared Cramer-Wold distance between two samples, whose sizes may differ.
-
-    Equal to ``Σ_ij k(x_i, x_j) / m² - 2 Σ_ij k(x_i, y_j) / mn + Σ_ij k(y_i, y_j) / n²`` with the kernel of
-    :func:`fast_cw_distance` at variance 0. It accepts the same tensors and raises the same errors.
-
-    Args:
-        x, y: the samples, (m, D) and (n, D).
-        gamma: bandwidth γ > 0; default ``silverman_gamma`` of the mean size ``(m + n) / 2``, rounded down.
-        x_weights, y_weights: weights ≥ 0 that sum to 1, (m,) and (n,); default 1/m and 1/n.
-        log, phi, backend, precision: as in :func:`fast_cw_distance`.
-
-    Returns:
-        A 0-d tensor, float64 if either sample is float64 and else float32.
-    """
-    x, y = check_pair("x", x, "y", y)
-    log, dtype = check_flag("log", log), _dtype_of(x)
-    if gamma is None:
-        gamma = silverman_gamma((x.shape[0] + y.shape[0]) // 2)
-    else:
-        gamma = check_gamma(gamma, "x", x)
-        x, y = widened(gamma, 0.0, x, y)
-    x_weights, y_weights = _weights("x_weights", x_weights, x), _weights("y_weights", y_weights, y)
-    chosen = _choose(x, phi, backend, precision)
-    return _distance(Inputs(x, y, x_weights, y_weights, 0.0, gamma), log, phi, chosen, None).to(dtype)
-
-
-def _dtype_of(points: Tensor) -> torch.dtype:
-    """The dtype of the result."""
-    return torch.promote_types(points.dtype, torch.float32)
-
-
-def _weights(name: str, weights: Tensor | None, points: Tensor) -> Tensor | None:
-    return None if weights is None else check_weights(name, weights, points)
-
-
-def _choose(points: Tensor, phi: str, backend: str, precision: str | None) -> tuple[str, str]:
-    """The backend that serves the points, and the precision."""
-    check_phi(phi)
-    chosen = choose_precision(precision)
-    return choose_backend(backend, points.device, points.dtype, points.shape[1], chosen), chosen
-
-
-def _distance(inputs: Inputs, log: bool, phi: str, chosen: tuple[str, str], shards: Shards | None) -> Tensor:
-    """d² of weighted points and a mixture: by the reference backend, or as the energy of the signed cloud."""
-    z, gamma, (backend, precision), dtype = inputs.z, inputs.gamma, chosen, _dtype_of(inputs.z)
-    options = Options(backend, precision, phi, accumulation_dtype(z.device) if log else dtype)
-    if backend == "reference":
-        inputs = inputs if shards is None else inputs._replace(z=codes_of_all(z, shards))
-        with without_autocast(z.device):
-            value = reference.cw_distance(*reference.as_tensors(inputs), phi=phi)
-            value = keep_inputs(value, inputs.z, inputs.means).to(options.dtype)
-    else:
-        value = energy(inputs, options) if shards is None else energy_of_all(inputs, shards, options)
-    if not log:
-        return value
-    root = (4 * gamma.detach().to(value.dtype)).sqrt() if isinstance(gamma, Tensor) else torch.sym_sqrt(4 * gamma)
-    own = INV_SQRT_PI / root  # k(a, a, 0)
-    return value.clamp_min(torch.finfo(dtype).eps ** 2 * own).log().to(dtype)

@@ -15,6 +15,7 @@ from segma_fast.distance.precision import choose_precision
 from segma_fast.distance.process_group import Group, check_group, rank_and_size
 from segma_fast.distance.scalars import check_flag
 from segma_fast.distance.sigreg import check_reduction, sigreg
+from segma_fast.distance.slices.distance import check_slices
 
 LEFT_BEHIND = "left behind by pickle"  # process_group of a module loaded from a pickle, if the module had one
 
@@ -24,10 +25,19 @@ class _Loss(nn.Module):
 
     shown: tuple[str, ...] = ("backend", "precision")  # attributes in the repr, after gamma
     process_group: Group | None = None
+    slices: int | None = None  # and so on, for modules that were pickled before these options existed
+    frequencies: int | None = None
+    generator: torch.Generator | None = None
 
     def __init__(
-        self, gamma: float | None, backend: str, precision: str | None, process_group: Group | None
-    ) -> None:  # fmt: skip
+        self,
+        gamma: float | None,
+        phi: str,
+        slices: tuple[int | None, int | None, torch.Generator | None],
+        backend: str,
+        precision: str | None,
+        process_group: Group | None,
+    ) -> None:
         super().__init__()
         if isinstance(gamma, Tensor):
             raise TypeError(
@@ -38,6 +48,9 @@ class _Loss(nn.Module):
         check_backend(backend)
         choose_precision(precision)
         check_group(process_group)
+        check_phi(phi)
+        check_slices(*slices, phi)
+        self.slices, self.frequencies, self.generator = slices
         self.gamma = gamma
         self.backend = backend
         self.precision = precision
@@ -66,10 +79,12 @@ class _Loss(nn.Module):
                 "process_group was left behind when this module was pickled: set its process_group to a group of this "
                 "process, such as torch.distributed.group.WORLD, or to None for the codes of one process"
             )
-        return {"backend": self.backend, "precision": self.precision, "process_group": self.process_group}
+        names = ("slices", "frequencies", "generator", "backend", "precision", "process_group")
+        return {name: getattr(self, name) for name in names}
 
     def extra_repr(self) -> str:
-        options = [f"{name}={getattr(self, name)!r}" for name in self.shown]
+        shown = self.shown if self.slices is None else ("slices", "frequencies", *self.shown)
+        options = [f"{name}={getattr(self, name)!r}" for name in shown]
         if self.process_group == LEFT_BEHIND:
             options.append(f"process_group {LEFT_BEHIND}")
         elif self.process_group is not None:
@@ -89,12 +104,14 @@ class _Distance(_Loss):
         *,
         log: bool = False,
         phi: str = "approx",
+        slices: int | None = None,
+        frequencies: int | None = None,
+        generator: torch.Generator | None = None,
         backend: str = "auto",
         precision: str | None = None,
         process_group: Group | None = None,
     ) -> None:
-        super().__init__(gamma, backend, precision, process_group)
-        check_phi(phi)
+        super().__init__(gamma, phi, (slices, frequencies, generator), backend, precision, process_group)
         self.log = check_flag("log", log)
         self.phi = phi
 
@@ -106,6 +123,7 @@ class CWDistanceLoss(_Distance):
         gamma: bandwidth γ > 0; None for the paper's rule, applied to each batch.
         log: return ``log d²``, the form that equation (9) of the paper minimises.
         phi: ``"approx"`` for the paper's φ_D, or ``"exact"``.
+        slices, frequencies, generator: as in :func:`segma_fast.fast_cw_distance`.
         backend, precision: as in :func:`segma_fast.fast_cw_distance`; a missing backend is an error at the first call.
         process_group: processes whose codes form one batch, as in :func:`segma_fast.fast_cw_distance`. A copy keeps
             the group. A pickle, such as ``torch.save`` writes, cannot hold it: the loaded module raises a RuntimeError
@@ -128,7 +146,8 @@ class CWNormalityLoss(_Distance):
     """:func:`segma_fast.cw_normality`, the distance to N(0, I), with its options fixed; it has no parameters.
 
     Args:
-        gamma, log, phi, backend, precision, process_group: as in :class:`CWDistanceLoss`, with the same errors.
+        gamma, log, phi, slices, frequencies, generator, backend, precision, process_group: as in
+            :class:`CWDistanceLoss`, with the same errors.
     """
 
     def forward(self, z: Tensor, groups: Tensor | None = None) -> Tensor:
@@ -139,12 +158,13 @@ class CWNormalityLoss(_Distance):
 class SIGReg(_Loss):
     """:func:`segma_fast.sigreg`, LeJEPA's regulariser with infinitely many slices, with its options fixed.
 
-    It has no parameters and draws no random numbers.
+    It has no parameters, and draws no random numbers unless ``slices`` is given.
 
     Args:
         gamma: bandwidth γ > 0; 1/2, the default, is LeJEPA's weight ``exp(-t²/2)``. None for the paper's rule.
         reduction: ``"mean"`` over the samples, or ``"none"``.
-        backend, precision, process_group: as in :class:`CWDistanceLoss`, with the same errors.
+        slices, frequencies, generator, backend, precision, process_group: as in :class:`CWDistanceLoss`, with the same
+            errors.
     """
 
     shown = ("reduction", "backend", "precision")
@@ -154,11 +174,14 @@ class SIGReg(_Loss):
         gamma: float | None = 0.5,
         *,
         reduction: Literal["mean", "none"] = "mean",
+        slices: int | None = None,
+        frequencies: int | None = None,
+        generator: torch.Generator | None = None,
         backend: str = "auto",
         precision: str | None = None,
         process_group: Group | None = None,
     ) -> None:
-        super().__init__(gamma, backend, precision, process_group)
+        super().__init__(gamma, "exact", (slices, frequencies, generator), backend, precision, process_group)
         self.reduction = check_reduction(reduction)
 
     def forward(self, z: Tensor, groups: Tensor | None = None) -> Tensor:

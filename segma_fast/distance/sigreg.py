@@ -1,15 +1,19 @@
-"""SIGReg, the regulariser of LeJEPA (arXiv 2511.08544), with infinitely many slices: in closed form, without noise."""
+"""SIGReg, the regulariser of LeJEPA (arXiv 2511.08544): with infinitely many slices in closed form, or with some."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from segma_fast.distance.evaluate import choose, dtype_of
 from segma_fast.distance.functional import cw_normality
 from segma_fast.distance.process_group import Group, rows_of_all, sharing_errors
+from segma_fast.distance.slices.distance import check_slices
+from segma_fast.distance.slices.normality import sliced_normality
 
 Reduction = Literal["mean", "none"]
 
@@ -20,6 +24,9 @@ def sigreg(
     *,
     groups: Tensor | None = None,
     reduction: Reduction = "mean",
+    slices: int | None = None,
+    frequencies: int | None = None,
+    generator: torch.Generator | None = None,
     backend: str = "auto",
     precision: str | None = None,
     process_group: Group | None = None,
@@ -36,6 +43,8 @@ def sigreg(
         gamma: bandwidth γ > 0; 1/2, the default, is LeJEPA's weight ``exp(-t²/2)``. None for ``silverman_gamma(N)``.
         groups: integers, (N,), the same in every sample; see :func:`segma_fast.cw_normality`.
         reduction: ``"mean"`` over the samples, or ``"none"``.
+        slices, frequencies, generator: as in :func:`segma_fast.fast_cw_distance`: the mean over so many random
+            directions, for samples so large that N² operations are too many. All samples share the directions.
         backend, precision: as in :func:`segma_fast.fast_cw_distance`.
         process_group: processes whose rows form one sample, as in :func:`segma_fast.fast_cw_distance`; N counts the
             rows of all, and DistributedDataParallel's mean of the gradients is that of the whole batch. All processes
@@ -54,11 +63,23 @@ def sigreg(
             raise TypeError(f"z must be a torch.Tensor, got {type(z).__name__}")
         if z.ndim < 2 or 0 in z.shape[:-2]:
             raise ValueError(f"z must be samples of shape (..., N, D), at least one, got shape {tuple(z.shape)}")
+        sliced = check_slices(slices, frequencies, generator, "exact", z.shape[-1])
+        if sliced is not None and groups is not None:
+            raise ValueError(f"groups must be used without slices, got slices={slices}")
+    if sliced is not None:
+        chooser = partial(choose, phi="exact", backend=backend, precision=precision, slices=sliced)
+        every = z.flatten(0, -3) if z.ndim > 2 else z[None]
+        distances, rows, _ = sliced_normality(every, gamma, sliced, chooser, process_group)
+        return _reduce((2 * math.pi * rows * distances).to(dtype_of(z)), z, reduction)
     samples = (z.flatten(0, -3) if z.ndim > 2 else z[None]).unbind()
     rows = z.shape[-2] if process_group is None else rows_of_all(z, len(samples), process_group)
     options: dict[str, Any] = {"backend": backend, "precision": precision, "process_group": process_group}
     found = [cw_normality(sample, gamma, groups=groups, phi="exact", **options) for sample in samples]
     values = 2 * math.pi * rows * torch.stack(found)
+    return _reduce(values, z, reduction)
+
+
+def _reduce(values: Tensor, z: Tensor, reduction: Reduction) -> Tensor:
     return values.mean() if reduction == "mean" else values.reshape(z.shape[:-2])
 
 

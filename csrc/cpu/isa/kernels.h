@@ -35,6 +35,8 @@ SEGMA_INLINE void fill_with_zeros(T* to, int64_t count) {
 #include "cpu/isa/tasks.h"
 #include "cpu/isa/strips.h"
 #include "cpu/isa/one_dimension.h"
+#include "cpu/isa/transform.h"
+#include "cpu/isa/waves.h"
 
 template <class T>
 static constexpr Kernels<T> kernels() {
@@ -44,5 +46,6 @@ static constexpr Kernels<T> kernels() {
           norms<T>,
           pack<T>,
           run<T>,
-          {strip_workspace<T>, pack_strip<T>, score_any_tile<T>, differentiate_strip<T>}};
+          {strip_workspace<T>, pack_strip<T>, score_any_tile<T>, differentiate_strip<T>},
+          {project<T>, project_back<T>, add_waves<T>, differentiate_waves<T>}};
 }

@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from segma_fast.compat import width_of
-from segma_fast.distance import functional
+from segma_fast.distance import functional, two_sample
 from segma_fast.distance.arguments import check_points, check_same_space
 
 __all__ = ["cw", "cw_normality", "cw_normality_no_scale", "cw_normality_scale_factor", "cw_scale_factor"]
@@ -47,4 +47,4 @@ def cw(first_sample: Tensor, second_sample: Tensor, gamma: Tensor | float) -> Te
     """
     first, second = check_points("first_sample", first_sample), check_points("second_sample", second_sample)
     check_same_space("first_sample", first, "second_sample", second)
-    return functional.cw_two_sample(first, second, width_of("gamma", gamma, "first_sample", first))
+    return two_sample.cw_two_sample(first, second, width_of("gamma", gamma, "first_sample", first))

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from segma_fast.distance.backends import waves
 from segma_fast.distance.backends.registry import Backend, register
 from segma_fast.distance.formulas import INV_SQRT_PI, accumulation_dtype, form_of, profile, unit_of
 from segma_fast.distance.precision import products_are_rounded
@@ -271,5 +272,11 @@ def _potential_on_line(x: Tensor, h: Tensor, w: Tensor, start: int, stop: int) -
 
 
 register(
-    Backend("chunked", "plain torch, tile by tile, O(mD) memory, any device", rank=3, operators=(energy, gradient))
+    Backend(
+        "chunked",
+        "plain torch, tile by tile, O(mD) memory, any device",
+        rank=3,
+        operators=(energy, gradient),
+        slices=waves.operators(waves.sums_of_tile, waves.slopes_of_tile),
+    )
 )

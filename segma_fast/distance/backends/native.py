@@ -13,5 +13,6 @@ register(
             None if device.type == "cpu" else f"it has no kernel for {device.type} tensors"
         ),
         operators="compiled",
+        slices="compiled",
     )
 )

@@ -16,6 +16,7 @@ from torch import Tensor
 from segma_fast.distance.backends.registry import Backend, register
 from segma_fast.distance.formulas import accumulation_dtype, phi_of, squared_distances, unit_of
 from segma_fast.distance.precision import products_are_rounded
+from segma_fast.distance.slices.directions import as_matrix
 from segma_fast.distance.tracing import visible
 
 LARGEST = 1e15  # largest coordinate, also divided by γ, whose squared differences float32 can sum
@@ -83,6 +84,14 @@ def cw_normality_of_groups(z: Tensor, groups: Tensor, gamma: Tensor, *, phi: str
     codes = (scalar_product(z, z, zero, gamma, phi) * kept).sum(dtype=wide) / kept.sum()
     cross = scalar_product(z, origin, zero + 1, gamma, phi).mean(dtype=wide)
     return codes - 2 * cross + scalar_product(origin, origin, zero + 2, gamma, phi).to(wide)[0, 0]
+
+
+def waves(z: Tensor, directions: Tensor, steps: Tensor, frequencies: int) -> Tensor:
+    """The waves that ``slices/operators.py`` states, (B, 2, T, R), with all (B, T, N, R) angles in memory."""
+    angles = steps[:, None] * (z @ as_matrix(directions, z.shape[2], steps.shape[1]))
+    orders = torch.arange(1, frequencies + 1, dtype=steps.dtype, device=z.device)[:, None, None]
+    angles = orders * angles[:, None]
+    return torch.stack([angles.cos().sum(2), angles.sin().sum(2)], 1)
 
 
 def working_dtype(z: Tensor, means: Tensor, gamma: float | Tensor) -> torch.dtype:

@@ -25,6 +25,7 @@ class Backend:
         operators: what computes the energy, and the energy with its gradient, with the arguments and results that
             ``backends/chunked.py`` states; ``"compiled"`` where loading a module registers them with torch; None for
             the reference, which autograd differentiates.
+        slices: the same for the two operators that ``slices/operators.py`` states; None where there are none.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Backend:
     unsuitable: Callable[[torch.device, torch.dtype, int], str | None] = lambda device, dtype, dim: None
     not_for_auto: Callable[[torch.device, torch.dtype, int, str], bool] = lambda device, dtype, dim, precision: False
     operators: tuple[Operator, Operator] | str | None = None
+    slices: tuple[Operator, Operator] | str | None = None
 
 
 _registered: list[Backend] = []

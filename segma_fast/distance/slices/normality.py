@@ -1,0 +1,43 @@
+"""The distance of samples to N(0, I) along random directions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from segma_fast.distance.arguments import check_gamma, check_points, widened
+from segma_fast.distance.autograd import Inputs
+from segma_fast.distance.formulas import silverman_gamma
+from segma_fast.distance.process_group import Group, compare_across_processes, rank_and_size, sharing_errors
+from segma_fast.distance.slices.distance import Slices, facts_of, sliced_distance
+
+
+def sliced_normality(
+    z: Tensor,
+    gamma: float | Tensor | None,
+    slices: Slices,
+    choose: Callable[[Tensor], tuple[str, str]],
+    process_group: Group | None,
+) -> tuple[Tensor, int, float | Tensor]:
+    """d² of each sample (B, N, D) to N(0, I), (B,) in float64, N of all processes, and γ.
+
+    ``choose`` gives the backend and the precision for z.
+    """
+    distributed = process_group is not None and rank_and_size(process_group)[1] != 1
+    with sharing_errors(z, process_group if distributed else None):
+        for sample in z:
+            check_points("z", sample, may_be_empty=distributed)
+        gamma = None if gamma is None else check_gamma(gamma, "z", z)
+        (z,) = widened(gamma, 1.0, z)
+        chosen = choose(z)
+    shards = None
+    if distributed:
+        origin = z.new_zeros(1, z.shape[-1])
+        options = facts_of(slices) | {"number of samples": len(z)}
+        given = Inputs(z[0], origin, None, None, 1.0, gamma)  # type: ignore[arg-type]  # gamma by the rule
+        shards = compare_across_processes(given, options=options, group=process_group)
+    rows = z.shape[-2] if shards is None else shards.total
+    gamma = silverman_gamma(rows) if gamma is None else gamma
+    given = Inputs(z, None, None, None, 1.0, gamma)  # type: ignore[arg-type]  # no means: N(0, I)
+    return sliced_distance(given, slices, *chosen, shards), rows, gamma
