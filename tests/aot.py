@@ -24,7 +24,7 @@ MATRIX_INSTRUCTIONS = ("wgmma.mma_async", "tcgen05.mma", "mma.sync")
 class Job:
     """What a user asks for; ``shape`` (rows, columns, warps, stages) takes the place of the table's."""
 
-    kernel: str  # "pairs", "prepare" or "lay_out"
+    kernel: str  # "pairs", "prepare" or "lay_out", or for slices "sum_waves" or "differentiate_waves"
     architecture: int  # 90 is sm_90
     dim: int
     dtype: str = "float32"
@@ -71,7 +71,7 @@ def pointers(job: Job) -> dict[str, str]:
     return {
         **dict.fromkeys(("z", "means"), points),
         **dict.fromkeys(("h", "w", "doubles", "u_sums", "q_sums", "dh", "dw", "energy"), "*fp64"),
-        **dict.fromkeys(("forces", "dz", "dmeans"), real),
+        **dict.fromkeys(("forces", "dz", "dmeans", "projected", "steps", "sums", "factors"), real),
         "halves": "*fp16",
         "singles": "*fp32",
         "flat": "*fp32",
@@ -79,21 +79,32 @@ def pointers(job: Job) -> dict[str, str]:
     }
 
 
+def wanted(job: Job) -> tuple[Any, dict[str, Any], dict[str, int]]:
+    """The kernel, its constants, and how it is compiled."""
+    from segma_fast.distance.backends.triton.kernels import pairs, prepare, waves
+
+    if job.kernel.endswith("waves"):
+        import torch
+
+        from segma_fast.distance.backends.triton.waves import shape
+
+        known = shape(getattr(torch, job.dtype))
+        return getattr(waves, job.kernel), known, {"num_warps": known["num_warps"]}
+    plan = plan_of(job)
+    known = dict(plan.options, LIMIT=plan.limit, WIDE=plan.form[0], COARSE=plan.coarse, SPLIT=job.split)
+    known |= {"WHOLE": True, "FIRST": True, "LAST": True}
+    if job.kernel != "pairs":
+        return getattr(prepare, job.kernel), known, {}
+    if job.shape is not None:
+        known |= dict(zip(("ROWS", "COLUMNS", "num_warps", "num_stages"), job.shape, strict=True))
+    return pairs.pairs, known, {name: known[name] for name in ("num_warps", "num_stages")}
+
+
 def compile_job(job: Job) -> Report:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource, compile
 
-    from segma_fast.distance.backends.triton.kernels import pairs, prepare
-
-    plan = plan_of(job)
-    function = getattr(pairs if job.kernel == "pairs" else prepare, job.kernel)
-    known = dict(plan.options, LIMIT=plan.limit, WIDE=plan.form[0], COARSE=plan.coarse, SPLIT=job.split)
-    known |= {"WHOLE": True, "FIRST": True, "LAST": True}
-    options = {}
-    if job.kernel == "pairs":
-        if job.shape is not None:
-            known |= dict(zip(("ROWS", "COLUMNS", "num_warps", "num_stages"), job.shape, strict=True))
-        options = {name: known[name] for name in ("num_warps", "num_stages")}
+    function, known, options = wanted(job)
     constants = {name: value for name, value in known.items() if name in function.arg_names}
     types = pointers(job)
     names = function.arg_names

@@ -47,7 +47,7 @@ def choose_backend(
     for backend in BACKENDS:
         if requested in ("auto", backend.name):
             reason = backend.missing() or backend.unsuitable(device, dtype, dim)
-            skipped = backend.slices is None if sliced else backend.not_for_auto(device, dtype, dim, precision)
+            skipped = sliced and backend.slices is None or backend.not_for_auto(device, dtype, dim, precision)
             if reason is None and not (requested == "auto" and skipped):
                 return backend.name
             if requested == backend.name:

@@ -55,6 +55,8 @@ def wanted() -> list[Job]:
         jobs += [Job("pairs", architecture, 24, "float64"), Job("lay_out", architecture, 8)]
         jobs += [Job("pairs", architecture, dim, phi="exact") for dim in ((2, 3, 8) if ALL else (3, 8))]
         jobs += [Job("pairs", architecture, 24, "float64", phi="exact")]
+        for kernel in ("sum_waves", "differentiate_waves"):
+            jobs += [Job(kernel, architecture, 64, dtype) for dtype in ("float32", "float64")]
     jobs += [Job("pairs", 90, 50, split=True), Job("pairs", 90, 20, "bfloat16")]
     return sorted(jobs, key=lambda job: (job.kernel, -job.dim))  # long ones first
 

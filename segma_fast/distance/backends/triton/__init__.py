@@ -54,6 +54,18 @@ def _gradient(*arguments: Any) -> Any:
     return launch.gradient(*arguments)
 
 
+def _waves(*arguments: Any) -> Any:
+    from segma_fast.distance.backends.triton import waves
+
+    return waves.sums(*arguments)
+
+
+def _slopes(*arguments: Any) -> Any:
+    from segma_fast.distance.backends.triton import waves
+
+    return waves.slopes(*arguments)
+
+
 register(
     Backend(
         "triton",
@@ -63,5 +75,6 @@ register(
         unsuitable=_unsuitable,
         not_for_auto=lambda device, dtype, dim, precision: device.type == "cpu",
         operators=(_energy, _gradient),
+        slices=(_waves, _slopes),
     )
 )
