@@ -59,14 +59,39 @@ SEGMA_INLINE void mix(const T* from, int64_t count, const T* signs, T* x, int64_
   alignas(64) T rest[L] = {};
   for (int64_t i = whole; i < count; ++i) rest[i - whole] = from[i];
   store(x + whole, within_vector<T>(load(rest) * load(signs + whole)));
-  fill_with_zeros(x + whole + L, width - whole - L);
+  for (int64_t i = whole + L; i < width; i += L) store(x + i, Vec<T>{});
   across_vectors(x, width);
+}
+
+template <class T, int64_t ROWS_AT_ONCE>
+SEGMA_INLINE void multiply(const Projection<T>& to, const T* rows, T* projected) {
+  const int64_t dim = to.dim, width = to.width;
+  for (int64_t c = 0; c < width; c += LANES<T>) {
+    Vec<T> sums[ROWS_AT_ONCE] = {};
+    for (int64_t d = 0; d < dim; ++d) {
+      const Vec<T> column = load(to.matrix + d * width + c);
+      for (int64_t i = 0; i < ROWS_AT_ONCE; ++i) sums[i] += column * rows[i * dim + d];
+    }
+    for (int64_t i = 0; i < ROWS_AT_ONCE; ++i) store(projected + i * width + c, sums[i]);
+  }
+}
+
+template <class T, int64_t ROWS_AT_ONCE>
+SEGMA_INLINE void multiply_back(const Projection<T>& from, const T* projected, T* rows) {
+  const int64_t dim = from.dim, width = from.width;
+  for (int64_t d = 0; d < dim; ++d) {
+    Vec<T> sums[ROWS_AT_ONCE] = {};
+    for (int64_t c = 0; c < width; c += LANES<T>) {
+      const Vec<T> column = load(from.matrix + d * width + c);
+      for (int64_t i = 0; i < ROWS_AT_ONCE; ++i) sums[i] += column * load(projected + i * width + c);
+    }
+    for (int64_t i = 0; i < ROWS_AT_ONCE; ++i) rows[i * dim + d] += T(total(sums[i]));
+  }
 }
 
 // Projections of `count` rows on the directions of a block: (count, width), unscaled.
 template <class T>
 static void project(const Projection<T>& to, const T* rows, int64_t count, T* projected) {
-  constexpr int64_t L = LANES<T>;
   const int64_t dim = to.dim, width = to.width;
   if (to.signs != nullptr) {
     for (int64_t row = 0; row < count; ++row) {
@@ -77,18 +102,9 @@ static void project(const Projection<T>& to, const T* rows, int64_t count, T* pr
     }
     return;
   }
-  constexpr int64_t SOME = 4;
-  for (int64_t first = 0; first < count; first += SOME) {
-    const int64_t some = smaller(SOME, count - first);
-    for (int64_t c = 0; c < width; c += L) {
-      Vec<T> sums[SOME] = {};
-      for (int64_t d = 0; d < dim; ++d) {
-        const Vec<T> a = load(to.matrix + d * width + c);
-        for (int64_t i = 0; i < some; ++i) sums[i] += a * rows[(first + i) * dim + d];
-      }
-      for (int64_t i = 0; i < some; ++i) store(projected + (first + i) * width + c, sums[i]);
-    }
-  }
+  int64_t row = 0;
+  for (; row + 4 <= count; row += 4) multiply<T, 4>(to, rows + row * dim, projected + row * width);
+  for (; row < count; ++row) multiply<T, 1>(to, rows + row * dim, projected + row * width);
 }
 
 // The transpose: adds to `count` rows what `projected` gives them, and overwrites it.
@@ -97,14 +113,9 @@ static void project_back(const Projection<T>& from, T* projected, int64_t count,
   constexpr int64_t L = LANES<T>;
   const int64_t dim = from.dim, width = from.width;
   if (from.signs == nullptr) {
-    for (int64_t row = 0; row < count; ++row) {
-      const T* const p = projected + row * width;
-      for (int64_t d = 0; d < dim; ++d) {
-        Vec<T> sum{};
-        for (int64_t c = 0; c < width; c += L) sum += load(p + c) * load(from.matrix + d * width + c);
-        rows[row * dim + d] += T(total(sum));
-      }
-    }
+    int64_t row = 0;
+    for (; row + 4 <= count; row += 4) multiply_back<T, 4>(from, projected + row * width, rows + row * dim);
+    for (; row < count; ++row) multiply_back<T, 1>(from, projected + row * width, rows + row * dim);
     return;
   }
   for (int64_t row = 0; row < count; ++row) {

@@ -112,6 +112,7 @@ static void differentiate_waves(const Projection<T>& of, T* projected, int64_t c
       differentiate_rows<T, 1>(projected + row * width + c, width, step, frequencies, factors + c, width);
     }
   }
-  if (used == width) return;
-  for (int64_t row = 0; row < count; ++row) fill_with_zeros(projected + row * width + used, width - used);
+  for (int64_t row = 0; row < count; ++row) {
+    for (int64_t c = used; c < width; c += L) store(projected + row * width + c, Vec<T>{});
+  }
 }
