@@ -14,7 +14,7 @@ from segma_fast.distance.derivatives import keep_inputs
 from segma_fast.distance.dispatch import check_phi, choose_backend
 from segma_fast.distance.distributed import codes_of_all, energy_of_all
 from segma_fast.distance.formulas import INV_SQRT_PI, accumulation_dtype, silverman_gamma
-from segma_fast.distance.groups import check_groups, normality_of_groups
+from segma_fast.distance.groups import Groups, check_groups, kind_of, normality_of_groups
 from segma_fast.distance.precision import choose_precision, without_autocast
 from segma_fast.distance.process_group import (
     Group,
@@ -102,26 +102,8 @@ def fast_cw_distance(
             GPU and inside ``torch.compile``, invalid values give NaN instead of an error, to avoid a synchronisation.
         RuntimeError: in ``torch.jit.trace``; from ``torch.distributed``, if a process dies or times out.
     """
-    is_distributed = process_group is not None and rank_and_size(process_group)[1] != 1
-    with share_errors(z, process_group) if is_distributed else nullcontext():
-        if is_distributed and are_transforms_active():
-            raise ValueError("process_group works outside of the transforms of torch.func and vmap only")
-        log = check_flag("log", log)
-        z, means = check_pair("z", z, "means", means, may_be_empty=is_distributed)
-        weights, variances = _weights("weights", weights, means), check_variances(variances, means)
-        gamma = None if gamma is None else check_gamma(gamma, "z", z)
-        dtype = _dtype_of(z)
-        z, means = widened(gamma, variances, z, means)
-        chosen = _choose(z, phi, backend, precision)
-    shards = None
-    if is_distributed:
-        kind = "reference" if chosen[0] == "reference" else "any but the reference"
-        options = {"phi": phi, "log": log, "precision": chosen[1], "backend": kind}
-        given = Inputs(z, means, None, weights, variances, gamma)  # type: ignore[arg-type]  # gamma by the rule
-        shards = compare_across_processes(given, options=options, group=process_group)
-    if gamma is None:
-        gamma = silverman_gamma(z.shape[0] if shards is None else shards.total, means.shape[0])
-    return _distance(Inputs(z, means, None, weights, variances, gamma), log, phi, chosen, shards).to(dtype)
+    options = (log, phi, backend, precision, process_group)
+    return _checked_distance(z, means, weights, variances, gamma, None, *options)
 
 
 def cw_distance_reference(
@@ -162,6 +144,7 @@ def cw_normality(
     gamma: float | Tensor | None = None,
     *,
     groups: Tensor | None = None,
+    views: int | None = None,
     log: bool = False,
     phi: str = "approx",
     backend: str = "auto",
@@ -191,35 +174,9 @@ def cw_normality(
     """
     with sharing_errors(z, process_group):
         z = check_points("z", z, may_be_empty=process_group is not None)
-        if groups is not None:
-            if check_flag("log", log) or process_group is not None:
-                option = "log=True" if log else "a process_group"
-                raise ValueError(f"groups must be used without log and process_group, got {option}")
-            groups = check_groups(groups, z)
-    if groups is not None:
-        gamma = check_gamma(silverman_gamma(z.shape[0]) if gamma is None else gamma, "z", z)
-        dtype = _dtype_of(z)
-        (z,) = widened(gamma, 1.0, z)
-        backend, precision = _choose(z, phi, backend, precision)
-        with without_autocast(z.device):
-            if backend == "reference":
-                points = z.to(reference.working_dtype(z, z, gamma))
-                width = torch.as_tensor(gamma, dtype=points.dtype, device=z.device)
-                value = reference.cw_normality_of_groups(points, groups, width, phi=phi)
-            else:
-                options = Options(backend, precision, phi, accumulation_dtype(z.device))
-                value = normality_of_groups(z.to(_dtype_of(z)), groups, gamma, options)
-        return value.to(dtype)
-    return fast_cw_distance(
-        z,
-        z.new_zeros(1, z.shape[1]),
-        gamma=gamma,
-        log=log,
-        phi=phi,
-        backend=backend,
-        precision=precision,
-        process_group=process_group,
-    )
+        found = check_groups(groups, views, z, log)
+    options = (log, phi, backend, precision, process_group)
+    return _checked_distance(z, z.new_zeros(1, z.shape[1]), None, 1.0, gamma, found, *options)
 
 
 def cw_two_sample(
@@ -260,6 +217,43 @@ def cw_two_sample(
     return _distance(Inputs(x, y, x_weights, y_weights, 0.0, gamma), log, phi, chosen, None).to(dtype)
 
 
+def _checked_distance(
+    z: Tensor,
+    means: Tensor,
+    weights: Tensor | None,
+    variances: float | Tensor,
+    gamma: float | Tensor | None,
+    groups: Groups | None,
+    log: bool,
+    phi: str,
+    backend: str,
+    precision: str | None,
+    process_group: Group | None,
+) -> Tensor:
+    """:func:`fast_cw_distance`, or with groups :func:`cw_normality`."""
+    is_distributed = process_group is not None and rank_and_size(process_group)[1] != 1
+    with share_errors(z, process_group) if is_distributed else nullcontext():
+        if is_distributed and are_transforms_active():
+            raise ValueError("process_group works outside of the transforms of torch.func and vmap only")
+        log = check_flag("log", log)
+        z, means = check_pair("z", z, "means", means, may_be_empty=is_distributed)
+        weights, variances = _weights("weights", weights, means), check_variances(variances, means)
+        gamma = None if gamma is None else check_gamma(gamma, "z", z)
+        dtype = _dtype_of(z)
+        z, means = widened(gamma, variances, z, means)
+        chosen = _choose(z, phi, backend, precision)
+    shards = None
+    if is_distributed:
+        kind = "reference" if chosen[0] == "reference" else "any but the reference"
+        options = {"phi": phi, "log": log, "precision": chosen[1], "backend": kind, "kind of groups": kind_of(groups)}
+        given = Inputs(z, means, None, weights, variances, gamma)  # type: ignore[arg-type]  # gamma by the rule
+        shards = compare_across_processes(given, options=options, group=process_group)
+    if gamma is None:
+        gamma = silverman_gamma(z.shape[0] if shards is None else shards.total, means.shape[0])
+    inputs = Inputs(z, means, None, weights, variances, gamma)
+    return _distance(inputs, log, phi, chosen, shards, groups).to(dtype)
+
+
 def _dtype_of(points: Tensor) -> torch.dtype:
     """The dtype of the result."""
     return torch.promote_types(points.dtype, torch.float32)
@@ -276,10 +270,14 @@ def _choose(points: Tensor, phi: str, backend: str, precision: str | None) -> tu
     return choose_backend(backend, points.device, points.dtype, points.shape[1], chosen), chosen
 
 
-def _distance(inputs: Inputs, log: bool, phi: str, chosen: tuple[str, str], shards: Shards | None) -> Tensor:
+def _distance(
+    inputs: Inputs, log: bool, phi: str, chosen: tuple[str, str], shards: Shards | None, groups: Groups | None = None
+) -> Tensor:
     """d² of weighted points and a mixture: by the reference backend, or as the energy of the signed cloud."""
     z, gamma, (backend, precision), dtype = inputs.z, inputs.gamma, chosen, _dtype_of(inputs.z)
     options = Options(backend, precision, phi, accumulation_dtype(z.device) if log else dtype)
+    if groups is not None:
+        return normality_of_groups(inputs, groups, options, shards)
     if backend == "reference":
         inputs = inputs if shards is None else inputs._replace(z=codes_of_all(z, shards))
         with without_autocast(z.device):

@@ -19,6 +19,7 @@ def sigreg(
     gamma: float | Tensor | None = 0.5,
     *,
     groups: Tensor | None = None,
+    views: int | None = None,
     reduction: Reduction = "mean",
     backend: str = "auto",
     precision: str | None = None,
@@ -34,7 +35,8 @@ def sigreg(
     Args:
         z: samples, (…, N, D): leading dimensions, such as views or time steps, are separate samples.
         gamma: bandwidth γ > 0; 1/2, the default, is LeJEPA's weight ``exp(-t²/2)``. None for ``silverman_gamma(N)``.
-        groups: integers, (N,), the same in every sample; see :func:`segma_fast.cw_normality`.
+        groups, views: pairs of rows that are left out of every sample, as in :func:`segma_fast.cw_normality`; groups
+            are integers, (N,). For views pooled in one sample: leading dimensions are never pairs.
         reduction: ``"mean"`` over the samples, or ``"none"``.
         backend, precision: as in :func:`segma_fast.fast_cw_distance`.
         process_group: processes whose rows form one sample, as in :func:`segma_fast.fast_cw_distance`; N counts the
@@ -57,7 +59,7 @@ def sigreg(
     samples = (z.flatten(0, -3) if z.ndim > 2 else z[None]).unbind()
     rows = z.shape[-2] if process_group is None else rows_of_all(z, len(samples), process_group)
     options: dict[str, Any] = {"backend": backend, "precision": precision, "process_group": process_group}
-    found = [cw_normality(sample, gamma, groups=groups, phi="exact", **options) for sample in samples]
+    found = [cw_normality(sample, gamma, groups=groups, views=views, phi="exact", **options) for sample in samples]
     values = 2 * math.pi * rows * torch.stack(found)
     return values.mean() if reduction == "mean" else values.reshape(z.shape[:-2])
 
