@@ -161,16 +161,20 @@ def cw_normality(
         groups: integers, (m,). Two rows with the same number, such as views of one image, do not count as a pair, nor
             does a row with itself: the mean over all pairs becomes the mean over pairs of different groups. With
             ``phi="exact"`` this is an unbiased estimate, which may be negative (``distance/groups.py`` has the
-            formula). Only for one process and ``log=False``. Reading the group sizes synchronises a GPU and breaks
-            the graph of ``torch.compile``. If nearly all rows are in one group, float32 keeps three digits.
+            formula). Only for ``log=False``. Reading the group sizes synchronises a GPU and breaks the graph of
+            ``torch.compile``. If nearly all rows are in one group, float32 keeps three digits. With a process_group,
+            each process passes the groups of its rows; a group may span processes.
+        views: V ≥ 1, in place of groups of equal size: ``z`` is V blocks of m/V rows, as ``flatten(0, 1)`` makes of
+            (V, images, D), and row i of every block is a view of image i. Needs no synchronisation and works in one
+            graph. With a process_group, each process has all V views of its images.
         log, phi, backend, precision, process_group: as in :func:`fast_cw_distance`.
 
     Returns:
         A 0-d tensor, float64 if ``z`` is float64 and else float32.
 
     Raises:
-        TypeError, ValueError: also for groups of a wrong shape or dtype, for groups with one number for all rows, and
-            for groups together with ``log`` or ``process_group``.
+        TypeError, ValueError: also for groups of a wrong shape or dtype, for views that do not divide m, for one group
+            of all rows, for groups with ``log`` or with views, and if processes do not all give the same of the two.
     """
     with sharing_errors(z, process_group):
         z = check_points("z", z, may_be_empty=process_group is not None)

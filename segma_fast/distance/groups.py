@@ -125,7 +125,7 @@ def _normality(inputs: Inputs, rows: int, partition: Partition, options: Options
     """The distance by a backend with operators; not in half precision, to which terms that cancel would be rounded."""
     dtype, wide = torch.promote_types(inputs.z.dtype, torch.float32), accumulation_dtype(inputs.z.device)
     z, share = inputs.z.to(dtype), partition.pairs / rows**2  # q
-    gamma = torch.as_tensor(inputs.gamma, dtype=wide, device=z.device)
+    gamma = inputs.gamma if isinstance(inputs.gamma, Tensor) else z.new_full((), inputs.gamma, dtype=wide)
     origin = Inputs(z, inputs.means.to(dtype), None, z.new_full((1,), share, dtype=wide), 1.0, inputs.gamma)
     options = options._replace(dtype=wide)
     with without_autocast(z.device):
@@ -160,7 +160,7 @@ def _by_number(groups: Tensor) -> Partition:
     return Partition(len(groups) ** 2 - int(sizes.square().sum()), small, large)
 
 
-# As torch.compiler.disable does, without importing the compiler.
+# Breaks the graph, or with fullgraph=True says why, as torch.compiler.disable does; without importing the compiler.
 _by_number._torchdynamo_disable = True  # type: ignore[attr-defined]
 _by_number._torchdynamo_disable_msg = (  # type: ignore[attr-defined]
     "the sizes of groups= are not known before they run; views=V needs no sizes: z is V blocks of N/V rows, and rows "
@@ -181,7 +181,9 @@ def _pairs_of_all(
             home = [group[has[:, 0]] for group, has in zip(small, mine, strict=True)]
             guests = [group[has.any(1) & ~has[:, 0]] for group, has in zip(small, mine, strict=True)]
             value, grad, grad_gamma = _inside(everything, gamma, home, options.phi)
-            grad = (grad + _inside(everything, gamma, guests, options.phi)[1])[own]  # other processes count the guests
+            if any(map(len, guests)):  # other processes count these
+                grad = grad + _inside(everything, gamma, guests, options.phi)[1]
+            grad = grad[own]
         for group in partition.large:
             start, stop = torch.searchsorted(group, torch.tensor([own.start, own.stop], device=z.device)).tolist()
             if start == stop:
