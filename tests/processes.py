@@ -19,10 +19,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import segma_fast
-from segma_fast import CWDistanceLoss, fast_cw_distance, large_batch, sigreg
-from segma_fast.distance import dispatch
+from segma_fast import CWDistanceLoss, SIGReg, cw_normality, fast_cw_distance, large_batch, sigreg
+from segma_fast.distance import dispatch, groups
 
-ROWS = {2: (9, 4), 3: (2, 0, 12)}  # codes of each process, by how many processes there are
+ROWS = {2: (9, 3), 3: (2, 0, 12)}  # codes of each process, by how many processes there are
+VIEWS = {2: 3, 3: 2}  # which divide them
 DIMS = (1, 2, 5)
 WAIT = 3  # seconds until a process that others wait for counts as lost
 
@@ -63,13 +64,30 @@ def inputs(dtype: torch.dtype, dim: int, processes: int) -> list[Tensor]:
 
 
 def evaluate(leaves: list[Tensor], given: int, **options: Any) -> tuple[Tensor, ...]:
-    """The distance of the first inputs, as many as are given, and its gradients in them; of codes alone SIGReg's."""
-    leaves = [leaf.clone().requires_grad_() for leaf in leaves[:given]]
-    if given == 1:
+    """The distance of the first inputs, as many as are given, and its gradients in them; of codes alone SIGReg's.
+
+    With groups or views, that of the codes to N(0, I), and its gradients in codes and γ.
+    """
+    grouped = given != 1 and ("groups" in options or "views" in options)
+    leaves = [leaf.clone().requires_grad_() for leaf in ([leaves[0], leaves[4]] if grouped else leaves[:given])]
+    if grouped:
+        value = cw_normality(*leaves, **options)
+    elif given == 1:
         value = sigreg(torch.stack([leaves[0], 0.5 * leaves[0]]), **options)
     else:
         value = fast_cw_distance(*leaves, **options)
     return value.detach(), *torch.autograd.grad(value, leaves)
+
+
+def groups_of_all(processes: int) -> Tensor:
+    """The group of every code: some are of one process, some span two, one has a row in each that has rows."""
+    return torch.tensor([7, 1, 1, 2, 2, 2, 7, 3, 4, 2, 7, 3] + [5, -1] * (processes - 2))
+
+
+def groups_of_views(processes: int) -> Tensor:
+    """The same for codes that are views on each process."""
+    groups = [torch.arange(rows // VIEWS[processes]).repeat(VIEWS[processes]) for rows in ROWS[processes]]
+    return torch.cat([found + 100 * process for process, found in enumerate(groups)])
 
 
 def combinations(processes: int) -> dict[str, tuple[list[Tensor], int, dict[str, Any]]]:
@@ -82,6 +100,14 @@ def combinations(processes: int) -> dict[str, tuple[list[Tensor], int, dict[str,
                 options: dict[str, Any] = {"backend": backend, "phi": phi, "log": phi == "exact"}
                 found[f"{backend} {dim} {phi}"] = (tensors, 5 if dim == 5 else 2, options)
         found[f"{backend} sigreg"] = (inputs(torch.float32, 3, processes), 1, {"backend": backend})
+        options = {"backend": backend, "groups": groups_of_all(processes)}
+        for dtype in (torch.float32, torch.float64):
+            for name in ("groups", "large groups"):
+                found[f"{backend} {name} {dtype}"] = (inputs(dtype, 5, processes), 5, options | {"phi": "exact"})
+            views = options | {"groups": groups_of_views(processes)}
+            found[f"{backend} views {dtype}"] = (inputs(dtype, 2, processes), 5, views)
+        found[f"{backend} sigreg groups"] = (inputs(torch.float32, 3, processes), 1, options | {"gamma": None})
+        found[f"{backend} groups bfloat16"] = (inputs(torch.bfloat16, 3, processes), 5, options)
         found[f"{backend} double"] = (inputs(torch.float64, 3, processes), 5, {"backend": backend})
         found[f"{backend} bfloat16"] = (inputs(torch.bfloat16, 3, processes), 2, {"backend": backend})
     return found
@@ -96,16 +122,20 @@ def distances(rank: int, processes: int) -> dict[str, tuple[Tensor, ...] | str]:
     own = own_rows(rank, processes)
     found: dict[str, tuple[Tensor, ...] | str] = {}
     for name, (tensors, given, options) in combinations(processes).items():
+        if "groups" in options:
+            mine = {"views": VIEWS[processes]} if "views" in name else {"groups": options["groups"][own]}
+            options = {key: value for key, value in options.items() if key != "groups"} | mine
+        groups.LARGE = 2 if "large" in name else 64
         try:
-            mine = [tensors[0][own], *tensors[1:]]
-            found[name] = evaluate(mine, given, **options, process_group=dist.group.WORLD)
+            shares = [tensors[0][own], *tensors[1:]]
+            found[name] = evaluate(shares, given, **options, process_group=dist.group.WORLD)
         except ValueError as error:
             found[name] = str(error)
     return found
 
 
 class Embedding(nn.Module):
-    """A model of somebody else's: an encoder, means, and the distance of the codes of all processes."""
+    """A model of somebody else's: an encoder, means, and the distances of the codes of all processes."""
 
     def __init__(self, micro_batch: int | None) -> None:
         super().__init__()
@@ -113,10 +143,12 @@ class Embedding(nn.Module):
         self.encoder = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
         self.means = nn.Parameter(torch.randn(4, 3))
         self.distance = CWDistanceLoss(log=True, process_group=dist.group.WORLD)
+        self.regularise = SIGReg(process_group=dist.group.WORLD)
         self.micro_batch = micro_batch
 
-    def forward(self, x: Tensor) -> Tensor:
-        loss: Tensor = self.distance(large_batch.encode(self.encoder, x, micro_batch=self.micro_batch), self.means)
+    def forward(self, x: Tensor, groups: Tensor) -> Tensor:
+        codes = large_batch.encode(self.encoder, x, micro_batch=self.micro_batch)
+        loss: Tensor = self.distance(codes, self.means) + self.regularise(torch.stack([codes, 2 * codes]), groups)
         return loss
 
 
@@ -127,7 +159,7 @@ def train(model: nn.Module, rows: slice, processes: int) -> tuple[list[float], l
     losses = []
     for _ in range(5):
         optimizer.zero_grad()
-        loss = model(x)
+        loss = model(x, groups_of_all(processes)[rows])
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -171,7 +203,14 @@ def disagreements(rank: int, processes: int) -> dict[str, str]:
         "wrong phi": lambda: call(phi="Exact" if other else "exact"),
         "wrong in sigreg": lambda: sigreg(z[0] if other else z, process_group=group),
         "samples": lambda: sigreg(torch.stack([z] * (2 if other else 3)), process_group=group),
-        "wrong in cw_normality": lambda: segma_fast.cw_normality(z[0] if other else z, process_group=group),
+        "wrong in cw_normality": lambda: cw_normality(z[0] if other else z, process_group=group),
+        "groups": lambda: cw_normality(z, groups=torch.arange(3) if other else None, process_group=group),
+        "views": lambda: cw_normality(z, views=3 if other else 1, process_group=group),
+        "one group": lambda: cw_normality(z, groups=torch.ones(3, dtype=torch.int64), process_group=group),
+        "one image": lambda: cw_normality(z[: 3 * other], views=3, process_group=group),
+        "wrong groups": lambda: cw_normality(z, groups=torch.arange(4 if other else 3), process_group=group),
+        "wrong groups of sigreg": lambda: sigreg(z, groups=[0, 1] if other else torch.arange(3), process_group=group),
+        "wrong views": lambda: cw_normality(z, views=2 if other else 3, process_group=group),
         "transform": lambda: torch.func.grad(call)(z) if other else call(),
         "same in another way": lambda: call(
             weights=uneven.new_full((2,), 0.5) if other else None, variances=1 if other else torch.ones(2)
@@ -195,6 +234,7 @@ def second_derivatives(rank: int, processes: int) -> list[str]:
         for log in (False, True):
             try:
                 value = fast_cw_distance(z, means, backend=backend, log=log, process_group=dist.group.WORLD)
+                value = value + cw_normality(z, groups=torch.arange(5), backend=backend, process_group=dist.group.WORLD)
             except ValueError:  # no such backend here
                 continue
             for leaf in (z, means):

@@ -10,7 +10,7 @@ mean of the parameters' gradients. The gradient of the codes is therefore multip
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,17 +24,33 @@ from segma_fast.distance.operators import ENERGY, GRADIENT
 from segma_fast.distance.process_group import Shards, shard_slice
 
 
-def energy_of_all(inputs: Inputs, shards: Shards, options: Options) -> Tensor:
+def energy_of_all(inputs: Inputs, shards: Shards, options: Options, everything: Tensor | None = None) -> Tensor:
     """:func:`segma_fast.distance.autograd.energy` of the codes of all processes, the same 0-d tensor on each.
 
-    The codes have uniform weights: ``inputs.z_weights`` is None.
+    The codes have uniform weights: ``inputs.z_weights`` is None. ``everything`` is the codes of all processes, which
+    are gathered if they are not given.
     """
-    return _apply_energy_of_all(*inputs, shards, options)
+    with torch.no_grad():
+        value, gradients = _rows_of_energy(inputs, shards, options, everything)
+        value = value.clamp_min(0).to(options.dtype)
+    return with_gradients(value, (inputs.z, inputs.means, *inputs[3:]), gradients)
 
 
 def codes_of_all(codes: Tensor, shards: Shards) -> Tensor:
     """The codes of all processes, (total, D), differentiable in the codes of this process."""
     return _apply_gather(codes, shards)
+
+
+def with_gradients(value: Tensor, inputs: Sequence[object], gradients: Sequence[Tensor] | None) -> Tensor:
+    """The value, 0-d, as a function of the inputs whose gradients are given; None if no process needs them.
+
+    The gradient of the codes of this process has been multiplied by the number of processes. Inputs that are no
+    tensors are passed over.
+    """
+    if gradients is None:
+        return value
+    pairs = [(given, found) for given, found in zip(inputs, gradients, strict=True) if isinstance(given, Tensor)]
+    return _apply_known(value, *(given for given, _ in pairs), *(found for _, found in pairs))
 
 
 class _Gather(Function):
@@ -51,67 +67,59 @@ class _Gather(Function):
         return len(ctx.shards.rows) * grad_outputs[0][ctx.shards.own], None
 
 
-class _EnergyOfAll(Function):
-    """The rows of this process against all points, and an all-reduce of the value and the shared gradients."""
+def _rows_of_energy(
+    inputs: Inputs, shards: Shards, options: Options, everything: Tensor | None
+) -> tuple[Tensor, list[Tensor] | None]:
+    """The rows of this process against all points, and an all-reduce of the value and the shared gradients.
+
+    The gradients, if any process needs them, are those in z (this process's rows, times the number of processes),
+    means, weights, variances and γ.
+    """
+    z, means, _, weights, variances, gamma = inputs
+    everything, means = shards.gather(z) if everything is None else everything, means.contiguous()
+    total, (components, dim) = shards.total, means.shape
+    h, w = widths_and_weights(total, components, z.device, None, weights, variances, gamma)
+    mine = shard_slice(components, shards.rank, len(shards.rows))
+    ranges = (shards.own, slice(total + mine.start, total + mine.stop))
+    operator = (GRADIENT if shards.needs_gradient else ENERGY)[options.backend]
+    parts = [
+        operator(everything, means, h, w, rows.start, rows.stop, options.precision, options.phi) for rows in ranges
+    ]
+    if not shards.needs_gradient:
+        energy: Tensor = parts[0] + parts[1]
+        dist.all_reduce(energy, group=shards.group)
+        return energy, None
+    codes, shared = parts
+    sums: Tensor = h.new_zeros(components * (dim + 2) + 2)  # gradients of the shared inputs, and two scalars
+    grad_means, grad_h, grad_w, scalars = sums.split([components * dim, components, components, 2])
+    grad_means.view(components, dim)[mine] = shared[2].to(sums.dtype)
+    grad_h[mine], grad_w[mine] = shared[3], shared[4]
+    scalars.copy_(torch.stack([codes[0] + shared[0], codes[3].sum()]))
+    dist.all_reduce(sums, group=shards.group)
+    grad_gamma = 2 * (scalars[1] + grad_h.sum())
+    own = len(shards.rows) * codes[1]
+    return scalars[0], [own, grad_means.view(components, dim), -grad_w, 2 * grad_h, grad_gamma]
+
+
+class _Known(Function):
+    """A value whose gradients are known already, and which can be differentiated once."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        z: Tensor,
-        means: Tensor,
-        z_weights: None,
-        weights: Tensor | None,
-        variances: float | Tensor,
-        gamma: float | Tensor,
-        shards: Shards,
-        options: Options,
-    ) -> Tensor:
-        everything, means_given, means = shards.gather(z), means, means.contiguous()
-        total, (components, dim) = shards.total, means.shape
-        h, w = widths_and_weights(total, components, z.device, None, weights, variances, gamma)
-        mine = shard_slice(components, shards.rank, len(shards.rows))
-        ranges = (shards.own, slice(total + mine.start, total + mine.stop))
-        operator = (GRADIENT if shards.needs_gradient else ENERGY)[options.backend]
-        parts = [
-            operator(everything, means, h, w, rows.start, rows.stop, options.precision, options.phi) for rows in ranges
-        ]
-        if not shards.needs_gradient:
-            energy: Tensor = parts[0] + parts[1]
-            dist.all_reduce(energy, group=shards.group)
-            return energy.clamp_min(0).to(options.dtype)
-        codes, shared = parts
-        sums: Tensor = h.new_zeros(components * (dim + 2) + 2)  # gradients of the shared inputs, and two scalars
-        grad_means, grad_h, grad_w, scalars = sums.split([components * dim, components, components, 2])
-        grad_means.view(components, dim)[mine] = shared[2].to(sums.dtype)
-        grad_h[mine], grad_w[mine] = shared[3], shared[4]
-        scalars.copy_(torch.stack([codes[0] + shared[0], codes[3].sum()]))
-        dist.all_reduce(sums, group=shards.group)
-        grad_gamma = 2 * (scalars[1] + grad_h.sum())
-        inputs = [value for value in (z, means_given, weights, variances, gamma) if isinstance(value, Tensor)]
-        ctx.count = len(inputs)
-        ctx.save_for_backward(
-            *inputs,
-            len(shards.rows) * codes[1],
-            grad_means.view(components, dim),
-            -grad_w,
-            2 * grad_h,
-            grad_gamma,
-        )
-        ctx.dtypes = (z.dtype, means.dtype, *(sums.dtype,) * 3)
-        value: Tensor = scalars[0].clamp_min(0).to(options.dtype)
-        return value
+    def forward(ctx: Any, value: Tensor, *inputs_and_gradients: Tensor) -> Tensor:
+        ctx.save_for_backward(*inputs_and_gradients)
+        return value.clone()
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, gradients = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
-        needed_grads = (*ctx.needs_input_grad[:2], *ctx.needs_input_grad[3:6])
+        count = len(ctx.saved_tensors) // 2
+        inputs, gradients = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
         found: list[Tensor | None] = []
-        for gradient, dtype, needed in zip(gradients, ctx.dtypes, needed_grads, strict=True):
-            product = (grad_outputs[0] * gradient).to(dtype) if needed else None
+        for given, gradient, needed in zip(inputs, gradients, ctx.needs_input_grad[1:], strict=False):
+            product = (grad_outputs[0] * gradient).to(given.dtype) if needed else None
             if product is not None and torch.is_grad_enabled():
                 product = _apply_once(product, *inputs)
             found.append(product)
-        return (*found[:2], None, *found[2:], None, None)
+        return (None, *found, *(None,) * count)
 
 
 class _Once(Function):
@@ -126,6 +134,6 @@ class _Once(Function):
         raise RuntimeError("with process_group the distance can be differentiated once only, got a second derivative")
 
 
-_apply_energy_of_all: Callable[..., Tensor] = _EnergyOfAll.apply
 _apply_gather: Callable[..., Tensor] = _Gather.apply
+_apply_known: Callable[..., Tensor] = _Known.apply
 _apply_once: Callable[..., Tensor] = _Once.apply

@@ -11,6 +11,7 @@ from segma_fast.distance.derivatives import keep_inputs
 from segma_fast.distance.dispatch import check_phi, choose_backend
 from segma_fast.distance.distributed import codes_of_all, energy_of_all
 from segma_fast.distance.formulas import INV_SQRT_PI, accumulation_dtype
+from segma_fast.distance.groups import Groups, normality_of_groups
 from segma_fast.distance.precision import choose_precision, without_autocast
 from segma_fast.distance.process_group import Shards
 from segma_fast.distance.slices.distance import Slices, sliced_distance
@@ -32,13 +33,21 @@ def choose(
 
 
 def distance(
-    inputs: Inputs, log: bool, phi: str, chosen: tuple[str, str], shards: Shards | None, slices: Slices | None = None
+    inputs: Inputs,
+    log: bool,
+    phi: str,
+    chosen: tuple[str, str],
+    shards: Shards | None,
+    groups: Groups | None = None,
+    slices: Slices | None = None,
 ) -> Tensor:
     """d² of weighted points and a mixture, or its logarithm."""
     z, (backend, precision), dtype = inputs.z, chosen, dtype_of(inputs.z)
     options = Options(backend, precision, phi, accumulation_dtype(z.device) if log else dtype)
     if slices is not None:
         value = sliced_distance(inputs._replace(z=z[None]), slices, *chosen, shards)[0]
+    elif groups is not None:
+        return normality_of_groups(inputs, groups, options, shards)
     elif backend == "reference":
         inputs = inputs if shards is None else inputs._replace(z=codes_of_all(z, shards))
         with without_autocast(z.device):

@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 
 from segma_fast.distance.arguments import check_gamma, check_pair, check_points, check_variances, check_weights, widened
-from segma_fast.distance.autograd import Inputs, Options
-from segma_fast.distance.backends import reference
+from segma_fast.distance.autograd import Inputs
 from segma_fast.distance.evaluate import choose, distance, dtype_of, logarithm
-from segma_fast.distance.formulas import accumulation_dtype, silverman_gamma
-from segma_fast.distance.groups import check_groups, normality_of_groups
-from segma_fast.distance.precision import without_autocast
+from segma_fast.distance.formulas import silverman_gamma
+from segma_fast.distance.groups import Groups, check_groups, kind_of
 from segma_fast.distance.process_group import (
     Group,
     compare_across_processes,
@@ -114,28 +112,8 @@ def fast_cw_distance(
             GPU and inside ``torch.compile``, invalid values give NaN instead of an error, to avoid a synchronisation.
         RuntimeError: in ``torch.jit.trace``; from ``torch.distributed``, if a process dies or times out.
     """
-    is_distributed = process_group is not None and rank_and_size(process_group)[1] != 1
-    with share_errors(z, process_group) if is_distributed else nullcontext():
-        if is_distributed and are_transforms_active():
-            raise ValueError("process_group works outside of the transforms of torch.func and vmap only")
-        log = check_flag("log", log)
-        z, means = check_pair("z", z, "means", means, may_be_empty=is_distributed)
-        weights = None if weights is None else check_weights("weights", weights, means)
-        variances = check_variances(variances, means)
-        gamma = None if gamma is None else check_gamma(gamma, "z", z)
-        dtype = dtype_of(z)
-        z, means = widened(gamma, variances, z, means)
-        sliced = check_slices(slices, frequencies, generator, phi, z.shape[1])
-        chosen = choose(z, phi, backend, precision, sliced)
-    shards = None
-    if is_distributed:
-        kind = "reference" if chosen[0] == "reference" else "any but the reference"
-        options = {"phi": phi, "log": log, "precision": chosen[1], "backend": kind} | facts_of(sliced)
-        given = Inputs(z, means, None, weights, variances, gamma)  # type: ignore[arg-type]  # gamma by the rule
-        shards = compare_across_processes(given, options=options, group=process_group)
-    if gamma is None:
-        gamma = silverman_gamma(z.shape[0] if shards is None else shards.total, means.shape[0])
-    return distance(Inputs(z, means, None, weights, variances, gamma), log, phi, chosen, shards, sliced).to(dtype)
+    options = (log, phi, (slices, frequencies, generator), backend, precision, process_group)
+    return _checked_distance(z, means, weights, variances, gamma, None, *options)
 
 
 def cw_distance_reference(
@@ -182,6 +160,7 @@ def cw_normality(
     gamma: float | Tensor | None = None,
     *,
     groups: Tensor | None = None,
+    views: int | None = None,
     log: bool = False,
     phi: str = "approx",
     slices: int | None = None,
@@ -201,55 +180,72 @@ def cw_normality(
         groups: integers, (m,). Two rows with the same number, such as views of one image, do not count as a pair, nor
             does a row with itself: the mean over all pairs becomes the mean over pairs of different groups. With
             ``phi="exact"`` this is an unbiased estimate, which may be negative (``distance/groups.py`` has the
-            formula). Only for one process and ``log=False``. Reading the group sizes synchronises a GPU and breaks
-            the graph of ``torch.compile``. If nearly all rows are in one group, float32 keeps three digits.
+            formula). Only for ``log=False``. Reading the group sizes synchronises a GPU and breaks the graph of
+            ``torch.compile``. If nearly all rows are in one group, float32 keeps three digits. With a process_group,
+            each process passes the groups of its rows; a group may span processes.
+        views: V ≥ 1, in place of groups of equal size: ``z`` is V blocks of m/V rows, as ``flatten(0, 1)`` makes of
+            (V, images, D), and row i of every block is a view of image i. Needs no synchronisation and works in one
+            graph. With a process_group, each process has all V views of its images.
         log, phi, slices, frequencies, generator, backend, precision, process_group: as in :func:`fast_cw_distance`.
 
     Returns:
         A 0-d tensor, float64 if ``z`` is float64 and else float32.
 
     Raises:
-        TypeError, ValueError: also for groups of a wrong shape or dtype, for groups with one number for all rows, and
-            for groups together with ``slices``, ``log`` or ``process_group``.
+        TypeError, ValueError: also for groups of a wrong shape or dtype, for views that do not divide m, for one group
+            of all rows, for groups with ``log``, ``slices`` or views, and if processes do not all give the same of
+            the two.
     """
     with sharing_errors(z, process_group):
         z = check_points("z", z, may_be_empty=process_group is not None)
         sliced, log = check_slices(slices, frequencies, generator, phi, z.shape[1]), check_flag("log", log)
-        if groups is not None:
-            if sliced is not None:
-                raise ValueError(f"groups must be used without slices, got slices={slices}")
-            if log or process_group is not None:
-                option = "log=True" if log else "a process_group"
-                raise ValueError(f"groups must be used without log and process_group, got {option}")
-            groups = check_groups(groups, z)
+        found = check_groups(groups, views, z, log)
+        if sliced is not None and found is not None:
+            raise ValueError(f"groups and views must be used without slices, got slices={slices}")
     if sliced is not None:
         chooser = partial(choose, phi=phi, backend=backend, precision=precision, slices=sliced)
-        (found,), _, gamma = sliced_normality(z[None], gamma, sliced, chooser, process_group)
-        return (logarithm(found, gamma, dtype_of(z)) if log else found).to(dtype_of(z))
-    if groups is not None:
-        gamma = check_gamma(silverman_gamma(z.shape[0]) if gamma is None else gamma, "z", z)
+        (value,), _, gamma = sliced_normality(z[None], gamma, sliced, chooser, process_group)
+        return (logarithm(value, gamma, dtype_of(z)) if log else value).to(dtype_of(z))
+    options = (log, phi, (None, None, None), backend, precision, process_group)
+    return _checked_distance(z, z.new_zeros(1, z.shape[1]), None, 1.0, gamma, found, *options)
+
+
+def _checked_distance(
+    z: Tensor,
+    means: Tensor,
+    weights: Tensor | None,
+    variances: float | Tensor,
+    gamma: float | Tensor | None,
+    groups: Groups | None,
+    log: bool,
+    phi: str,
+    slices: tuple[int | None, int | None, torch.Generator | None],
+    backend: str,
+    precision: str | None,
+    process_group: Group | None,
+) -> Tensor:
+    """:func:`fast_cw_distance`, or with groups :func:`cw_normality`."""
+    is_distributed = process_group is not None and rank_and_size(process_group)[1] != 1
+    with share_errors(z, process_group) if is_distributed else nullcontext():
+        if is_distributed and are_transforms_active():
+            raise ValueError("process_group works outside of the transforms of torch.func and vmap only")
+        log = check_flag("log", log)
+        z, means = check_pair("z", z, "means", means, may_be_empty=is_distributed)
+        weights = None if weights is None else check_weights("weights", weights, means)
+        variances = check_variances(variances, means)
+        gamma = None if gamma is None else check_gamma(gamma, "z", z)
         dtype = dtype_of(z)
-        (z,) = widened(gamma, 1.0, z)
-        backend, precision = choose(z, phi, backend, precision)
-        with without_autocast(z.device):
-            if backend == "reference":
-                points = z.to(reference.working_dtype(z, z, gamma))
-                width = torch.as_tensor(gamma, dtype=points.dtype, device=z.device)
-                value = reference.cw_normality_of_groups(points, groups, width, phi=phi)
-            else:
-                options = Options(backend, precision, phi, accumulation_dtype(z.device))
-                value = normality_of_groups(z.to(dtype_of(z)), groups, gamma, options)
-        return value.to(dtype)
-    return fast_cw_distance(
-        z,
-        z.new_zeros(1, z.shape[1]),
-        gamma=gamma,
-        log=log,
-        phi=phi,
-        slices=slices,
-        frequencies=frequencies,
-        generator=generator,
-        backend=backend,
-        precision=precision,
-        process_group=process_group,
-    )
+        z, means = widened(gamma, variances, z, means)
+        sliced = check_slices(*slices, phi, z.shape[1])
+        chosen = choose(z, phi, backend, precision, sliced)
+    shards = None
+    if is_distributed:
+        kind = "reference" if chosen[0] == "reference" else "any but the reference"
+        options = {"phi": phi, "log": log, "precision": chosen[1], "backend": kind, "kind of groups": kind_of(groups)}
+        options |= facts_of(sliced)
+        given = Inputs(z, means, None, weights, variances, gamma)  # type: ignore[arg-type]  # gamma by the rule
+        shards = compare_across_processes(given, options=options, group=process_group)
+    if gamma is None:
+        gamma = silverman_gamma(z.shape[0] if shards is None else shards.total, means.shape[0])
+    inputs = Inputs(z, means, None, weights, variances, gamma)
+    return distance(inputs, log, phi, chosen, shards, groups, sliced).to(dtype)

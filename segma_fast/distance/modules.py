@@ -150,9 +150,10 @@ class CWNormalityLoss(_Distance):
             :class:`CWDistanceLoss`, with the same errors.
     """
 
-    def forward(self, z: Tensor, groups: Tensor | None = None) -> Tensor:
-        """The distance of a sample (m, D) to N(0, I): a 0-d tensor; ``groups`` as in the function."""
-        return cw_normality(z, self.gamma, groups=groups, log=self.log, phi=self.phi, **self._options())
+    def forward(self, z: Tensor, groups: Tensor | None = None, *, views: int | None = None) -> Tensor:
+        """The distance of a sample (m, D) to N(0, I): a 0-d tensor; ``groups`` and ``views`` as in the function."""
+        options = self._options()
+        return cw_normality(z, self.gamma, groups=groups, views=views, log=self.log, phi=self.phi, **options)
 
 
 class SIGReg(_Loss):
@@ -184,6 +185,7 @@ class SIGReg(_Loss):
         super().__init__(gamma, "exact", (slices, frequencies, generator), backend, precision, process_group)
         self.reduction = check_reduction(reduction)
 
-    def forward(self, z: Tensor, groups: Tensor | None = None) -> Tensor:
-        """The statistic of samples (…, N, D): 0-d, or (…) without a reduction; ``groups`` as in the function."""
-        return sigreg(z, self.gamma, groups=groups, reduction=self.reduction, **self._options())
+    def forward(self, z: Tensor, groups: Tensor | None = None, *, views: int | None = None) -> Tensor:
+        """The statistic of samples (…, N, D): 0-d, or (…) without a reduction; other arguments as in the function."""
+        options = self._options()
+        return sigreg(z, self.gamma, groups=groups, views=views, reduction=self.reduction, **options)

@@ -23,6 +23,7 @@ def sigreg(
     gamma: float | Tensor | None = 0.5,
     *,
     groups: Tensor | None = None,
+    views: int | None = None,
     reduction: Reduction = "mean",
     slices: int | None = None,
     frequencies: int | None = None,
@@ -41,7 +42,8 @@ def sigreg(
     Args:
         z: samples, (…, N, D): leading dimensions, such as views or time steps, are separate samples.
         gamma: bandwidth γ > 0; 1/2, the default, is LeJEPA's weight ``exp(-t²/2)``. None for ``silverman_gamma(N)``.
-        groups: integers, (N,), the same in every sample; see :func:`segma_fast.cw_normality`.
+        groups, views: pairs of rows that are left out of every sample, as in :func:`segma_fast.cw_normality`; groups
+            are integers, (N,). For views pooled in one sample: leading dimensions are never pairs.
         reduction: ``"mean"`` over the samples, or ``"none"``.
         slices, frequencies, generator: as in :func:`segma_fast.fast_cw_distance`: the mean over so many random
             directions, for samples so large that N² operations are too many. All samples share the directions.
@@ -64,8 +66,8 @@ def sigreg(
         if z.ndim < 2 or 0 in z.shape[:-2]:
             raise ValueError(f"z must be samples of shape (..., N, D), at least one, got shape {tuple(z.shape)}")
         sliced = check_slices(slices, frequencies, generator, "exact", z.shape[-1])
-        if sliced is not None and groups is not None:
-            raise ValueError(f"groups must be used without slices, got slices={slices}")
+        if sliced is not None and not (groups is None and views is None):
+            raise ValueError(f"groups and views must be used without slices, got slices={slices}")
     if sliced is not None:
         chooser = partial(choose, phi="exact", backend=backend, precision=precision, slices=sliced)
         every = z.flatten(0, -3) if z.ndim > 2 else z[None]
@@ -74,7 +76,7 @@ def sigreg(
     samples = (z.flatten(0, -3) if z.ndim > 2 else z[None]).unbind()
     rows = z.shape[-2] if process_group is None else rows_of_all(z, len(samples), process_group)
     options: dict[str, Any] = {"backend": backend, "precision": precision, "process_group": process_group}
-    found = [cw_normality(sample, gamma, groups=groups, phi="exact", **options) for sample in samples]
+    found = [cw_normality(sample, gamma, groups=groups, views=views, phi="exact", **options) for sample in samples]
     values = 2 * math.pi * rows * torch.stack(found)
     return _reduce(values, z, reduction)
 

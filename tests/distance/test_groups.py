@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from cases import DEVICE, relative_error, skip_unless_served
 from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from segma_fast import cw_normality
 from segma_fast.distance import groups
@@ -124,6 +126,65 @@ def test_vmap(optimised: str, large: int, monkeypatch: pytest.MonkeyPatch) -> No
         assert relative_error(transformed(z), torch.stack([each(part) for part in z])) <= 1e-12
 
 
+@pytest.mark.parametrize("views", [1, 3, 70])
+def test_views_are_groups(backend: str, views: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Value, gradients, second derivatives and vmap, in one block or several."""
+    skip_unless_served(backend, torch.float64, 3)
+    z, images = sample(3 * views, 3, torch.float64), torch.arange(3, device=DEVICE)
+
+    def function(z: Tensor, gamma: float | Tensor, **options: Any) -> Tensor:
+        return cw_normality(z, gamma, backend=backend, **options)
+
+    for elements, phi in ((1 << 20, "approx"), (30, "exact")):
+        monkeypatch.setattr(groups, "BLOCK_ELEMENTS", elements)
+        expected = with_gradients(z, 0.3, groups=images.repeat(views), phi=phi, backend="reference")
+        for ours, exact in zip(with_gradients(z, 0.3, views=views, phi=phi, backend=backend), expected, strict=True):
+            assert relative_error(ours, exact) <= 1e-11
+        grads = torch.func.vmap(torch.func.grad(partial(function, gamma=0.3, views=views, phi=phi)))
+        assert relative_error(grads(torch.stack([z, 2 * z]))[0], expected[1]) <= 1e-11
+    if views == 3:
+        gamma = torch.tensor(0.4, dtype=torch.float64, device=DEVICE).requires_grad_()
+        arguments = (z.clone().requires_grad_(), gamma)
+        assert torch.autograd.gradgradcheck(partial(function, views=views), arguments, fast_mode=True)
+
+
+@pytest.mark.parametrize("engine", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_views_in_one_graph(backend: str, engine: str) -> None:
+    """Value and gradient, by autograd and by torch.func, of a graph without a break."""
+    z = sample(12, 20, torch.float32).requires_grad_()
+    expected = with_gradients(z, 0.3, views=3, phi="exact", backend=backend)
+
+    def distance(points: Tensor) -> Tensor:
+        return cw_normality(points, 0.3, views=3, phi="exact", backend=backend)
+
+    torch._dynamo.reset()
+    value = torch.compile(distance, fullgraph=True, backend=engine)(z)
+    gradient = torch.compile(torch.func.grad(distance), fullgraph=True, backend=engine)(z.detach())
+    assert (value - expected[0]).abs() <= 1e-6
+    for found in (torch.autograd.grad(value, z)[0], gradient):
+        assert relative_error(found, expected[1]) <= 1e-5
+
+
+@pytest.mark.slow
+def test_views_are_compiled_once_for_all_batch_sizes(optimised: str) -> None:
+    def distance(points: Tensor) -> Tensor:
+        return cw_normality(points, views=2, backend=optimised)
+
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    fast = torch.compile(distance, fullgraph=True, dynamic=True, backend=counter)
+    for rows in (6, 10, 64, 1000):
+        z = sample(rows, 4, torch.float64).requires_grad_()
+        assert relative_error(*(torch.autograd.grad(call(z), z)[0] for call in (fast, distance))) <= 1e-9
+    assert counter.frame_count <= 2
+
+
+def test_groups_in_one_graph_are_refused(backend: str) -> None:
+    fast = torch.compile(partial(cw_normality, backend=backend), fullgraph=True, backend="eager")
+    with pytest.raises(Exception, match="sizes of groups= are not known .* views=V needs no sizes"):
+        fast(sample(12, 4, torch.float32), groups=labels("views", 12))
+
+
 def test_half_precision_is_rounded_once(optimised: str) -> None:
     """The gradients of all pairs and of those inside two large groups nearly cancel."""
     z, numbers = (30 * sample(100, 12, torch.float32)).bfloat16(), torch.arange(100, device=DEVICE) % 2
@@ -164,7 +225,13 @@ def test_estimate_is_unbiased() -> None:
         ),
         ({"groups": torch.arange(4)}, ValueError, r"shape \(5,\), got shape \(4,\)"),
         ({"groups": torch.ones(5, dtype=torch.int64)}, ValueError, "one for all 5 rows"),
-        ({"groups": torch.arange(5), "log": True}, ValueError, "got log=True"),
+        ({"groups": torch.arange(5), "log": True}, ValueError, "groups must be used without log, got log=True"),
+        ({"views": 5, "log": True}, ValueError, "views must be used without log, got log=True"),
+        ({"views": 5, "groups": torch.arange(5)}, ValueError, "groups and views must not both be given"),
+        ({"views": 5}, ValueError, "one for all 5 rows"),
+        ({"views": 2}, ValueError, "views must divide the number of rows, got 2 views and 5 rows"),
+        ({"views": 0}, ValueError, "views must be >= 1, got 0"),
+        ({"views": 1.0}, TypeError, "views must be an int or None, got 1.0"),
     ],
 )
 def test_wrong_groups(wrong: dict[str, Any], error: type, message: str) -> None:

@@ -15,7 +15,7 @@ import torch
 import torch._dynamo.testing
 from torch import Tensor, nn
 
-from segma_fast import fast_cw_distance, large_batch
+from segma_fast import fast_cw_distance, large_batch, sigreg
 from segma_fast.distance.mixture import GaussianMixture, initial_means
 from segma_fast.trainer.models import AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
 
@@ -61,6 +61,17 @@ def test_several_inputs_and_outputs_and_further_losses() -> None:
         codes, errors = large_batch.encode(both, x, scale, micro_batch=micro_batch)
         loss = errors.mean() + fast_cw_distance(codes, torch.zeros(1, 2))
         found.append(torch.autograd.grad(loss, list(layer.parameters())))
+    for whole, parts in zip(*found, strict=True):
+        torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("options", [{"views": 2}, {"groups": torch.arange(24) % 5}])
+def test_pairs_that_are_left_out_may_be_in_two_micro_batches(options: dict[str, Any]) -> None:
+    layer, views = nn.Linear(5, 2), torch.randn(2, 12, 5)
+    found = []
+    for micro_batch in (None, 7):
+        codes = large_batch.encode(layer, views.flatten(0, 1), micro_batch=micro_batch)
+        found.append(torch.autograd.grad(sigreg(codes, **options), list(layer.parameters())))
     for whole, parts in zip(*found, strict=True):
         torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-7)
 

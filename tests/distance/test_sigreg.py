@@ -71,11 +71,13 @@ def test_module_is_the_function() -> None:
     module = SIGReg(0.3, reduction="none", backend="chunked")
     for same in (module, pickle.loads(pickle.dumps(module)), copy.deepcopy(module)):
         assert torch.equal(same(z, groups), sigreg(z, 0.3, groups=groups, reduction="none", backend="chunked"))
+        assert torch.equal(same(z, views=3), sigreg(z, 0.3, views=3, reduction="none", backend="chunked"))
     assert repr(module) == "SIGReg(gamma=0.3, reduction='none', backend='chunked', precision=None)"
     assert not list(module.parameters()) and not module.state_dict()
     loss = CWNormalityLoss(log=True)
     assert torch.equal(loss(z[0]), cw_normality(z[0], log=True))
     assert torch.equal(CWNormalityLoss(0.4)(z[0], groups), cw_normality(z[0], 0.4, groups=groups))
+    assert torch.equal(CWNormalityLoss(0.4)(z[0], views=2), cw_normality(z[0], 0.4, views=2))
     assert repr(loss) == "CWNormalityLoss(gamma=None, log=True, phi='approx', backend='auto', precision=None)"
 
 
