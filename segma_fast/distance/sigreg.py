@@ -8,7 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from segma_fast.distance.arguments import check_gamma, check_points, widened
+from segma_fast.distance.autograd import Inputs, Options, energy
+from segma_fast.distance.dispatch import choose_backend
+from segma_fast.distance.formulas import silverman_gamma
 from segma_fast.distance.functional import cw_normality
+from segma_fast.distance.precision import choose_precision
 from segma_fast.distance.process_group import Group, rows_of_all, sharing_errors
 
 Reduction = Literal["mean", "none"]
@@ -54,12 +59,34 @@ def sigreg(
             raise TypeError(f"z must be a torch.Tensor, got {type(z).__name__}")
         if z.ndim < 2 or 0 in z.shape[:-2]:
             raise ValueError(f"z must be samples of shape (..., N, D), at least one, got shape {tuple(z.shape)}")
-    samples = (z.flatten(0, -3) if z.ndim > 2 else z[None]).unbind()
+    samples = z.flatten(0, -3) if z.ndim > 2 else z[None]
     rows = z.shape[-2] if process_group is None else rows_of_all(z, len(samples), process_group)
-    options: dict[str, Any] = {"backend": backend, "precision": precision, "process_group": process_group}
-    found = [cw_normality(sample, gamma, groups=groups, phi="exact", **options) for sample in samples]
-    values = 2 * math.pi * rows * torch.stack(found)
+    if len(samples) == 1 or groups is not None or process_group is not None:
+        options: dict[str, Any] = {"groups": groups, "precision": precision, "process_group": process_group}
+        found = _one_by_one(samples, gamma, backend=backend, **options)
+    else:
+        found = _at_once(samples, gamma, backend, precision)
+    values = 2 * math.pi * rows * found
     return values.mean() if reduction == "mean" else values.reshape(z.shape[:-2])
+
+
+def _one_by_one(samples: Tensor, gamma: float | Tensor | None, **options: Any) -> Tensor:
+    return torch.stack([cw_normality(sample, gamma, phi="exact", **options) for sample in samples.unbind()])
+
+
+def _at_once(samples: Tensor, gamma: float | Tensor | None, backend: str, precision: str | None) -> Tensor:
+    """The same by one call of an operator, if the backend has operators."""
+    check_points("z", samples[0])
+    rows, dim = samples.shape[1:]
+    gamma = check_gamma(silverman_gamma(rows) if gamma is None else gamma, "z", samples)
+    dtype = torch.promote_types(samples.dtype, torch.float32)
+    (z,) = widened(gamma, 1.0, samples)
+    chosen = choose_precision(precision)
+    backend = choose_backend(backend, z.device, z.dtype, dim, chosen)
+    if backend == "reference":
+        return _one_by_one(samples, gamma, backend=backend)
+    inputs = Inputs(z, z.new_zeros(len(z), 1, dim), None, None, 1.0, gamma)
+    return energy(inputs, Options(backend, chosen, "exact", dtype))
 
 
 def check_reduction(reduction: Reduction) -> Reduction:

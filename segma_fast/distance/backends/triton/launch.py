@@ -39,6 +39,10 @@ def evaluate(
     z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str, gradient: bool
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """Energy, and gradients in z, means, h and w (empty if not wanted)."""
+    if z.ndim == 3:
+        samples = zip(z, means, h, w, strict=True)
+        found = [evaluate(*sample, start, stop, precision, phi, gradient) for sample in samples]
+        return tuple(torch.stack(parts) for parts in zip(*found, strict=True))
     if precision == "default":
         precision = matmul_precision(z.device)
     (m, dim), total, count, device = z.shape, h.shape[0], stop - start, z.device
