@@ -64,6 +64,19 @@ def test_threads_change_no_bit(threads: int, count: int, m: int, dim: int, reque
     assert all(torch.equal(part, torch.stack(parts)) for part, *parts in zip(found, *single, strict=True))
 
 
+@pytest.mark.parametrize("dim", [1, 3, 20])
+@pytest.mark.parametrize("bad", [math.nan, 1e5])
+def test_no_sample_sees_another(optimised: str, bad: float, dim: int) -> None:
+    """One that is not finite, or that needs another arithmetic."""
+    arguments = samples(3, 20, 2, dim)
+    rest = (0, 22, "highest", "approx")
+    arguments[0][1, 3] = bad
+    found = GRADIENT[optimised](*arguments, *rest)
+    for i, sample in enumerate(zip(*arguments, strict=True)):
+        for part, right in zip(found, GRADIENT[optimised](*sample, *rest), strict=True):
+            assert same(part[i], right, optimised) or (i == 1 and part[i].isnan().all() and right.isnan().all())
+
+
 @pytest.mark.parametrize("kind", [ENERGY, GRADIENT])
 def test_operators_keep_the_rules_of_torch_library(optimised: str, kind: dict[str, Any]) -> None:
     torch.library.opcheck(kind[optimised], (*samples(2, 9, 2, 4), 0, 11, "highest", "approx"))
