@@ -9,6 +9,7 @@ import torch
 from segma_fast.distance.backends import BACKENDS
 from segma_fast.distance.formulas import FORMS
 
+SMALL_SAMPLE = 4096  # points, up to which a launch takes a GPU longer than its pairs
 ENVIRONMENT_VARIABLE = "SEGMA_FAST_BACKEND"
 
 
@@ -18,7 +19,12 @@ def describe_backends() -> list[tuple[str, str | None, str]]:
 
 
 def choose_backend(
-    requested: str, device: torch.device, dtype: torch.dtype, dim: int, precision: str = "default"
+    requested: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    dim: int,
+    precision: str = "default",
+    several: bool = False,
 ) -> str:
     """The name of the backend that serves a call.
 
@@ -27,6 +33,7 @@ def choose_backend(
             and if it is not set, the fastest backend that can serve the call is chosen.
         device, dtype, dim: of the points.
         precision: as :func:`segma_fast.distance.precision.choose_precision` gives it.
+        several: whether the call is for several samples of at most ``SMALL_SAMPLE`` points.
 
     Raises:
         ValueError: if the backend is unknown or cannot serve the call; the message
@@ -38,10 +45,11 @@ def choose_backend(
     if requested == "auto":
         requested = os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
         source = ENVIRONMENT_VARIABLE
+    described = (device, dtype, dim, precision, several)
     for backend in BACKENDS:
         if requested in ("auto", backend.name):
             reason = backend.missing() or backend.unsuitable(device, dtype, dim)
-            if reason is None and not (requested == "auto" and backend.not_for_auto(device, dtype, dim, precision)):
+            if reason is None and not (requested == "auto" and backend.not_for_auto(*described)):
                 return backend.name
             if requested == backend.name:
                 raise ValueError(f"{source}={requested!r} is not available: {reason}. {_overview()}")

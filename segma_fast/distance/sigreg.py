@@ -10,7 +10,7 @@ from torch import Tensor
 
 from segma_fast.distance.arguments import check_gamma, check_points, widened
 from segma_fast.distance.autograd import Inputs, Options, energy
-from segma_fast.distance.dispatch import choose_backend
+from segma_fast.distance.dispatch import SMALL_SAMPLE, choose_backend
 from segma_fast.distance.formulas import silverman_gamma
 from segma_fast.distance.functional import cw_normality
 from segma_fast.distance.precision import choose_precision
@@ -82,7 +82,7 @@ def _at_once(samples: Tensor, gamma: float | Tensor | None, backend: str, precis
     dtype = torch.promote_types(samples.dtype, torch.float32)
     (z,) = widened(gamma, 1.0, samples)
     chosen = choose_precision(precision)
-    backend = choose_backend(backend, z.device, z.dtype, dim, chosen)
+    backend = choose_backend(backend, z.device, z.dtype, dim, chosen, several=rows <= SMALL_SAMPLE)
     if backend == "reference":
         return _one_by_one(samples, gamma, backend=backend)
     inputs = Inputs(z, z.new_zeros(len(z), 1, dim), None, None, 1.0, gamma)
