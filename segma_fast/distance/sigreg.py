@@ -37,7 +37,8 @@ def sigreg(
     frequencies and no random numbers.
 
     Args:
-        z: samples, (…, N, D): leading dimensions, such as views or time steps, are separate samples.
+        z: samples, (…, N, D): leading dimensions, such as views or time steps, are separate samples, which a backend
+            with operators evaluates in one call, unless there are groups or a process group.
         gamma: bandwidth γ > 0; 1/2, the default, is LeJEPA's weight ``exp(-t²/2)``. None for ``silverman_gamma(N)``.
         groups: integers, (N,), the same in every sample; see :func:`segma_fast.cw_normality`.
         reduction: ``"mean"`` over the samples, or ``"none"``.
