@@ -32,6 +32,7 @@ class Job:
     gradient: bool = True
     phi: str = "approx"
     split: bool = False
+    samples: bool = False
     shape: tuple[int, int, int, int] | None = None
 
 
@@ -92,7 +93,7 @@ def wanted(job: Job) -> tuple[Any, dict[str, Any], dict[str, int]]:
         return getattr(waves, job.kernel), known, {"num_warps": known["num_warps"]}
     plan = plan_of(job)
     known = dict(plan.options, LIMIT=plan.limit, WIDE=plan.form[0], COARSE=plan.coarse, SPLIT=job.split)
-    known |= {"WHOLE": True, "FIRST": True, "LAST": True}
+    known |= {"WHOLE": True, "FIRST": True, "LAST": True, "SAMPLES": job.samples}
     if job.kernel != "pairs":
         return getattr(prepare, job.kernel), known, {}
     if job.shape is not None:
@@ -109,7 +110,8 @@ def compile_job(job: Job) -> Report:
     types = pointers(job)
     names = function.arg_names
     signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in names}
-    aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if signature[name].startswith("*")}
+    multiples = [i for i, name in enumerate(names) if signature[name].startswith("*") or name == "floats"]
+    aligned = {(i,): [["tt.divisibility", 16]] for i in multiples}
     places = {(names.index(name),): value for name, value in constants.items()}
     source = ASTSource(function, signature, places, attrs=aligned)
     binary = compile(source, target=GPUTarget("cuda", job.architecture, 32), options=options)

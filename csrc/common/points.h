@@ -14,4 +14,16 @@ struct Points {
   Kind kind;
 };
 
+inline int64_t bytes_of(Kind kind) {
+  return kind == Kind::float64 ? 8 : kind == Kind::float32 ? 4 : 2;
+}
+
+// The points of the i-th of several samples of one size, which lie one behind the other.
+inline Points sample_of(Points points, int64_t i) {
+  const int64_t row_bytes = points.dim * bytes_of(points.kind), second_rows = points.rows - points.first_rows;
+  points.first = static_cast<const char*>(points.first) + i * points.first_rows * row_bytes;
+  points.second = static_cast<const char*>(points.second) + i * second_rows * row_bytes;
+  return points;
+}
+
 }  // namespace segma

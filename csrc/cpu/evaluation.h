@@ -23,6 +23,11 @@ namespace segma {
 constexpr int64_t WIDE = 513;                     // coordinates from which on strips are faster than pairs of blocks
 constexpr size_t MOST_PACKED = size_t{48} << 20;  // bytes; with more, each task packs its own blocks
 
+// About as many cycles as pairs take whose scalars have so many bytes.
+inline double cycles_of(double pairs, int64_t dim, int64_t degree, size_t bytes) {
+  return pairs * (3.0 * double(dim) + 4.0 * double(degree) + 30.0) * double(bytes) / 64;
+}
+
 inline double square_root(double x) {
   return std::sqrt(x);
 }
@@ -100,7 +105,7 @@ class Evaluation {
     const Results results{input_.start, energy.data(), output.dw,
                           output.dh,    output.dx,     2 * scale.value * cloud_.scale * cloud_.scale};
     const double pairs = double(count) * double(rows) * (whole ? 0.5 : 1.0);
-    const double cycles = pairs * (3.0 * double(input_.points.dim) + 4.0 * form_.degree + 30.0) * sizeof(T) / 64;
+    const double cycles = cycles_of(pairs, input_.points.dim, form_.degree, sizeof(T));
     if (input_.points.dim >= WIDE) {
       energy = {Strips<T>(kernels_.strips, cloud_, results, input_.start, input_.stop).run()};
     } else if (whole) {

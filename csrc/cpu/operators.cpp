@@ -21,6 +21,8 @@ constexpr double RESOLVED_BY_DIFFERENCES = 1e5;
 constexpr double RESOLVED_BY_DOUBLE = 1e8;           // for products in double of points that were given as float32,
 constexpr double RESOLVED_PRECISELY = 1e4;           // and of those given as double
 constexpr int64_t SMALL_DIM = 8, MODERATE_DIM = 32;  // differences: up to the one always, to the other where needed
+constexpr double ROWS_A_THREAD = 512;                // from which on threads have enough to do in one sample
+constexpr double CYCLES_A_SAMPLE = 1e4;              // of the smallest
 
 // The greatest coordinate in size, or infinity if one is not finite.
 double largest(const Points& points) {
@@ -124,18 +126,6 @@ void evaluate_line(const CodePath& code_path, const Input& input, Output& output
   }
 }
 
-Input check(const Tensor& z, const Tensor& means, const Tensor& h, const Tensor& w, int64_t start, int64_t stop,
-            const std::string& phi) {
-  const Points points = check_cloud(z, means, h, w, start, stop);
-  STD_TORCH_CHECK(z.is_cpu(), "z, means, h and w must be CPU tensors");
-  return {points,
-          static_cast<const double*>(h.const_data_ptr()),
-          static_cast<const double*>(w.const_data_ptr()),
-          start,
-          stop,
-          is_exact(phi)};
-}
-
 void fill(const Input& input, Output& output) {
   const CodePath& code_path = code_path_in_use();
   double sum = 0;
@@ -152,33 +142,78 @@ void fill(const Input& input, Output& output) {
   if (input.start == 0 && input.stop == input.points.rows && output.energy < 0) output.energy = 0;  // rounding
 }
 
+// The i-th of several samples of one size, whose rows lie one behind the other, as its inputs and results.
+void fill_sample(Input input, Output output, int64_t i, double* energy) {
+  const int64_t rows = input.points.rows, first_rows = input.points.first_rows, dim = input.points.dim;
+  input.points = sample_of(input.points, i);
+  input.h += i * rows;
+  input.w += i * rows;
+  if (output.dw != nullptr) {
+    const int64_t row_bytes = dim * (output.dx.is_double ? 8 : 4);
+    output.dh += i * rows;
+    output.dw += i * rows;
+    output.dx.first = static_cast<char*>(output.dx.first) + i * first_rows * row_bytes;
+    output.dx.second = static_cast<char*>(output.dx.second) + i * (rows - first_rows) * row_bytes;
+  }
+  fill(input, output);
+  energy[i] = output.energy;
+}
+
+// All threads share a large sample; small ones are shared out among the threads.
+void fill_samples(const Input& input, const Output& output, int64_t samples, double* energy) {
+  const double rows = double(input.points.rows);
+  const double at_once = std::min<double>(double(samples), torch::stable::get_num_threads());
+  if (samples == 1 || rows >= ROWS_A_THREAD * at_once) {
+    for (int64_t i = 0; i < samples; ++i) fill_sample(input, output, i, energy);
+    return;
+  }
+  code_path_in_use();  // throws here and not in a thread
+  std::atomic<int64_t> next{0};
+  const double cycles = CYCLES_A_SAMPLE + cycles_of(0.5 * rows * rows, input.points.dim, 0, sizeof(float));
+  in_parallel(double(samples) * cycles, [&] {
+    for (int64_t i; (i = next.fetch_add(1)) < samples;) fill_sample(input, output, i, energy);
+  });
+}
+
+Samples check(const Tensor& z, const Tensor& means, const Tensor& h, const Tensor& w, int64_t start, int64_t stop) {
+  const Samples samples = check_samples(z, means, h, w, start, stop);
+  STD_TORCH_CHECK(z.is_cpu(), "z, means, h and w must be CPU tensors");
+  return samples;
+}
+
+Input input_of(const Samples& samples, const Tensor& h, const Tensor& w, int64_t start, int64_t stop,
+               const std::string& phi) {
+  return {samples.points,
+          static_cast<const double*>(h.const_data_ptr()),
+          static_cast<const double*>(w.const_data_ptr()),
+          start,
+          stop,
+          is_exact(phi)};
+}
+
 Tensor native_energy(const Tensor& z, const Tensor& means, const Tensor& h, const Tensor& w, int64_t start,
                      int64_t stop, std::string, std::string phi) {
-  Tensor energy = make_tensor({}, ScalarType::Double, z);
-  Output output{0, nullptr, nullptr, {}};
-  fill(check(z, means, h, w, start, stop, phi), output);
-  *static_cast<double*>(energy.mutable_data_ptr()) = output.energy;
+  const Samples samples = check(z, means, h, w, start, stop);
+  Tensor energy = make_energy(samples, z);
+  fill_samples(input_of(samples, h, w, start, stop, phi), {0, nullptr, nullptr, {}}, samples.count,
+               static_cast<double*>(energy.mutable_data_ptr()));
   return energy;
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> native_gradient(const Tensor& z, const Tensor& means,
-                                                                   const Tensor& h, const Tensor& w, int64_t start,
-                                                                   int64_t stop, std::string, std::string phi) {
-  const Input input = check(z, means, h, w, start, stop, phi);
-  const int64_t middle = std::max(start, std::min(stop, z.size(0)));
-  const ScalarType type = input.points.kind == Kind::float64 ? ScalarType::Double : ScalarType::Float;
-  Tensor energy = make_tensor({}, ScalarType::Double, z);
-  Tensor dz = make_tensor({middle - start, z.size(1)}, type, z);
-  Tensor dmeans = make_tensor({stop - middle, z.size(1)}, type, z);
-  Tensor dh = make_tensor({stop - start}, ScalarType::Double, z),
-         dw = make_tensor({stop - start}, ScalarType::Double, z);
-  Output output{0,
-                static_cast<double*>(dh.mutable_data_ptr()),
-                static_cast<double*>(dw.mutable_data_ptr()),
-                {dz.mutable_data_ptr(), dmeans.mutable_data_ptr(), middle - start, type == ScalarType::Double}};
-  fill(input, output);
-  *static_cast<double*>(energy.mutable_data_ptr()) = output.energy;
-  return {energy, dz, dmeans, dh, dw};
+EnergyAndGradient native_gradient(const Tensor& z, const Tensor& means, const Tensor& h, const Tensor& w, int64_t start,
+                                  int64_t stop, std::string, std::string phi) {
+  const Samples samples = check(z, means, h, w, start, stop);
+  EnergyAndGradient results = make_results(samples, start, stop, z);
+  const auto& [energy, dz, dmeans, dh, dw] = results;
+  const bool is_double = samples.points.kind == Kind::float64;
+  const int64_t codes = std::max(start, std::min(stop, samples.points.first_rows)) - start;
+  const Output output{0,
+                      static_cast<double*>(dh.mutable_data_ptr()),
+                      static_cast<double*>(dw.mutable_data_ptr()),
+                      {dz.mutable_data_ptr(), dmeans.mutable_data_ptr(), codes, is_double}};
+  fill_samples(input_of(samples, h, w, start, stop, phi), output, samples.count,
+               static_cast<double*>(energy.mutable_data_ptr()));
+  return results;
 }
 
 }  // namespace

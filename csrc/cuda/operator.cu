@@ -37,6 +37,22 @@ void take_form(const Form& form, bool float64, Work& work) {
   }
 }
 
+// The work of the next of several samples, whose inputs and results lie one behind the other.
+void move_to_next(Work& work) {
+  Cloud& cloud = work.cloud;
+  const Index means = cloud.total - cloud.m;
+  const int64_t point = cloud.dim * bytes_of(cloud.kind), real = cloud.dim * (cloud.kind == Kind::float64 ? 8 : 4);
+  cloud.z = static_cast<const char*>(cloud.z) + cloud.m * point;
+  cloud.means = static_cast<const char*>(cloud.means) + means * point;
+  cloud.h += cloud.total;
+  cloud.w += cloud.total;
+  work.dz = static_cast<char*>(work.dz) + cloud.m * real;
+  work.dmeans = static_cast<char*>(work.dmeans) + means * real;
+  work.dh += cloud.total;
+  work.dw += cloud.total;
+  ++work.energy;
+}
+
 void fill(const Points& points, const Plan& plan, const Machine& machine, const Stream& stream, Work& work,
           const Tensor& like, bool gradient) {
   const int64_t count = work.stop - work.start;
@@ -82,26 +98,21 @@ void fill(const Points& points, const Plan& plan, const Machine& machine, const 
   }
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> evaluate(const Tensor& z, const Tensor& means, const Tensor& h,
-                                                            const Tensor& w, int64_t start, int64_t stop,
-                                                            std::string precision, std::string phi, bool gradient) {
-  const Points points = check_cloud(z, means, h, w, start, stop);
+EnergyAndGradient evaluate(const Tensor& z, const Tensor& means, const Tensor& h, const Tensor& w, int64_t start,
+                           int64_t stop, std::string precision, std::string phi, bool gradient) {
+  const Samples samples = check_samples(z, means, h, w, start, stop);
+  const Points& points = samples.points;
   STD_TORCH_CHECK(Stream::serves(z), "z, means, h and w must be CUDA tensors");
   STD_TORCH_CHECK(precision == "highest" || precision == "high" || precision == "medium", "precision='", precision,
                   "', expected 'highest', 'high' or 'medium'");
   STD_TORCH_CHECK(points.dim <= MOST_DIMENSIONS && points.rows <= MOST_POINTS, points.rows, " points of ", points.dim,
                   " dimensions are too many, expected 2^30 points of 2^22 dimensions at most");
   const Stream stream(z);
-  const int64_t middle = std::max(start, std::min(stop, z.size(0))), count = stop - start;
-  const ScalarType type = points.kind == Kind::float64 ? ScalarType::Double : ScalarType::Float;
-  Tensor energy = make_tensor({}, ScalarType::Double, z);
-  Tensor dz = make_tensor({gradient ? middle - start : 0, points.dim}, type, z);
-  Tensor dmeans = make_tensor({gradient ? stop - middle : 0, points.dim}, type, z);
-  Tensor dh = make_tensor({gradient ? count : 0}, ScalarType::Double, z);
-  Tensor dw = make_tensor({gradient ? count : 0}, ScalarType::Double, z);
-  if (count == 0) {
-    stream.set_to_zero(energy.mutable_data_ptr(), sizeof(double));
-    return {energy, dz, dmeans, dh, dw};
+  EnergyAndGradient results = make_results(samples, start, gradient ? stop : start, z);
+  const auto& [energy, dz, dmeans, dh, dw] = results;
+  if (stop == start || samples.count == 0) {
+    if (samples.count > 0) stream.set_to_zero(energy.mutable_data_ptr(), samples.count * sizeof(double));
+    return results;
   }
   Work work{};
   work.cloud = {points.first,
@@ -125,8 +136,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> evaluate(const Tensor& z, con
   const Form form = form_of(points.dim, exact, plan.float64);
   plan.limit = static_cast<float>(resolved(form, points.dim, plan.limit));
   take_form(form, plan.float64, work);
-  fill(points, plan, machine, stream, work, z, gradient);
-  return {energy, dz, dmeans, dh, dw};
+  for (int64_t i = 0; i < samples.count; ++i) {
+    fill(points, plan, machine, stream, work, z, gradient);
+    move_to_next(work);
+  }
+  return results;
 }
 
 }  // namespace

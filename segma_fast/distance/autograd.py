@@ -26,7 +26,7 @@ class Inputs(NamedTuple):
     """The checked inputs of the distance.
 
     Attributes:
-        z, means: (m, D) and (K, D), of one dtype.
+        z, means: (m, D) and (K, D), of one dtype; (B, m, D) and (B, K, D) for B samples, which share all else.
         z_weights, weights: (m,) and (K,), float64, or None for uniform ones.
         variances: (K,), float64, or a number for all.
         gamma: a 0-d float64 tensor or a number.
@@ -64,7 +64,7 @@ def energy(inputs: Inputs, options: Options) -> Tensor:
         options: their backend must have operators, which the reference does not.
 
     Returns:
-        A 0-d tensor ≥ 0: the energy is never negative, so negative rounding errors are clamped to 0.
+        A tensor ≥ 0, 0-d or (B,): the energy is never negative, so negative rounding errors are clamped to 0.
     """
     transforms = are_transforms_active()  # which hide whether a tensor requires grad
     requires_grad = transforms or any(isinstance(t, Tensor) and t.requires_grad for t in inputs)
@@ -110,9 +110,9 @@ def _stream(device: torch.device) -> int | None:
 def _evaluate(inputs: Inputs, options: Options, needs_gradient: bool, may_keep: bool = False) -> Sequence[Tensor]:
     """The value and, if needed, the gradient in z, means, widths and weights; may cache widths and weights."""
     z, means, z_weights, weights, variances, gamma = inputs
-    described = (z.shape[0], means.shape[0], z.device, *inputs[2:])
+    described = (z.shape[-2], means.shape[-2], z.device, *inputs[2:])
     numbers = z_weights is weights is None and isinstance(variances, float) and isinstance(gamma, float)
-    may_keep = may_keep and numbers and type(z) is Tensor and z.shape[0] <= MOST_KEPT
+    may_keep = may_keep and numbers and type(z) is Tensor and z.shape[-2] <= MOST_KEPT
     stream = _stream(z.device) if may_keep else None
     if stream is not None:
         h, w = _kept_widths_and_weights(stream, *described)
@@ -120,8 +120,10 @@ def _evaluate(inputs: Inputs, options: Options, needs_gradient: bool, may_keep: 
             _kept_widths_and_weights.cache_clear()
     else:
         h, w = widths_and_weights(*described)
+    if z.ndim == 3:
+        h, w = (vector.expand(len(z), -1).contiguous() for vector in (h, w))
     operator = (GRADIENT if needs_gradient else ENERGY)[options.backend]
-    result = operator(z.contiguous(), means.contiguous(), h, w, 0, h.shape[0], options.precision, options.phi)
+    result = operator(z.contiguous(), means.contiguous(), h, w, 0, h.shape[-1], options.precision, options.phi)
     return result if needs_gradient else (result,)
 
 
@@ -146,14 +148,20 @@ class _Energy(Function):
         if grad_value is None:
             return (None,) * 8
         z, means, grad_z, grad_means, grad_h, grad_w, *tensors = ctx.saved_tensors
-        needed, rows = ctx.needs_input_grad, z.shape[0]
+        needed, rows = ctx.needs_input_grad, z.shape[-2]
         if torch.is_grad_enabled():  # recompute it as a function of the inputs, so that it can be differentiated
             given = iter(tensors)
             others = [next(given) if other is None else other[0] for other in ctx.others]
             _, grad_z, grad_means, grad_h, grad_w = _evaluate(Inputs(z, means, *others), ctx.options, True)
+        of_points = grad_value
+        if z.ndim == 3:  # one number a sample, and samples share widths and weights
+            of_points = grad_value[:, None, None]
+            if any(needed[2:6]):
+                of_vectors, grad_value = grad_value[:, None], torch.ones_like(grad_value[0])
+                grad_h, grad_w = (of_vectors * grad_h).sum(0), (of_vectors * grad_w).sum(0)
         return (
-            _in_dtype(grad_value * grad_z, z.dtype) if needed[0] else None,
-            _in_dtype(grad_value * grad_means, means.dtype) if needed[1] else None,
+            _in_dtype(of_points * grad_z, z.dtype) if needed[0] else None,
+            _in_dtype(of_points * grad_means, means.dtype) if needed[1] else None,
             grad_value * grad_w[:rows] if needed[2] else None,
             -grad_value * grad_w[rows:] if needed[3] else None,
             2 * grad_value * grad_h[rows:] if needed[4] else None,

@@ -8,6 +8,7 @@ be differentiated again, in plain differentiable torch, one block of rows at a t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -40,18 +41,19 @@ def autograd_kernel(operator: Operator, gradient: Operator) -> Callable[..., Any
     return call
 
 
-def vmap_kernel(operator: Operator, shapes: Operator) -> Callable[..., Any]:
-    """The vmap kernel of an operator: one call per batch element; ``shapes`` is the operator's fake implementation."""
+def vmap_kernel(operator: Operator) -> Callable[..., Any]:
+    """The vmap kernel of an operator: one call for all samples, also for those of vmap in vmap."""
 
     def call(info: Any, in_dims: Sequence[int | None], *arguments: Any) -> Any:
-        pairs = list(zip(arguments, in_dims, strict=True))
-        results = [operator(*(a if d is None else a.select(d, i) for a, d in pairs)) for i in range(info.batch_size)]
-        if not results:  # an empty batch still needs output shapes
-            results = [shapes(*(a if d is None else a.new_empty(a.movedim(d, 0).shape[1:]) for a, d in pairs))]
-        several = not isinstance(results[0], Tensor)
-        columns = zip(*results, strict=True) if several else (results,)
-        stacked = tuple(torch.stack(list(column))[: info.batch_size] for column in columns)
-        return (stacked, (0,) * len(stacked)) if several else (stacked[0], 0)
+        tensors = [
+            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+            for tensor, dim in zip(arguments[:4], in_dims[:4], strict=True)
+        ]
+        samples = tensors[0].shape[:-2]
+        result = operator(*(t.flatten(0, len(samples) - 1).contiguous() for t in tensors), *arguments[4:])
+        if isinstance(result, Tensor):
+            return result.unflatten(0, samples), 0
+        return tuple(part.unflatten(0, samples) for part in result), (0,) * len(result)
 
     return call
 
@@ -74,18 +76,19 @@ class _Differentiable(_SingleLevelFunction):
     def backward(ctx: Any, grad_value: Tensor | None, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         inputs, known = ctx.saved_tensors[:4], ctx.saved_tensors[4:]
         start, stop = ctx.others[:2]
-        if start != 0 or stop != inputs[2].shape[0]:
+        if start != 0 or stop != inputs[2].shape[-1]:
             raise RuntimeError(f"only the energy of all rows can be differentiated, got rows {start} to {stop}")
         found: list[Tensor | None] = [None] * 4
         if grad_value is not None:
             if not known:
                 known = ctx.gradient(*inputs, *ctx.others)[1:]
-            factor = grad_value[None]  # not 0-d: torch cannot multiply an empty batch by a scalar
-            parts = [(factor.to(part.dtype) * part).to(t.dtype) for part, t in zip(known, inputs, strict=True)]
+            factor = grad_value[..., None]  # not 0-d: torch cannot multiply an empty batch by a scalar
+            factors = (factor[..., None], factor[..., None], factor, factor)
+            triples = list(zip(factors, known, inputs, strict=True))
+            found = [(factor.to(part.dtype) * part).to(t.dtype) for factor, part, t in triples]
             if type(grad_value) is not Tensor:  # traced: see keep_inputs
-                unknown = factor.isnan()
-                parts = [torch.where(unknown, factor.to(t.dtype) * t, p) for p, t in zip(parts, inputs, strict=True)]
-            found = [*parts]
+                triples = list(zip(factors, found, inputs, strict=True))
+                found = [torch.where(factor.isnan(), factor.to(t.dtype) * t, part) for factor, part, t in triples]
         if any(cotangent is not None for cotangent in cotangents):
             second = second_derivative(inputs, cotangents, ctx.others[3])
             found = [b if a is None else a + b for a, b in zip(found, second, strict=True)]
@@ -113,29 +116,30 @@ def second_derivative(inputs: Sequence[Tensor], cotangents: Sequence[Tensor | No
         phi: the form of φ_D.
     """
     z, means, h, w = inputs
-    rows, x = z.shape[0], torch.cat([z, means])
+    rows, x = z.shape[-2], torch.cat([z, means], -2)
     given = [torch.zeros_like(t) if c is None else c for c, t in zip(cotangents, inputs, strict=True)]
-    along = (torch.cat([c.to(torch.promote_types(x.dtype, torch.float32)) for c in given[:2]]), *given[2:])
-    block = max(1, BLOCK_ELEMENTS // x.shape[0])
+    along_x = torch.cat([c.to(torch.promote_types(x.dtype, torch.float32)) for c in given[:2]], -2)
+    block = max(1, BLOCK_ELEMENTS // max(1, math.prod(x.shape[:-1])))
     total: list[Tensor] = []
     with without_autocast(x.device):
-        for first in range(0, x.shape[0], block):
+        for first in range(0, x.shape[-2], block):
             part = slice(first, first + block)
             pull = torch.func.vjp(partial(_gradient_rows, rows=part, phi=phi), x, h, w)[1]
-            found = pull(tuple(cotangent[part] for cotangent in along))
+            found = pull((along_x[..., part, :], given[2][..., part], given[3][..., part]))
             total = [a + b for a, b in zip(total, found, strict=True)] if total else list(found)
-    return [total[0][:rows], total[0][rows:], *total[1:]]
+    return [total[0][..., :rows, :], total[0][..., rows:, :], *total[1:]]
 
 
 def _gradient_rows(x: Tensor, h: Tensor, w: Tensor, rows: slice, phi: str) -> tuple[Tensor, Tensor, Tensor]:
     """``∂E/∂x``, ``∂E/∂h`` and ``∂E/∂w`` of some rows, in plain differentiable torch."""
     given, x = torch.promote_types(x.dtype, torch.float32), x.to(w.dtype)
-    x = x - x.detach().mean(0)
-    k, k_t, k_h = profile(squared_distances(x[rows], x), h[rows, None] + h, x.shape[1], phi)
-    twice = 2 * w[rows]
-    pull = k_t * w  # (rows, M)
-    du_dx = 2 * (pull.sum(1, keepdim=True) * x[rows] - pull @ x)
-    return (twice[:, None] * du_dx).to(given), twice * (k_h @ w), 2 * (k @ w)
+    x = x - x.detach().mean(-2, keepdim=True)
+    own, weight = x[..., rows, :], w[..., None]
+    k, k_t, k_h = profile(squared_distances(own, x), h[..., rows, None] + h[..., None, :], x.shape[-1], phi)
+    twice = 2 * weight[..., rows, :]
+    pull = k_t * weight.mT  # (rows, M)
+    du_dx = 2 * (pull.sum(-1, keepdim=True) * own - pull @ x)
+    return (twice * du_dx).to(given), (twice * (k_h @ weight))[..., 0], 2 * (k @ weight)[..., 0]
 
 
 _apply: Callable[..., Any] = _Differentiable.apply  # type: ignore[attr-defined]

@@ -2,7 +2,8 @@
 
 ``segma_fast::<backend>_energy`` gives the energy of the signed cloud of points ``[z, means]``, and
 ``segma_fast::<backend>_gradient`` the energy with its gradient (``backends/chunked.py`` states them in full).
-They are differentiable wherever they are called (``segma_fast.distance.derivatives``).
+For B samples of one size, all four tensors and all results have a first dimension of B; then all rows are evaluated.
+The operators are differentiable wherever they are called (``segma_fast.distance.derivatives``).
 """
 
 from __future__ import annotations
@@ -23,10 +24,15 @@ ENERGY: dict[str, Callable[..., Any]] = {}  # by backend
 GRADIENT: dict[str, Callable[..., Any]] = {}
 
 
-def _implement(name: str, function: Callable[..., Any]) -> None:
+def _implement(name: str, function: Callable[..., Any], fake: Callable[..., Any]) -> None:
     """Register a Python function as an operator for all devices, without autocast and with ``"default"`` resolved."""
 
     def run(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str) -> Any:
+        if z.ndim == 3:
+            if start != 0 or stop != h.shape[-1]:
+                raise ValueError(f"of several samples all rows must be evaluated, 0:{h.shape[-1]}, got {start}:{stop}")
+            if len(z) == 0:
+                return fake(z, means, h, w, start, stop, precision, phi)
         if precision == "default":
             precision = matmul_precision(z.device)
         with without_autocast(z.device):
@@ -38,20 +44,21 @@ def _implement(name: str, function: Callable[..., Any]) -> None:
 def _fake_energy(
     z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str
 ) -> Tensor:
-    return h.new_empty(())
+    return h.new_empty(h.shape[:-1])
 
 
 def _fake_gradient(
     z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    rows, dtype = z.shape[0], torch.promote_types(z.dtype, torch.float32)
-    if start == 0 and stop == h.shape[0]:  # a case of its own: export cannot simplify the general form
-        counts = (rows, means.shape[0])
+    (*samples, rows, dim), dtype = z.shape, torch.promote_types(z.dtype, torch.float32)
+    if start == 0 and stop == h.shape[-1]:  # a case of its own: export cannot simplify the general form
+        counts = (rows, means.shape[-2])
     else:
         middle = torch.sym_max(start, torch.sym_min(stop, rows))
         counts = (middle - start, stop - middle)
-    dz, dmeans = (z.new_empty(count, z.shape[1], dtype=dtype) for count in counts)
-    return h.new_empty(()), dz, dmeans, h.new_empty(stop - start), h.new_empty(stop - start)
+    dz, dmeans = (z.new_empty(*samples, count, dim, dtype=dtype) for count in counts)
+    dh, dw = (h.new_empty(*samples, stop - start) for _ in range(2))
+    return h.new_empty(samples), dz, dmeans, dh, dw
 
 
 def _declare(backend: str) -> None:
@@ -64,7 +71,7 @@ def _declare(backend: str) -> None:
     for kind, fake, operator in (("energy", _fake_energy, ENERGY), ("gradient", _fake_gradient, GRADIENT)):
         name = f"{backend}_{kind}"
         torch.library.register_fake(f"segma_fast::{name}", fake, lib=_library)
-        torch.library.register_vmap(f"segma_fast::{name}", vmap_kernel(operator[backend], fake), lib=_library)
+        torch.library.register_vmap(f"segma_fast::{name}", vmap_kernel(operator[backend]), lib=_library)
         _library.impl(name, autograd_kernel(operator[backend], GRADIENT[backend]), "Autograd")
 
 
@@ -72,5 +79,5 @@ for _backend in BACKENDS:
     if _backend.operators is not None:
         _declare(_backend.name)
         if not isinstance(_backend.operators, str):
-            _implement(f"{_backend.name}_energy", _backend.operators[0])
-            _implement(f"{_backend.name}_gradient", _backend.operators[1])
+            _implement(f"{_backend.name}_energy", _backend.operators[0], _fake_energy)
+            _implement(f"{_backend.name}_gradient", _backend.operators[1], _fake_gradient)

@@ -17,7 +17,7 @@ from segma_fast.distance.formulas import accumulation_dtype
 
 Group = Any  # torch.distributed.ProcessGroup, which a build of torch may lack
 ROUNDING = 1e-4  # allowed difference relative to the norm: hardware and order of summation may differ
-NOTE = 24  # numbers that processes exchange before the codes
+NOTE = 32  # numbers that processes exchange before the codes; no note is longer
 
 
 @dataclass(frozen=True)

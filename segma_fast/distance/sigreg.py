@@ -9,7 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from segma_fast.distance.arguments import check_gamma, check_points, widened
+from segma_fast.distance.autograd import Inputs, Options, energy
 from segma_fast.distance.evaluate import choose, dtype_of
+from segma_fast.distance.formulas import silverman_gamma
 from segma_fast.distance.functional import cw_normality
 from segma_fast.distance.process_group import Group, rows_of_all, sharing_errors
 from segma_fast.distance.slices.distance import check_slices
@@ -40,7 +43,8 @@ def sigreg(
     frequencies and no random numbers.
 
     Args:
-        z: samples, (…, N, D): leading dimensions, such as views or time steps, are separate samples.
+        z: samples, (…, N, D): leading dimensions, such as views or time steps, are separate samples, which a backend
+            with operators evaluates in one call, unless there are groups or a process group.
         gamma: bandwidth γ > 0; 1/2, the default, is LeJEPA's weight ``exp(-t²/2)``. None for ``silverman_gamma(N)``.
         groups, views: pairs of rows that are left out of every sample, as in :func:`segma_fast.cw_normality`; groups
             are integers, (N,). For views pooled in one sample: leading dimensions are never pairs.
@@ -66,23 +70,39 @@ def sigreg(
         if z.ndim < 2 or 0 in z.shape[:-2]:
             raise ValueError(f"z must be samples of shape (..., N, D), at least one, got shape {tuple(z.shape)}")
         sliced = check_slices(slices, frequencies, generator, "exact", z.shape[-1])
-        if sliced is not None and not (groups is None and views is None):
+        pairs_left_out = not (groups is None and views is None)
+        if sliced is not None and pairs_left_out:
             raise ValueError(f"groups and views must be used without slices, got slices={slices}")
+    samples = z.flatten(0, -3) if z.ndim > 2 else z[None]
     if sliced is not None:
         chooser = partial(choose, phi="exact", backend=backend, precision=precision, slices=sliced)
-        every = z.flatten(0, -3) if z.ndim > 2 else z[None]
-        distances, rows, _ = sliced_normality(every, gamma, sliced, chooser, process_group)
-        return _reduce((2 * math.pi * rows * distances).to(dtype_of(z)), z, reduction)
-    samples = (z.flatten(0, -3) if z.ndim > 2 else z[None]).unbind()
-    rows = z.shape[-2] if process_group is None else rows_of_all(z, len(samples), process_group)
-    options: dict[str, Any] = {"backend": backend, "precision": precision, "process_group": process_group}
-    found = [cw_normality(sample, gamma, groups=groups, views=views, phi="exact", **options) for sample in samples]
-    values = 2 * math.pi * rows * torch.stack(found)
-    return _reduce(values, z, reduction)
-
-
-def _reduce(values: Tensor, z: Tensor, reduction: Reduction) -> Tensor:
+        found, rows, _ = sliced_normality(samples, gamma, sliced, chooser, process_group)
+    else:
+        rows = z.shape[-2] if process_group is None else rows_of_all(z, len(samples), process_group)
+        if len(samples) == 1 or pairs_left_out or process_group is not None:
+            options: dict[str, Any] = {"precision": precision, "process_group": process_group}
+            found = _one_by_one(samples, gamma, groups=groups, views=views, backend=backend, **options)
+        else:
+            found = _at_once(samples, gamma, backend, precision)
+    values = (2 * math.pi * rows * found).to(dtype_of(z))
     return values.mean() if reduction == "mean" else values.reshape(z.shape[:-2])
+
+
+def _one_by_one(samples: Tensor, gamma: float | Tensor | None, **options: Any) -> Tensor:
+    return torch.stack([cw_normality(sample, gamma, phi="exact", **options) for sample in samples.unbind()])
+
+
+def _at_once(samples: Tensor, gamma: float | Tensor | None, backend: str, precision: str | None) -> Tensor:
+    """The same by one call of an operator, if the backend has operators."""
+    check_points("z", samples[0])
+    rows, dim = samples.shape[1:]
+    gamma = check_gamma(silverman_gamma(rows) if gamma is None else gamma, "z", samples)
+    (z,) = widened(gamma, 1.0, samples)
+    chosen, precision = choose(z, "exact", backend, precision)
+    if chosen == "reference":
+        return _one_by_one(samples, gamma, backend=chosen)
+    inputs = Inputs(z, z.new_zeros(len(z), 1, dim), None, None, 1.0, gamma)
+    return energy(inputs, Options(chosen, precision, "exact", dtype_of(samples)))
 
 
 def check_reduction(reduction: Reduction) -> Reduction:

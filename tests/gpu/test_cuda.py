@@ -68,6 +68,19 @@ def test_exact_form_of_every_gpu(machine: str, dim: int, precision: str) -> None
     check(inputs(203, 3, dim), precision, 100, 205, phi="exact")
 
 
+@pytest.mark.parametrize("dim, precision", [(1, "high"), (5, "high"), (20, "highest"), (64, "high"), (300, "medium")])
+def test_several_samples(machine: str, dim: int, precision: str) -> None:
+    """Launched one after the other: the same bits as alone."""
+    first = inputs(87, 3, dim)
+    each = [first, tuple(1.5 * t for t in first)]
+    cloud = tuple(torch.stack(parts) for parts in zip(*each, strict=True))
+    rest = (0, 90, precision, "approx")
+    found, alone = cuda.gradient(*cloud, *rest), [cuda.gradient(*sample, *rest) for sample in each]
+    assert all(torch.equal(part, torch.stack(parts)) for part, *parts in zip(found, *alone, strict=True))
+    values = [cuda.energy(*sample, *rest) for sample in each]
+    assert torch.equal(cuda.energy(*cloud, *rest), torch.stack(values))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_narrow_points(machine: str, dtype: torch.dtype) -> None:
     check(inputs(150, 3, 40, dtype), "high")
@@ -167,5 +180,10 @@ def test_what_is_refused() -> None:
     refused("float64 vectors", z, means, h.float(), w, 0, 7, "high", "approx", True)
     refused("contiguous", z.T.contiguous().T, means, h, w, 0, 7, "high", "approx", True)
     refused("not within 0:7", z, means, h, w, 3, 8, "high", "approx", True)
+    several = [torch.stack([t, t]) for t in (z, means, h, w)]
+    refused("shapes", several[0], several[1][:1], *several[2:], 0, 7, "high", "approx", True)
+    refused("shapes", several[0], means, h, w, 0, 7, "high", "approx", True)
+    refused("float64 vectors of 7", *several[:2], h, w, 0, 7, "high", "approx", True)
+    refused("of several samples all rows", *several, 0, 6, "high", "approx", True)
     refused("precision='full'", z, means, h, w, 0, 7, "full", "approx", True)
     refused("phi='full'", z, means, h, w, 0, 7, "high", "full", True)

@@ -13,6 +13,7 @@ from torch import Tensor
 from segma_fast import cw_two_sample, fast_cw_distance, silverman_gamma
 from segma_fast.distance import dispatch
 from segma_fast.distance.autograd import widths_and_weights
+from segma_fast.distance.operators import GRADIENT
 
 if "triton" not in BACKENDS:
     pytest.skip("Triton is not installed, or serves nothing here", allow_module_level=True)
@@ -133,6 +134,26 @@ def test_divisions_of_the_work_agree(dim: int, monkeypatch: pytest.MonkeyPatch, 
     assert seen == {(False, False), (True, False)} | ({(False, True)} if dim > 8 else set())
 
 
+@pytest.mark.parametrize("dim", [3, 20])
+@pytest.mark.parametrize("processors, span, halves", [(200, 4096, 1 << 30), (1, 512, 1)])
+def test_divisions_of_several_samples(
+    dim: int, processors: int, span: int, halves: int, monkeypatch: pytest.MonkeyPatch, fresh_plans: None
+) -> None:
+    """In one launch of each kernel, with splits and with several launches, each is as exact as alone."""
+    monkeypatch.setattr(triton_plan, "multiprocessors", lambda device: processors)
+    monkeypatch.setattr(triton_plan, "SPAN", span)
+    monkeypatch.setattr(triton_plan, "HALVES", halves)
+    pairs = [near_optimum(600, 3, dim, seed=seed) for seed in range(2)]
+    z, means = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+    h, w = widths_and_weights(600, 3, DEVICE, None, None, 1.0, 0.3)
+    cloud = (z, means, h.expand(2, -1).contiguous(), w.expand(2, -1).contiguous())
+    expected = GRADIENT["chunked"](*(t.double() for t in cloud), 0, 603, "highest", "approx")
+    found = triton_launch.gradient(*cloud, 0, 603, "highest", "approx")
+    for part, right in zip(found, expected, strict=True):
+        assert all(relative_error(a, b) <= 5e-5 for a, b in zip(part, right, strict=True))
+    assert torch.allclose(triton_launch.energy(*cloud, 0, 603, "highest", "approx"), found[0], rtol=1e-5)
+
+
 def test_panels_are_of_about_the_same_size() -> None:
     pieces = triton_panels.pieces
     assert [pieces(n, 4352, 16) for n in (0, 1, 16, 4352, 4353, 8193)] == [16, 16, 16, 4352, 2192, 4112]
@@ -238,6 +259,7 @@ def test_what_a_gpu_is_served_by(
     own = next(entry for entry in dispatch.BACKENDS if entry.name == "cuda")
     monkeypatch.setattr(dispatch, "BACKENDS", (replace(own, missing=lambda: None), *backends))
     assert dispatch.choose_backend("auto", gpu, dtype, dim, precision) == expected
+    assert dispatch.choose_backend("auto", gpu, dtype, dim, precision, several=True) == "triton"
     monkeypatch.setattr("segma_fast.distance.backends.triton.WITHOUT_TRITON", "Triton is not installed")
     assert dispatch.choose_backend("auto", gpu, dtype, dim, precision) == "cuda"
 

@@ -7,6 +7,7 @@ that need most for the two that are most different.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -58,6 +59,8 @@ def wanted() -> list[Job]:
         for kernel in ("sum_waves", "differentiate_waves"):
             jobs += [Job(kernel, architecture, 64, dtype) for dtype in ("float32", "float64")]
     jobs += [Job("pairs", 90, 50, split=True), Job("pairs", 90, 20, "bfloat16")]
+    several = jobs if ALL else [Job("pairs", 90, 64, phi="exact"), Job("pairs", 90, 3), Job("prepare", 90, 64)]
+    jobs += [replace(job, samples=True) for job in several]
     return sorted(jobs, key=lambda job: (job.kernel, -job.dim))  # long ones first
 
 
@@ -71,7 +74,7 @@ def name(job: Job) -> str:
         job.phi,
         "gradient" * job.gradient,
     )
-    return "-".join(str(part) for part in (*parts, "split" * job.split) if part)
+    return "-".join(str(part) for part in (*parts, "split" * job.split, "samples" * job.samples) if part)
 
 
 JOBS = wanted()

@@ -169,6 +169,9 @@ def _add_potential(u: Tensor, w: Tensor, start: int, tile: Tile, value: Tensor, 
 
 def energy(z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, precision: str, phi: str) -> Tensor:
     """The part of the energy that belongs to the rows ``start:stop``; see :func:`gradient`."""
+    if z.ndim == 3:
+        samples = zip(z, means, h, w, strict=True)
+        return torch.stack([energy(*sample, start, stop, precision, phi) for sample in samples])
     x = _cloud_of(z, means)
     whole = start == 0 and stop == x.shape[0]
     if x.shape[1] == 1:
@@ -192,11 +195,19 @@ def gradient(
         precision: ignored, because d² is so small a difference that TF32 scores would change it by 40 %.
         phi: the form of φ_D in k, "approx" or "exact".
 
+    With a first dimension of B in all four tensors, and ``0, M``, these are B samples, here evaluated one after the
+    other, and all results have that dimension too.
+
     Returns:
         The part of E of these rows, 0-d float64, clamped to ≥ 0 if they are all rows. Then the derivatives of E for
         these n = stop - start points: ∂E/∂z and ∂E/∂means for the rows of z and of means among them, float64 for
         float64 points and else float32; ∂E/∂h and ∂E/∂w, (n,), float64.
     """
+    if z.ndim == 3:
+        samples = zip(z, means, h, w, strict=True)
+        found = [gradient(*sample, start, stop, precision, phi) for sample in samples]
+        value, dz, dmeans, dh, dw = (torch.stack(parts) for parts in zip(*found, strict=True))
+        return value, dz, dmeans, dh, dw
     x = _cloud_of(z, means)
     whole, middle = start == 0 and stop == x.shape[0], min(max(z.shape[0] - start, 0), stop - start)
     weight = w[start:stop]

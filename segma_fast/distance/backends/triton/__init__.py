@@ -73,7 +73,7 @@ register(
         rank=2,
         missing=lambda: WITHOUT_TRITON,
         unsuitable=_unsuitable,
-        not_for_auto=lambda device, dtype, dim, precision: device.type == "cpu",
+        not_for_auto=lambda device, *described: device.type == "cpu",
         operators=(_energy, _gradient),
         slices=(_waves, _slopes),
     )

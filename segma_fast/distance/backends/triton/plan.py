@@ -44,9 +44,9 @@ class Plan:
     options: dict[str, Any]  # of the kernel ``pairs``
 
     def singles(self, padded: int, prepared: int) -> int:
-        """Size of the float32 workspace for ``padded`` points in ``prepared`` blocks."""
+        """Size of the float32 workspace for ``padded`` points in ``prepared`` blocks, a multiple of 16."""
         if self.products:
-            return 4 * padded + prepared * (4 + self.width) + self.width + 3
+            return -(-(4 * padded + prepared * (4 + self.width) + self.width + 3) // 16) * 16
         return (self.dim + 2) * padded + self.blocks.rows if self.differences else 0
 
 
@@ -162,8 +162,10 @@ class Division:
 
 
 @lru_cache(maxsize=256)
-def divide(plan: Plan, codes: int, total: int, start: int, stop: int, device: torch.device) -> Division:
-    """Divide into large parts, but enough of them to fill the machine, within the memory limits."""
+def divide(
+    plan: Plan, codes: int, total: int, start: int, stop: int, device: torch.device, samples: int = 1
+) -> Division:
+    """Divide into large parts, but enough of them to fill the machine, within the memory limits of all samples."""
     unit = max(plan.blocks.columns, plan.block)
     padded = sources = -(-total // unit) * unit
     middle = min(max(codes, start), stop)
@@ -171,11 +173,11 @@ def divide(plan: Plan, codes: int, total: int, start: int, stop: int, device: to
     if plan.panels:
         return Division(middle, programs, padded, padded, 1, padded)
     if plan.products:
-        sources = min(padded, max(1, HALVES // ((4 if plan.low else 2) * plan.width * SPAN)) * SPAN)
+        sources = min(padded, max(1, HALVES // ((4 if plan.low else 2) * plan.width * SPAN * samples)) * SPAN)
     if sources < padded:
         return Division(middle, programs, padded, sources, 1, sources)
-    bytes_per_split = (stop - start) * plan.dim * plan.real.itemsize if plan.options["GRADIENT"] else 1
+    bytes_per_split = samples * (stop - start) * plan.dim * plan.real.itemsize if plan.options["GRADIENT"] else 1
     at_once = multiprocessors(device) * (max(1, 8 // plan.blocks.warps) if device.type != "cpu" else 1)
-    splits = choose_splits(programs, padded // unit, SPLIT_FORCES // bytes_per_split, at_once)
+    splits = choose_splits(samples * programs, padded // unit, SPLIT_FORCES // bytes_per_split, at_once)
     share = -(-padded // unit // splits) * unit
     return Division(middle, programs, padded, padded, -(-padded // share), share)

@@ -13,7 +13,15 @@ import triton
 import triton.language as tl
 
 from segma_fast.distance.backends.triton.kernels.differences import by_differences, by_many_differences
-from segma_fast.distance.backends.triton.kernels.points import LEAST, judge, regions, tile
+from segma_fast.distance.backends.triton.kernels.points import (
+    LEAST,
+    inputs_of_sample,
+    judge,
+    place_in_samples,
+    regions,
+    tile,
+    workspace_of_sample,
+)
 from segma_fast.distance.backends.triton.kernels.products import by_products
 
 INV_SQRT_PI = tl.constexpr(0.5641895835477563)
@@ -33,12 +41,12 @@ def _arrive(counter):
 @triton.jit(do_not_specialize=SIZES)
 def pairs(
     z, means, h, w, halves, singles, doubles, tickets, u_sums, q_sums, forces, dz, dmeans, dh, dw, energy,
-    m, total, start, stop, middle, padded, offset, length, share, splits,
+    m, total, start, stop, middle, padded, offset, length, share, splits, floats,
     DIM: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FEW: tl.constexpr,
     MANY: tl.constexpr, BLOCK: tl.constexpr, SPAN: tl.constexpr, SLICE: tl.constexpr, PRODUCTS: tl.constexpr,
     PANELS: tl.constexpr, DIFFERENCES: tl.constexpr, LOW: tl.constexpr, LOW_WEIGHTS: tl.constexpr,
     GRADIENT: tl.constexpr, SPLIT: tl.constexpr, WHOLE: tl.constexpr, FIRST: tl.constexpr, LAST: tl.constexpr,
-    REAL: tl.constexpr, FORM: tl.constexpr, OWN: tl.constexpr, TWICE: tl.constexpr,
+    REAL: tl.constexpr, FORM: tl.constexpr, OWN: tl.constexpr, TWICE: tl.constexpr, SAMPLES: tl.constexpr,
 ):  # fmt: skip
     """Rows ``start:stop`` against the sources ``offset:offset + length``, ``share`` sources per program.
 
@@ -46,11 +54,28 @@ def pairs(
     (splits, rows, D) hold the sums; without ``SPLIT`` the forces are kept in the results. With ``FIRST`` no earlier
     launch has stored sums there, and with ``LAST`` no later launch will add to them. With ``PANELS`` torch's matrix
     products have stored all sums already, unless fp16 cannot hold the cloud. ``OWN`` is Q of a point with itself.
+
+    With ``SAMPLES`` the arrays hold several samples one behind the other, each with all rows and with ``floats`` of
+    ``singles``; the first dimension of the grid is longer by their number.
     """
     block = tl.program_id(0)
     split = tl.program_id(1)
     rows = tl.arange(0, ROWS)
     codes = tl.cdiv(middle - start, ROWS)  # blocks of codes; those of means come after them
+    if SAMPLES:
+        programs = codes + tl.cdiv(stop - middle, ROWS)
+        sample, block = place_in_samples(programs)
+        z, means, h, w = inputs_of_sample(sample, z, means, h, w, m, total, DIM)
+        halves, singles, doubles, tickets = workspace_of_sample(
+            sample, halves, singles, doubles, tickets, padded, length, floats, programs + 1, WIDTH, LOW
+        )
+        dz, dmeans, dh, dw = inputs_of_sample(sample, dz, dmeans, dh, dw, m, total, DIM)
+        u_sums += sample * splits * total
+        q_sums += sample * splits * total
+        forces += sample * splits * total * DIM
+        energy += sample
+    else:
+        programs = tl.num_programs(0)
     if block < codes:
         top = start + block * ROWS
         count = tl.minimum(middle - top, ROWS)
@@ -137,7 +162,6 @@ def pairs(
                 else:
                     force += tl.load(results + tile(rows, columns, DIM), mask=mask, other=0.0).to(tl.float64)
                 tl.store(results + tile(rows, columns, DIM), (force * pull[:, None]).to(REAL), mask=mask)
-        programs = tl.num_programs(0)
         parts = doubles + padded
         tl.store(parts + block, part)
         if _arrive(tickets + programs) == programs - 1:

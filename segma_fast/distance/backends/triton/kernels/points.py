@@ -43,6 +43,27 @@ def profile_factors(square, h_rows, h_sources, FORM: tl.constexpr):
 
 
 @triton.jit
+def place_in_samples(programs):
+    """Which of several samples this program works on, and its number among the ``programs`` of that sample."""
+    return (tl.program_id(0) // programs).to(tl.int64), tl.program_id(0) % programs
+
+
+@triton.jit
+def inputs_of_sample(sample, z, means, h, w, m, total, dim: tl.constexpr):
+    """The points, widths and weights of one of several samples."""
+    return z + sample * m * dim, means + sample * (total - m) * dim, h + sample * total, w + sample * total
+
+
+@triton.jit
+def workspace_of_sample(
+    sample, halves, singles, doubles, tickets, padded, length, floats, counters, WIDTH: tl.constexpr, LOW: tl.constexpr
+):  # fmt: skip
+    """The same of the workspace: ``length`` rounded sources, ``floats`` and ``counters`` belong to each sample."""
+    halves += sample * length * (2 * WIDTH if LOW else WIDTH)
+    return halves, singles + sample * floats, doubles + sample * (padded + counters), tickets + sample * counters
+
+
+@triton.jit
 def row_pointers(z, means, rows, m, dim: tl.constexpr):
     """Where the points ``rows`` begin."""
     wide = rows.to(tl.int64)

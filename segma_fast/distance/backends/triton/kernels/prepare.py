@@ -14,10 +14,13 @@ import triton.language as tl
 from segma_fast.distance.backends.triton.kernels.points import (
     LEAST,
     far_scale,
+    inputs_of_sample,
     load_points,
+    place_in_samples,
     regions,
     row_pointers,
     split,
+    workspace_of_sample,
 )
 
 SAMPLE = tl.constexpr(16)  # points from which the unit of length is taken
@@ -120,14 +123,19 @@ def _clear(tickets, counters):
 
 @triton.jit(do_not_specialize=["m", "total", "padded", "counters"])
 def lay_out(
-    z, means, h, w, flat, tickets, m, total, padded, counters, DIM: tl.constexpr, BLOCK: tl.constexpr,
-    WIDE: tl.constexpr,
+    z, means, h, w, flat, tickets, m, total, padded, counters, floats, DIM: tl.constexpr, BLOCK: tl.constexpr,
+    WIDE: tl.constexpr, SAMPLES: tl.constexpr,
 ):  # fmt: skip
     """Store one block of points as (D + 2, padded): first the coordinates, then h/c and weights. Also store the unit.
 
-    ``WIDE`` is 1/c.
+    ``WIDE`` is 1/c. With ``SAMPLES`` this is done for several samples, each with ``floats`` of ``flat``.
     """
     block = tl.program_id(0)
+    if SAMPLES:
+        sample, block = place_in_samples(padded // BLOCK)
+        z, means, h, w = inputs_of_sample(sample, z, means, h, w, m, total, DIM)
+        flat += sample * floats
+        tickets += sample * counters
     columns = tl.arange(0, 8)
     order = tl.arange(0, SAMPLE)
     some = load_points(z, means, _sampled(order, total), total, m, columns, DIM).to(tl.float64)
@@ -209,13 +217,22 @@ def find_head(
 
 @triton.jit(do_not_specialize=["m", "total", "padded", "first", "last", "counters"])
 def prepare(
-    z, means, h, w, halves, singles, doubles, tickets, m, total, padded, first, last, counters,
+    z, means, h, w, halves, singles, doubles, tickets, m, total, padded, first, last, counters, floats,
     DIM: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, LOW: tl.constexpr, COARSE: tl.constexpr,
-    LIMIT: tl.constexpr, WIDE: tl.constexpr,
+    LIMIT: tl.constexpr, WIDE: tl.constexpr, SAMPLES: tl.constexpr,
 ):  # fmt: skip
-    """Fill the workspace for one block of points; the fp16 coordinates only of the points ``first:last``."""
+    """Fill the workspace for one block of points; the fp16 coordinates only of the points ``first:last``.
+
+    With ``SAMPLES`` this is done for several samples, each with ``floats`` of ``singles``.
+    """
     columns = tl.arange(0, WIDTH)
     block = tl.program_id(0)
+    if SAMPLES:
+        sample, block = place_in_samples(padded // BLOCK)
+        z, means, h, w = inputs_of_sample(sample, z, means, h, w, m, total, DIM)
+        halves, singles, doubles, tickets = workspace_of_sample(
+            sample, halves, singles, doubles, tickets, padded, last - first, floats, counters, WIDTH, LOW
+        )
     centre = tl.where(columns < DIM, _centre(z, means, total, m, columns, DIM, BLOCK), 0.0)
     size, length = _usual_sizes(_norms(z, means, centre, total, m, columns, DIM), h, total, WIDE)
     unit = _unit(length)
