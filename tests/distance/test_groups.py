@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import DEVICE, relative_error, skip_unless_served
+from cases import BACKENDS, DEVICE, relative_error, skip_unless_served
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
@@ -148,7 +148,10 @@ def test_views_are_groups(backend: str, views: int, monkeypatch: pytest.MonkeyPa
         assert torch.autograd.gradgradcheck(partial(function, views=views), arguments, fast_mode=True)
 
 
-@pytest.mark.parametrize("engine", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("backend", "engine"),
+    [*((name, "aot_eager") for name in BACKENDS), pytest.param("chunked", "inductor", marks=pytest.mark.slow)],
+)
 def test_views_in_one_graph(backend: str, engine: str) -> None:
     """Value and gradient, by autograd and by torch.func, of a graph without a break."""
     z = sample(12, 20, torch.float32).requires_grad_()
