@@ -68,6 +68,8 @@ def evaluate(leaves: list[Tensor], given: int, **options: Any) -> tuple[Tensor, 
 
     With groups or views, that of the codes to N(0, I), and its gradients in codes and γ.
     """
+    if "slices" in options:
+        options["generator"] = torch.Generator().manual_seed(3)
     grouped = given != 1 and ("groups" in options or "views" in options)
     leaves = [leaf.clone().requires_grad_() for leaf in ([leaves[0], leaves[4]] if grouped else leaves[:given])]
     if grouped:
@@ -108,6 +110,10 @@ def combinations(processes: int) -> dict[str, tuple[list[Tensor], int, dict[str,
             found[f"{backend} views {dtype}"] = (inputs(dtype, 2, processes), 5, views)
         found[f"{backend} sigreg groups"] = (inputs(torch.float32, 3, processes), 1, options | {"gamma": None})
         found[f"{backend} groups bfloat16"] = (inputs(torch.bfloat16, 3, processes), 5, options)
+        options = {"backend": backend, "slices": 20}
+        found[f"{backend} slices"] = (inputs(torch.float32, 5, processes), 5, options | {"phi": "exact", "log": True})
+        found[f"{backend} slices double"] = (inputs(torch.float64, 70, processes), 5, options | {"phi": "exact"})
+        found[f"{backend} sigreg slices"] = (inputs(torch.float32, 3, processes), 1, options)
         found[f"{backend} double"] = (inputs(torch.float64, 3, processes), 5, {"backend": backend})
         found[f"{backend} bfloat16"] = (inputs(torch.bfloat16, 3, processes), 2, {"backend": backend})
     return found
@@ -144,12 +150,15 @@ class Embedding(nn.Module):
         self.means = nn.Parameter(torch.randn(4, 3))
         self.distance = CWDistanceLoss(log=True, process_group=dist.group.WORLD)
         self.regularise = SIGReg(process_group=dist.group.WORLD)
+        drawn = torch.Generator().manual_seed(0)
+        self.regularise_sliced = SIGReg(slices=8, generator=drawn, process_group=dist.group.WORLD)
         self.micro_batch = micro_batch
 
     def forward(self, x: Tensor, groups: Tensor) -> Tensor:
         codes = large_batch.encode(self.encoder, x, micro_batch=self.micro_batch)
-        loss: Tensor = self.distance(codes, self.means) + self.regularise(torch.stack([codes, 2 * codes]), groups)
-        return loss
+        samples = torch.stack([codes, 2 * codes])
+        loss: Tensor = self.distance(codes, self.means) + self.regularise(samples, groups)
+        return loss + self.regularise_sliced(samples)
 
 
 def train(model: nn.Module, rows: slice, processes: int) -> tuple[list[float], list[Tensor]]:
@@ -181,6 +190,9 @@ def disagreements(rank: int, processes: int) -> dict[str, str]:
     def call(z: Any = z, means: Any = means, **options: Any) -> Any:
         return fast_cw_distance(z, means, process_group=group, **options)
 
+    def seeded(seed: int) -> torch.Generator:
+        return torch.Generator().manual_seed(seed)
+
     uneven = torch.tensor([0.25, 0.75])
     calls: dict[str, Callable[[], Any]] = {
         "columns": lambda: call(z[:, : 3 if other else 4], means[:, : 3 if other else 4]),
@@ -211,6 +223,15 @@ def disagreements(rank: int, processes: int) -> dict[str, str]:
         "wrong groups": lambda: cw_normality(z, groups=torch.arange(4 if other else 3), process_group=group),
         "wrong groups of sigreg": lambda: sigreg(z, groups=[0, 1] if other else torch.arange(3), process_group=group),
         "wrong views": lambda: cw_normality(z, views=2 if other else 3, process_group=group),
+        "slices": lambda: call(phi="exact", slices=4 if other else 3),
+        "samples of slices": lambda: sigreg(torch.stack([z] * (2 if other else 3)), slices=3, process_group=group),
+        "generator": lambda: sigreg(z, slices=3, generator=seeded(1 if other else 2), process_group=group),
+        "no generator": lambda: sigreg(z, slices=3, generator=seeded(1) if other else None, process_group=group),
+        "wrong slices": lambda: sigreg(z, slices=0 if other else 3, process_group=group),
+        "wrong slices of cw_normality": lambda: cw_normality(
+            z, phi="approx" if other else "exact", slices=3, process_group=group
+        ),
+        "seed of the first": lambda: sigreg(z + torch.arange(4), slices=3, process_group=group),
         "transform": lambda: torch.func.grad(call)(z) if other else call(),
         "same in another way": lambda: call(
             weights=uneven.new_full((2,), 0.5) if other else None, variances=1 if other else torch.ones(2)
