@@ -100,7 +100,7 @@ def stand_in(library: str) -> None:
     triton_plan.multiprocessors = lambda device: 132
     triton_plan.capability = lambda device: (9, 0)
     triton_launch.make_plan = lambda *described: make_plan(*described[:5], gpu, *described[6:])
-    triton_launch.divide = lambda *described: divide(*described[:5], gpu)
+    triton_launch.divide = lambda *described: divide(*described[:5], gpu, *described[6:])
     triton_plan.panel_sizes = triton_panels.panel_sizes = lambda device: sizes_for(gpu)
     triton_panels.product = lambda left, right: torch.zeros(left.shape[0], right.shape[1])
 
