@@ -134,10 +134,11 @@ $(BENCH_READY): $(READY)
 	$(call install_extras,bench)
 	touch $@
 
-figures: train bench-readme ## train, copy the pictures into docs/images, and draw the newest results of make bench
+figures: train bench-readme ## train, copy the pictures into docs/images, draw the newest results of make bench and examples/lejepa.py
 	mkdir -p docs/images
 	cp runs/digits/samples.png runs/digits/reconstructions.png runs/digits/interpolations.png \
 		runs/digits/transfer.png runs/digits/codes.png docs/images/
+	$(BIN)/python examples/lejepa.py --figure docs/images/lejepa.png
 
 wheel: $(READY) ## build the sdist and, with the kernels, the wheel into dist/
 	$(BIN)/python -m build --no-isolation
