@@ -193,6 +193,9 @@ def disagreements(rank: int, processes: int) -> dict[str, str]:
     def seeded(seed: int) -> torch.Generator:
         return torch.Generator().manual_seed(seed)
 
+    def sliced(z: Tensor) -> Tensor:
+        return sigreg(z, slices=3, process_group=group)
+
     uneven = torch.tensor([0.25, 0.75])
     calls: dict[str, Callable[[], Any]] = {
         "columns": lambda: call(z[:, : 3 if other else 4], means[:, : 3 if other else 4]),
@@ -231,7 +234,8 @@ def disagreements(rank: int, processes: int) -> dict[str, str]:
         "wrong slices of cw_normality": lambda: cw_normality(
             z, phi="approx" if other else "exact", slices=3, process_group=group
         ),
-        "seed of the first": lambda: sigreg(z + torch.arange(4), slices=3, process_group=group),
+        "seed of the first": lambda: sliced(z + torch.arange(4)),
+        "transform of slices": lambda: (torch.func.grad(sliced)(z) if other else sliced(z)).sum(),
         "transform": lambda: torch.func.grad(call)(z) if other else call(),
         "same in another way": lambda: call(
             weights=uneven.new_full((2,), 0.5) if other else None, variances=1 if other else torch.ones(2)

@@ -87,7 +87,7 @@ def test_every_process_hears_of_what_does_not_fit(tmp_path: Path) -> None:
             assert re.search(pattern, messages[name]), (name, messages[name])
         for name, message in messages.items():
             own = messages is everyone[1]
-            if name.startswith("wrong") or name == "transform":
+            if name.startswith(("wrong", "transform")):
                 assert ("process 1 was called with arguments" in message) == (not own), (name, message)
                 assert "no error" not in message
         for name in ("same in another way", "seed of the first", "still in step"):

@@ -15,6 +15,8 @@ import math
 import torch
 from torch import Tensor
 
+from segma_fast.distance.formulas import accumulation_dtype
+
 LEAST_FAST = 64  # dimensions from which on directions come as signs
 
 
@@ -33,17 +35,18 @@ def draw_directions(dim: int, slices: int, like: Tensor, generator: torch.Genera
 
 
 def lengths(directions: Tensor, dim: int, slices: int) -> Tensor:
-    """What a direction of :func:`transform` has for length, (R,) float64; 1 for those of a matrix."""
+    """What a direction of :func:`transform` has for length, (R,), in float64; 1 for those of a matrix."""
+    wide = accumulation_dtype(directions.device)
     if directions.ndim == 2:
-        return directions.new_ones(slices, dtype=torch.float64)
+        return directions.new_ones(slices, dtype=wide)
     blocks, _, order = directions.shape
     whole = float(order**3)
     if dim == order:
-        return directions.new_full((slices,), math.sqrt(whole), dtype=torch.float64)
+        return directions.new_full((slices,), math.sqrt(whole), dtype=wide)
     few = torch.eye(order, dtype=directions.dtype, device=directions.device)[dim:]  # what is cut away, if it is less
     cut_away = len(few) < dim
     few = few if cut_away else torch.eye(dim, dtype=directions.dtype, device=directions.device)
-    squares = transform(few, directions).double().square().sum(1).reshape(-1)[:slices]
+    squares = transform(few, directions).to(wide).square().sum(1).reshape(-1)[:slices]
     return (whole - squares if cut_away else squares).sqrt()
 
 

@@ -11,6 +11,7 @@ from segma_fast.distance.autograd import Inputs
 from segma_fast.distance.formulas import silverman_gamma
 from segma_fast.distance.process_group import Group, compare_across_processes, rank_and_size, sharing_errors
 from segma_fast.distance.slices.distance import Slices, facts_of, sliced_distance
+from segma_fast.distance.tracing import are_transforms_active
 
 
 def sliced_normality(
@@ -26,6 +27,8 @@ def sliced_normality(
     """
     distributed = process_group is not None and rank_and_size(process_group)[1] != 1
     with sharing_errors(z, process_group if distributed else None):
+        if distributed and are_transforms_active():
+            raise ValueError("process_group works outside of the transforms of torch.func and vmap only")
         for sample in z:
             check_points("z", sample, may_be_empty=distributed)
         gamma = None if gamma is None else check_gamma(gamma, "z", z)
