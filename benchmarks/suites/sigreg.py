@@ -34,7 +34,7 @@ from segma_fast.trainer.files import write_text
 
 SIZES = [(256, 64), (1024, 512), (2048, 512), (4096, 512), (4096, 2048), (10000, 512), (65536, 64)]
 SLICES, FREQUENCIES, LARGEST = 1024, 17, 3.0
-MOST_WAVES = 1 << 31  # N R T up to which plain torch has memory for its tensors
+MOST_WAVES = 1 << 28  # N R T up to which plain torch gets memory for its tensors, 8 GB or so
 MOST_OF_CW_TORCH = 4096**2 * 512
 MOST_PAIRS = 10000  # rows up to which the exact form is timed, which takes N² D operations
 BEGIN, END = "<!-- benchmark -->\n", "<!-- end -->\n"
@@ -162,15 +162,19 @@ def table(results: dict[str, Any]) -> str:
             cells.append(" / ".join(parts))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     machine = results["machine"]
-    lines += ["", f"{machine.get('cpu', machine)}, {results['started']}."]
+    built = f"torch {machine['torch']}, native on {machine['native'].get('code_path')}"
+    lines += [
+        "",
+        f"{results['started'][:10]}, {machine['cpu']}, {machine['threads']} threads, {built}; medians, float32.",
+    ]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, help="JSON file of the results; read if it exists already")
+    parser.add_argument("--out", type=Path, help="JSON file of the results; if it exists, what it lacks is measured")
     parser.add_argument("--page", type=Path, help="a page whose table is replaced")
-    parser.add_argument("--seconds", type=float, default=6.0, help="of timing, for each contender and size")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of timing, for each contender and size")
     parser.add_argument("--peak", nargs=3, metavar=("ROWS", "DIM", "NAME"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     os.environ.pop("SEGMA_FAST_BACKEND", None)
@@ -179,12 +183,13 @@ def main() -> None:
         return print(peak(int(rows), int(dim), name))
     if options.out is None:
         parser.error("--out is missing")
+    started = datetime.now().isoformat(timespec="seconds")
+    results = {"started": started, "machine": describe_machine(torch.device("cpu")), "records": []}
     if options.out.exists():
         results = json.loads(options.out.read_text(encoding="utf-8"))
-    else:
-        machine, started = describe_machine(torch.device("cpu")), datetime.now().isoformat(timespec="seconds")
-        records = [record for size in tqdm(SIZES) for record in measure(*size, options.seconds)]
-        results = {"started": started, "machine": machine, "records": records}
+    done = {(record["rows"], record["dim"]) for record in results["records"]}
+    for size in tqdm([size for size in SIZES if size not in done]):
+        results["records"] += measure(*size, options.seconds)
         write_text(options.out, json.dumps(results, indent=1) + "\n")
     print(table(results))
     if options.page:
