@@ -2,16 +2,18 @@
 
 Four random views of each digit are encoded and projected. Each projection shall be the mean over the four views, and
 the projections of a view shall be normal, which prevents their collapse: the loss is ``(1 - λ) invariance + λ SIGReg``.
-All see the same images from the same start. A linear classifier on the encoder's output says what that is worth.
+All see the same images from the same start. A linear classifier on the encoder's output says what that is worth: its
+accuracy on the test images, mean (least – most) of three seeds. The other columns are of the test images' projections:
+principal components with a standard deviation above 0.1, the coordinates' own (1 is asked for), and exact SIGReg.
 
 Output::
 
                                10 labels a class       all labels       dimensions  deviation  SIGReg  ms a step
-    none                       86.4 % (85.5 – 87.2)  98.4 % (98.1 – 98.9)         0.0       0.01   147.2       14.1
-    SIGReg()                   93.0 % (92.6 – 93.3)  99.2 % (98.9 – 99.4)        55.7       1.04    15.4       16.0
-    SIGReg(), views pooled     92.8 % (92.3 – 93.2)  99.1 % (98.6 – 99.7)        55.3       1.04    15.7       19.3
-    SIGReg(slices=256)         92.7 % (92.4 – 93.0)  99.3 % (99.2 – 99.4)        52.7       1.03    18.1       16.9
-    plain torch, 256 slices    92.1 % (92.0 – 92.1)  98.7 % (98.3 – 98.9)        53.3       1.04    18.4       42.6
+    none                       85.4 % (85.0 – 86.2)  98.4 % (97.8 – 98.9)         0.0       0.00   147.1       14.3
+    SIGReg()                   95.0 % (94.7 – 95.2)  99.3 % (99.2 – 99.4)        28.7       1.01    10.5       16.2
+    SIGReg(), views pooled     95.0 % (95.0 – 95.1)  99.3 % (99.2 – 99.4)        28.7       1.01    10.5       20.6
+    SIGReg(slices=256)         94.2 % (93.4 – 94.6)  99.1 % (98.9 – 99.2)        25.0       1.02    13.4       18.3
+    plain torch, 256 slices    94.5 % (93.8 – 94.8)  99.2 % (99.2 – 99.2)        24.7       1.02    13.6       57.8
 """
 
 from __future__ import annotations
@@ -126,20 +128,24 @@ def draw(curves: dict[str, Tensor], milliseconds: dict[str, float], path: Path) 
     left, right = figure.subplots(1, 2)
     for name, curve in curves.items():
         steps = curve[0, :, 0]
+        style = "o--" if "pooled" in name else "o-"
         for axis, x, y in ((left, steps * milliseconds[name] / 1e3, curve[..., 1]), (right, steps, curve[..., 5])):
-            axis.plot(x, y.mean(0), "o-", ms=3, label=name)
+            axis.plot(x, y.mean(0), style, ms=3, label=name)
             axis.fill_between(x, y.amin(0), y.amax(0), alpha=0.2, lw=0)
-    left.set(xscale="log", xlabel="seconds of training", title=f"accuracy in %, {LABELS} labels a class")
+    left.set(
+        xscale="log", xlim=(0.3, None), xlabel="seconds of training", title=f"accuracy in %, {LABELS} labels a class"
+    )
+    left.xaxis.set_major_formatter("{x:g}")
     right.set(yscale="log", xlabel="step", title="exact SIGReg of the test images' projections")
     right.axhline(1.06, color="0.5", ls=":", label="N(0, I) itself")
-    right.legend()
+    right.legend(loc=(0.02, 0.09))
     figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", default="digits", help="or a folder, or a name on the Hub such as ylecun/mnist")
-    for option, default in {"steps": 300, "seeds": 3, "dim": 64, "lr": 2e-3, "weight": 0.05}.items():
+    for option, default in {"steps": 300, "seeds": 3, "dim": 64, "lr": 0.016, "weight": 0.02}.items():
         parser.add_argument(f"--{option}", type=type(default), default=default)
     parser.add_argument("--figure", type=Path)
     args = parser.parse_args()
