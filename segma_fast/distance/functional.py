@@ -21,7 +21,7 @@ from segma_fast.distance.process_group import (
     sharing_errors,
 )
 from segma_fast.distance.scalars import check_flag
-from segma_fast.distance.slices.distance import check_slices, facts_of
+from segma_fast.distance.slices.distance import check_slices, facts_of, for_default_gamma
 from segma_fast.distance.slices.normality import sliced_normality
 from segma_fast.distance.tracing import are_transforms_active
 
@@ -80,9 +80,9 @@ def fast_cw_distance(
             O(m (D + R)) memory and O(m R) operations (``slices/directions.py``). An unbiased estimate; needs
             ``phi="exact"`` and D ≥ 2. It can be differentiated once only.
         frequencies: T, with slices: at how many frequencies the characteristic functions are compared; default as many
-            as γ and the spread of the codes need for a relative error of 1e-6 (``slices/frequencies.py``). On a GPU
-            and inside ``torch.compile`` the spread is not read: T is enough for projections within ±7.6 of the
-            mixture's mean, and wider codes lower the highest frequency, so that nothing is aliased.
+            as γ and the spread of the codes need for a relative error of 1e-6 (``slices/frequencies.py``), up to 256.
+            On a GPU, in ``torch.compile`` and in transforms the spread is not read: T is enough for projections within
+            ±7.6 of the mixture's mean, and if most codes are spread wider, the highest frequencies are left out.
         generator: of the directions; default torch's own. With a process group all processes must give generators in
             the same state, or none: then the first process sends a seed.
         backend: a backend's name (``segma-fast info`` lists them) or ``"auto"``; the environment variable
@@ -201,7 +201,7 @@ def cw_normality(
         sliced, log = check_slices(slices, frequencies, generator, phi, z.shape[1]), check_flag("log", log)
         found = check_groups(groups, views, z, log)
         if sliced is not None and found is not None:
-            raise ValueError(f"groups and views must be used without slices, got slices={slices}")
+            raise ValueError(f"groups and views must be used without slices, got slices={slices}; leave slices out")
     if sliced is not None:
         chooser = partial(choose, phi=phi, backend=backend, precision=precision, slices=sliced)
         (value,), _, gamma = sliced_normality(z[None], gamma, sliced, chooser, process_group)
@@ -247,5 +247,6 @@ def _checked_distance(
         shards = compare_across_processes(given, options=options, group=process_group)
     if gamma is None:
         gamma = silverman_gamma(z.shape[0] if shards is None else shards.total, means.shape[0])
+        sliced = None if sliced is None else for_default_gamma(sliced)
     inputs = Inputs(z, means, None, weights, variances, gamma)
     return distance(inputs, log, phi, chosen, shards, groups, sliced).to(dtype)

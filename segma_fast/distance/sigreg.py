@@ -72,7 +72,12 @@ def sigreg(
         sliced = check_slices(slices, frequencies, generator, "exact", z.shape[-1])
         pairs_left_out = not (groups is None and views is None)
         if sliced is not None and pairs_left_out:
-            raise ValueError(f"groups and views must be used without slices, got slices={slices}")
+            raise ValueError(f"groups and views must be used without slices, got slices={slices}; leave slices out")
+        if views is not None and z.ndim > 2 and z.shape[-3] == views:
+            raise ValueError(
+                f"views={views} are blocks of rows of one sample, but z of shape {tuple(z.shape)} has {views} samples: "
+                "pool them by z.flatten(-3, -2), or leave views out"
+            )
     samples = z.flatten(0, -3) if z.ndim > 2 else z[None]
     if sliced is not None:
         chooser = partial(choose, phi="exact", backend=backend, precision=precision, slices=sliced)

@@ -6,7 +6,7 @@ struct Wave {
   Vec<T> cosine, sine;
 };
 
-// To the last bit or two while a, in units of pi/2, is far below what the mantissa holds.
+// To the last bit or two, and 0 for |a| > pi.
 template <class T>
 SEGMA_INLINE Wave<T> wave(Vec<T> a) {
   constexpr bool SINGLE = sizeof(T) == 4;
@@ -32,7 +32,8 @@ SEGMA_INLINE Wave<T> wave(Vec<T> a) {
   const Lanes<T> first = ((Lanes<T>)cosine & ~odd) | ((Lanes<T>)sine & odd);
   const Lanes<T> second = ((Lanes<T>)sine & ~odd) | ((Lanes<T>)cosine & odd);
   const Lanes<T> minus_first = ((quadrant + 1) & 2) * top, minus_second = (quadrant & 2) * top;
-  return {(Vec<T>)(first ^ minus_first), (Vec<T>)(second ^ minus_second)};
+  const Lanes<T> far = (a > T(2 * QUARTER)) | (a < T(-2 * QUARTER));
+  return {(Vec<T>)((first ^ minus_first) & ~far), (Vec<T>)((second ^ minus_second) & ~far)};
 }
 
 template <class T, int64_t ROWS_AT_ONCE>

@@ -90,8 +90,9 @@ def waves(z: Tensor, directions: Tensor, steps: Tensor, frequencies: int) -> Ten
     """The waves that ``slices/operators.py`` states, (B, 2, T, R), with all (B, T, N, R) angles in memory."""
     angles = steps[:, None] * (z @ as_matrix(directions, z.shape[2], steps.shape[1]))
     orders = torch.arange(1, frequencies + 1, dtype=steps.dtype, device=z.device)[:, None, None]
+    near = (angles.abs() <= math.pi) | angles.isnan()
     angles = orders * angles[:, None]
-    return torch.stack([angles.cos().sum(2), angles.sin().sum(2)], 1)
+    return torch.stack([(part * near[:, None]).sum(2) for part in (angles.cos(), angles.sin())], 1)
 
 
 def working_dtype(z: Tensor, means: Tensor, gamma: float | Tensor) -> torch.dtype:

@@ -5,6 +5,7 @@ The backend ``triton`` has the same tiles with kernels of its own for the waves.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -43,7 +44,8 @@ def slopes_of_tile(projected: Tensor, steps: Tensor, factors: Tensor) -> Tensor:
 
 def _waves(projected: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
     a = projected * steps
-    return a.cos(), a.sin()
+    far = a.abs() > math.pi
+    return a.cos().masked_fill_(far, 0), a.sin().masked_fill_(far, 0)
 
 
 def operators(sums: Sums, slopes: Slopes) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:

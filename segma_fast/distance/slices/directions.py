@@ -11,6 +11,7 @@ difference was found in 2,400 draws for D = 64 (``docs/sigreg.md``).
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,25 +40,34 @@ def lengths(directions: Tensor, dim: int, slices: int) -> Tensor:
     wide = accumulation_dtype(directions.device)
     if directions.ndim == 2:
         return directions.new_ones(slices, dtype=wide)
-    blocks, _, order = directions.shape
+    order = directions.shape[2]
     whole = float(order**3)
     if dim == order:
         return directions.new_full((slices,), math.sqrt(whole), dtype=wide)
-    few = torch.eye(order, dtype=directions.dtype, device=directions.device)[dim:]  # what is cut away, if it is less
-    cut_away = len(few) < dim
-    few = few if cut_away else torch.eye(dim, dtype=directions.dtype, device=directions.device)
-    squares = transform(few, directions).to(wide).square().sum(1).reshape(-1)[:slices]
-    return (whole - squares if cut_away else squares).sqrt()
+    kind: dict[str, Any] = {"dtype": directions.dtype, "device": directions.device}
+    if slices < min(dim, order - dim):  # the directions themselves
+        rows = _mix(torch.eye(slices, order, **kind), directions[:1].flip(1), after=True)[0, :, :dim]
+        return rows.to(wide).square().sum(1).sqrt()
+    few = torch.eye(min(dim, order - dim), **kind)  # what is kept or what is cut away, whichever is less
+    cut = order - dim < dim
+    few = torch.nn.functional.pad(few, (dim, 0) if cut else (0, order - dim))
+    squares = _mix(few, directions).to(wide).square().sum(1).reshape(-1)[:slices]
+    return (whole - squares if cut else squares).sqrt()
 
 
 def transform(points: Tensor, signs: Tensor) -> Tensor:
     """``H S₃ H S₂ H S₁`` of each block times points (n, D), with entries ±1 in H: (blocks, n, P)."""
+    return _mix(torch.nn.functional.pad(points, (0, signs.shape[2] - points.shape[1])), signs)
+
+
+def _mix(x: Tensor, signs: Tensor, after: bool = False) -> Tensor:
+    """H times signs, three times, of rows (n, P) for each block; ``after``: signs times H, which is the transpose."""
     order = signs.shape[2]
-    left, right = (_hadamard(half, signs) for half in (order.bit_length() // 2, (order.bit_length() - 1) // 2))
-    x = torch.nn.functional.pad(points, (0, order - points.shape[1]))
-    for some in signs.to(points.dtype).unbind(1):
-        x = x * some[:, None]
-        x = (left.to(x.dtype) @ x.unflatten(-1, (len(left), len(right))) @ right.to(x.dtype)).flatten(-2)
+    left, right = (_hadamard(half, x) for half in (order.bit_length() // 2, (order.bit_length() - 1) // 2))
+    for some in signs.to(x.dtype).unbind(1):
+        x = x if after else x * some[:, None]
+        x = (left @ x.unflatten(-1, (len(left), len(right))) @ right).flatten(-2)
+        x = x * some[:, None] if after else x
     return x
 
 

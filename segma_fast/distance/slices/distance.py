@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ from segma_fast.distance.precision import products_are_rounded, without_autocast
 from segma_fast.distance.process_group import Group, Shards
 from segma_fast.distance.scalars import check_whole
 from segma_fast.distance.slices.directions import draw_directions, lengths, project
-from segma_fast.distance.slices.frequencies import choose_frequencies, reach_of_rows
+from segma_fast.distance.slices.frequencies import HIDDEN, choose_frequencies, reach_of_rows
 from segma_fast.distance.slices.operators import WAVES
 
 FAR = 6.0  # standard deviations of a component within which its projections lie
@@ -95,9 +95,9 @@ def sliced_distance(
         reach = FAR * spread.detach().amax().sqrt()
         if means is not None:
             weights = means.new_full((len(means),), 1 / len(means), dtype=wide) if weights is None else weights
-            centre = (weights[:, None] * means).detach().sum(0)
-            x, means = x - centre.to(x.dtype), means.to(wide) - centre
-            reach = reach + reach_of_rows(means[None], slices.count)[0]
+            centre = (weights[:, None] * means).detach().sum(0).to(x.dtype)
+            x, means = x - centre, means.to(wide) - centre.to(wide)
+            reach = reach + torch.linalg.vector_norm(means.detach(), dim=-1).amax()
         x = x.contiguous()
         reach = torch.maximum(reach, reach_of_rows(x, slices.count).to(wide))
         rows, generator = z.shape[-2], slices.generator
@@ -116,15 +116,22 @@ def sliced_distance(
         target = _characteristic(t, means, weights, spread, directions, slices.count)
         omega = step[:, None] / math.pi * torch.exp(-gamma * t.square())
         value: Tensor = (omega * (waves / rows - target).square().sum(1).mean(-1)).sum(-1)
-        return keep_inputs(value, z)
+        finite = torch.linalg.vector_norm(x.detach(), math.inf, dim=(-2, -1)) if z.shape[-2] else x.new_zeros(())
+        return keep_inputs(value + 0 * finite, z)
 
 
 def facts_of(slices: Slices | None) -> dict[str, object]:
     """What all processes of a group must agree on, by name."""
     if slices is None:
-        return {"slices": None}
+        return dict.fromkeys(("slices", "frequencies", "state of the generator"))
     state = None if slices.generator is None else zlib.crc32(slices.generator.get_state().numpy().tobytes())
     return {"slices": slices.count, "frequencies": slices.frequencies, "state of the generator": state}
+
+
+def for_default_gamma(slices: Slices) -> Slices:
+    """The same for a γ that follows N: in a compiled graph T cannot depend on it."""
+    known = slices.frequencies is not None or not torch.compiler.is_compiling()
+    return slices if known else replace(slices, frequencies=HIDDEN)
 
 
 def common_generator(device: torch.device, group: Group) -> torch.Generator:

@@ -10,7 +10,7 @@ from segma_fast.distance.arguments import check_gamma, check_points, widened
 from segma_fast.distance.autograd import Inputs
 from segma_fast.distance.formulas import silverman_gamma
 from segma_fast.distance.process_group import Group, compare_across_processes, rank_and_size, sharing_errors
-from segma_fast.distance.slices.distance import Slices, facts_of, sliced_distance
+from segma_fast.distance.slices.distance import Slices, facts_of, for_default_gamma, sliced_distance
 from segma_fast.distance.tracing import are_transforms_active
 
 
@@ -29,8 +29,7 @@ def sliced_normality(
     with sharing_errors(z, process_group if distributed else None):
         if distributed and are_transforms_active():
             raise ValueError("process_group works outside of the transforms of torch.func and vmap only")
-        for sample in z:
-            check_points("z", sample, may_be_empty=distributed)
+        check_points("z", z[0], may_be_empty=distributed)
         gamma = None if gamma is None else check_gamma(gamma, "z", z)
         (z,) = widened(gamma, 1.0, z)
         chosen = choose(z)
@@ -41,6 +40,7 @@ def sliced_normality(
         given = Inputs(z[0], origin, None, None, 1.0, gamma)  # type: ignore[arg-type]  # gamma by the rule
         shards = compare_across_processes(given, options=options, group=process_group)
     rows = z.shape[-2] if shards is None else shards.total
-    gamma = silverman_gamma(rows) if gamma is None else gamma
+    if gamma is None:
+        gamma, slices = silverman_gamma(rows), for_default_gamma(slices)
     given = Inputs(z, None, None, None, 1.0, gamma)  # type: ignore[arg-type]  # no means: N(0, I)
     return sliced_distance(given, slices, *chosen, shards), rows, gamma

@@ -5,10 +5,10 @@ sample. With ``a_bir = steps_br (directions_r · z_bi)`` and k = 1 … T::
 
     waves[b, 0, k, r] = Σ_i cos(k a_bir)        waves[b, 1, k, r] = Σ_i sin(k a_bir)
 
-z is (B, N, D), float32 or float64, and the result (B, 2, T, R), float64; directions are those of
-``slices/directions.py`` in the dtype of z, not normalised, so steps, (B, R) float64, hold their lengths too.
-``segma_fast::<backend>_slopes(z, directions, steps, cotangent)`` is the derivative: the gradient of
-``Σ waves · cotangent`` in z, in the shape and dtype of z. Directions and steps have no gradient.
+A projection with |a| > π counts as infinitely far, and its waves as 0. z is (B, N, D), float32 or float64, and the
+result (B, 2, T, R), float64; directions are those of ``slices/directions.py`` in the dtype of z, not normalised, so
+steps, (B, R) float64, hold their lengths too. ``segma_fast::<backend>_slopes(z, directions, steps, cotangent)`` is the
+derivative: the gradient of ``Σ waves · cotangent`` in z, in its shape and dtype. Directions and steps have no gradient.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch.autograd.forward_ad import _set_fwd_grad_enabled
 from torch.autograd.function import _SingleLevelFunction
 
 from segma_fast.distance.backends import BACKENDS
+from segma_fast.distance.precision import without_autocast
 
 _library = torch.library.Library("segma_fast", "FRAGMENT")
 WAVES: dict[str, Callable[..., Tensor]] = {}  # by backend
@@ -82,7 +83,15 @@ def _declare(name: str, functions: tuple[Callable[..., Any], ...] | str) -> None
     WAVES[name] = waves
     if not isinstance(functions, str):
         for kind, function in zip(("waves", "slopes"), functions, strict=True):
-            _library.impl(f"{name}_{kind}", function, "CompositeExplicitAutograd")
+            _library.impl(f"{name}_{kind}", _outside_autocast(function), "CompositeExplicitAutograd")
+
+
+def _outside_autocast(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def run(z: Tensor, *others: Any) -> Tensor:
+        with without_autocast(z.device):
+            return function(z, *others)
+
+    return run
 
 
 def _vmap_kernel(operator: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, int]]:

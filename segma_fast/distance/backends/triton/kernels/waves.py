@@ -9,7 +9,7 @@ import triton.language as tl
 
 @triton.jit
 def cosine_and_sine(a, DOUBLE: tl.constexpr):
-    """To the last bit or two while |a| is far below what the mantissa holds; the library's take ten times the code."""
+    """To the last bit or two, and 0 for |a| > π; the library's functions take ten times the code."""
     n = tl.floor(a * 0.6366197723675814 + 0.5)
     if DOUBLE:
         r = (a - n * 1.5707963267948966) - n * 6.123233995736766e-17
@@ -25,7 +25,9 @@ def cosine_and_sine(a, DOUBLE: tl.constexpr):
     quadrant = n.to(tl.int32) & 3
     swapped = (quadrant & 1) == 1
     c, s = tl.where(swapped, sine, cosine), tl.where(swapped, cosine, sine)
-    return tl.where((quadrant + 1) & 2 == 2, -c, c), tl.where(quadrant & 2 == 2, -s, s)
+    far = tl.abs(a) > 3.141592653589793
+    c, s = tl.where((quadrant + 1) & 2 == 2, -c, c), tl.where(quadrant & 2 == 2, -s, s)
+    return tl.where(far, 0.0, c), tl.where(far, 0.0, s)
 
 
 @triton.jit
