@@ -41,6 +41,11 @@ def near_optimum(m: int, components: int, dim: int, offset: float = 0.0, seed: i
     return (z + offset).to(DEVICE), (means + offset).to(DEVICE)
 
 
+def seeded(seed: int = 5) -> torch.Generator:
+    """A generator on the CPU in a state of its own."""
+    return torch.Generator().manual_seed(seed)
+
+
 def five_inputs(dtype: torch.dtype, m: int = 5, components: int = 3, dim: int = 3) -> list[Tensor]:
     """z, means, weights, variances and gamma, all of them leaves that want a gradient."""
     z, means = near_optimum(m, components, dim)
