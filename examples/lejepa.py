@@ -9,11 +9,11 @@ principal components with a standard deviation above 0.1, the coordinates' own (
 Output::
 
                                10 labels a class       all labels       dimensions  deviation  SIGReg  ms a step
-    none                       85.4 % (85.0 – 86.2)  98.4 % (97.8 – 98.9)         0.0       0.00   147.1       14.3
-    SIGReg()                   95.0 % (94.7 – 95.2)  99.3 % (99.2 – 99.4)        28.7       1.01    10.5       16.2
-    SIGReg(), views pooled     95.0 % (95.0 – 95.1)  99.3 % (99.2 – 99.4)        28.7       1.01    10.5       20.6
-    SIGReg(slices=256)         94.2 % (93.4 – 94.6)  99.1 % (98.9 – 99.2)        25.0       1.02    13.4       18.3
-    plain torch, 256 slices    94.5 % (93.8 – 94.8)  99.2 % (99.2 – 99.2)        24.7       1.02    13.6       57.8
+    none                       85.4 % (85.0 – 86.2)  98.4 % (97.8 – 98.9)         0.0       0.00   147.1       12.8
+    SIGReg()                   95.0 % (94.7 – 95.2)  99.3 % (99.2 – 99.4)        28.7       1.01    10.5       14.0
+    SIGReg(), views pooled     94.9 % (94.8 – 95.0)  99.2 % (99.2 – 99.2)        29.0       1.01    10.6       18.1
+    SIGReg(slices=256)         94.3 % (93.7 – 95.2)  99.3 % (99.2 – 99.4)        25.0       1.03    13.5       15.9
+    plain torch, 256 slices    94.5 % (93.8 – 94.8)  99.2 % (99.2 – 99.2)        24.7       1.02    13.6       37.4
 """
 
 from __future__ import annotations
