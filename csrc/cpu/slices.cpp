@@ -28,9 +28,10 @@ const T* data(const Tensor& tensor) {
 }
 
 template <class T>
-T* aligned(std::vector<char>& memory, int64_t count) {
-  memory.assign(count * sizeof(T) + 64, 0);
-  return reinterpret_cast<T*>(memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64);
+Memory zeros(int64_t count) {
+  Memory memory(count * sizeof(T));
+  std::fill_n(reinterpret_cast<T*>(memory.start()), count, T(0));
+  return memory;
 }
 
 // The arguments of both operators, laid out for one arithmetic.
@@ -45,15 +46,15 @@ class Slices {
     blocks_ = (slices_ + width_ - 1) / width_;
     tile_ = std::max<int64_t>(16, std::min<int64_t>(256, TILE / width_));
     const double* const given = data<double>(steps);
-    steps_ = aligned<T>(steps_memory_, samples_ * blocks_ * width_);
+    steps_ = keep(samples_ * blocks_ * width_);
     for (int64_t b = 0; b < samples_; ++b) {
       for (int64_t r = 0; r < slices_; ++r) steps_[b * blocks_ * width_ + r] = T(given[b * slices_ + r]);
     }
     if (is_fast_) {
-      directions_ = aligned<T>(directions_memory_, blocks_ * 3 * width_);
+      directions_ = keep(blocks_ * 3 * width_);
       std::copy_n(data<T>(directions), blocks_ * 3 * width_, directions_);
     } else {
-      directions_ = aligned<T>(directions_memory_, blocks_ * dim_ * width_);
+      directions_ = keep(blocks_ * dim_ * width_);
       for (int64_t d = 0; d < dim_; ++d) {
         for (int64_t r = 0; r < slices_; ++r) {
           directions_[(r / width_ * dim_ + d) * width_ + r % width_] = data<T>(directions)[d * slices_ + r];
@@ -97,9 +98,10 @@ class Slices {
   }
 
   // `cotangent` is that of the sums; dz has the shape of z.
-  void slopes(const double* cotangent, T* dz) const {
-    std::vector<char> memory;
-    T* const factors = aligned<T>(memory, samples_ * blocks_ * 2 * count_ * width_);
+  void slopes(const double* cotangent, void* result) const {
+    T* const dz = static_cast<T*>(result);
+    const Memory memory = zeros<T>(samples_ * blocks_ * 2 * count_ * width_);
+    T* const factors = reinterpret_cast<T*>(memory.start());
     for (int64_t sample = 0; sample < samples_; ++sample) {
       for (int64_t i = 0; i < 2 * count_; ++i) {  // d cos(k a) = -k sin(k a) da, d sin(k a) = k cos(k a) da
         const bool of_sine = i < count_;
@@ -133,6 +135,11 @@ class Slices {
   }
 
  private:
+  T* keep(int64_t count) {
+    kept_.push_back(zeros<T>(count));
+    return reinterpret_cast<T*>(kept_.back().start());
+  }
+
   double cycles() const {
     return double(samples_) * double(rows_) * double(slices_) * CYCLES_PER_WAVE * double(count_ + 10);
   }
@@ -148,7 +155,7 @@ class Slices {
   const T* z_;
   int64_t samples_, rows_, dim_, count_, slices_, width_, blocks_, tile_;
   bool is_fast_;
-  std::vector<char> steps_memory_, directions_memory_;
+  std::vector<Memory> kept_;  // of the two arrays
   T *steps_, *directions_;
 };
 
@@ -172,35 +179,38 @@ void check(const Tensor& z, const Tensor& directions, const Tensor& steps, int64
   }
 }
 
-Tensor native_waves(const Tensor& z, const Tensor& directions, const Tensor& steps, int64_t frequencies) {
+// Calls `function` with the checked arguments in the arithmetic of z.
+template <class F>
+void with_slices(const Tensor& z, const Tensor& directions, const Tensor& steps, int64_t frequencies,
+                 const F& function) {
   check(z, directions, steps, frequencies);
-  Tensor sums = make_tensor({z.size(0), 2, frequencies, steps.size(1)}, ScalarType::Double, z);
-  double* const to = static_cast<double*>(sums.mutable_data_ptr());
   const CodePath& path = code_path_in_use();
   if (z.scalar_type() == ScalarType::Double) {
-    Slices<double>(path.float64.slices, z, directions, steps, frequencies).waves(to);
+    function(Slices<double>(path.float64.slices, z, directions, steps, frequencies));
   } else {
-    Slices<float>(path.float32.slices, z, directions, steps, frequencies).waves(to);
+    function(Slices<float>(path.float32.slices, z, directions, steps, frequencies));
   }
+}
+
+Tensor native_waves(const Tensor& z, const Tensor& directions, const Tensor& steps, int64_t frequencies) {
+  Tensor sums;
+  with_slices(z, directions, steps, frequencies, [&](const auto& slices) {
+    sums = make_tensor({z.size(0), 2, frequencies, steps.size(1)}, ScalarType::Double, z);
+    slices.waves(static_cast<double*>(sums.mutable_data_ptr()));
+  });
   return sums;
 }
 
 Tensor native_slopes(const Tensor& z, const Tensor& directions, const Tensor& steps, const Tensor& cotangent) {
-  const int64_t frequencies = cotangent.dim() == 4 ? cotangent.size(2) : 0;
-  check(z, directions, steps, frequencies);
-  STD_TORCH_CHECK(cotangent.size(0) == z.size(0) && cotangent.size(1) == 2 && cotangent.size(3) == steps.size(1) &&
-                      cotangent.scalar_type() == ScalarType::Double && cotangent.is_cpu() && cotangent.is_contiguous(),
-                  "cotangent must be a contiguous float64 tensor (B, 2, T, R)");
-  Tensor dz = make_tensor({z.size(0), z.size(1), z.size(2)}, z.scalar_type(), z);
-  const double* const from = data<double>(cotangent);
-  const CodePath& path = code_path_in_use();
-  if (z.scalar_type() == ScalarType::Double) {
-    Slices<double>(path.float64.slices, z, directions, steps, frequencies)
-        .slopes(from, static_cast<double*>(dz.mutable_data_ptr()));
-  } else {
-    Slices<float>(path.float32.slices, z, directions, steps, frequencies)
-        .slopes(from, static_cast<float*>(dz.mutable_data_ptr()));
-  }
+  Tensor dz;
+  with_slices(z, directions, steps, cotangent.dim() == 4 ? cotangent.size(2) : 0, [&](const auto& slices) {
+    STD_TORCH_CHECK(cotangent.size(0) == z.size(0) && cotangent.size(1) == 2 && cotangent.size(3) == steps.size(1) &&
+                        cotangent.scalar_type() == ScalarType::Double && cotangent.is_cpu() &&
+                        cotangent.is_contiguous(),
+                    "cotangent must be a contiguous float64 tensor (B, 2, T, R)");
+    dz = make_tensor({z.size(0), z.size(1), z.size(2)}, z.scalar_type(), z);
+    slices.slopes(data<double>(cotangent), dz.mutable_data_ptr());
+  });
   return dz;
 }
 

@@ -9,7 +9,8 @@ be differentiated again, in plain differentiable torch, one block of rows at a t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -58,14 +59,23 @@ def vmap_kernel(operator: Operator) -> Callable[..., Any]:
     return call
 
 
+@contextmanager
+def below_autograd() -> Iterator[None]:
+    """In the forward of a single-level function: calls an operator without its autograd kernel.
+
+    An autograd.Function switches two modes off, but the transform levels below its own need them.
+    """
+    with torch.enable_grad(), _set_fwd_grad_enabled(True), torch._C._AutoDispatchBelowAutograd():
+        yield
+
+
 class _Differentiable(_SingleLevelFunction):
     """An operator with its derivative, at one level of ``torch.func``'s transforms or outside of them."""
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Any:
         *inputs, operator, gradient = arguments
-        # an autograd.Function switches these modes off, but the transform levels below this one need them
-        with torch.enable_grad(), _set_fwd_grad_enabled(True), torch._C._AutoDispatchBelowAutograd():
+        with below_autograd():
             result = operator(*inputs)
         ctx.others, ctx.gradient = inputs[4:], gradient
         ctx.set_materialize_grads(False)

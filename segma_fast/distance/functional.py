@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -15,15 +14,14 @@ from segma_fast.distance.formulas import silverman_gamma
 from segma_fast.distance.groups import Groups, check_groups, kind_of
 from segma_fast.distance.process_group import (
     Group,
+    check_outside_transforms,
     compare_across_processes,
-    rank_and_size,
-    share_errors,
+    is_distributed,
     sharing_errors,
 )
 from segma_fast.distance.scalars import check_flag
 from segma_fast.distance.slices.distance import check_slices, facts_of, for_default_gamma
 from segma_fast.distance.slices.normality import sliced_normality
-from segma_fast.distance.tracing import are_transforms_active
 
 
 def fast_cw_distance(
@@ -225,12 +223,12 @@ def _checked_distance(
     process_group: Group | None,
 ) -> Tensor:
     """:func:`fast_cw_distance`, or with groups :func:`cw_normality`."""
-    is_distributed = process_group is not None and rank_and_size(process_group)[1] != 1
-    with share_errors(z, process_group) if is_distributed else nullcontext():
-        if is_distributed and are_transforms_active():
-            raise ValueError("process_group works outside of the transforms of torch.func and vmap only")
+    distributed = is_distributed(process_group)
+    with sharing_errors(z, process_group if distributed else None):
+        if distributed:
+            check_outside_transforms()
         log = check_flag("log", log)
-        z, means = check_pair("z", z, "means", means, may_be_empty=is_distributed)
+        z, means = check_pair("z", z, "means", means, may_be_empty=distributed)
         weights = None if weights is None else check_weights("weights", weights, means)
         variances = check_variances(variances, means)
         gamma = None if gamma is None else check_gamma(gamma, "z", z)
@@ -239,7 +237,7 @@ def _checked_distance(
         sliced = check_slices(*slices, phi, z.shape[1])
         chosen = choose(z, phi, backend, precision, sliced)
     shards = None
-    if is_distributed:
+    if distributed:
         kind = "reference" if chosen[0] == "reference" else "any but the reference"
         options = {"phi": phi, "log": log, "precision": chosen[1], "backend": kind, "kind of groups": kind_of(groups)}
         options |= facts_of(sliced)

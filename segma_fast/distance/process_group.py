@@ -14,6 +14,7 @@ from torch import Tensor
 
 from segma_fast.distance.autograd import Inputs
 from segma_fast.distance.formulas import accumulation_dtype
+from segma_fast.distance.tracing import are_transforms_active
 
 Group = Any  # torch.distributed.ProcessGroup, which a build of torch may lack
 ROUNDING = 1e-4  # allowed difference relative to the norm: hardware and order of summation may differ
@@ -84,6 +85,17 @@ def rank_and_size(group: Group | None) -> tuple[int, int]:
     if dist.get_rank(group) < 0:
         raise ValueError("process_group must hold the process that calls, got a group without it")
     return dist.get_rank(group), dist.get_world_size(group)
+
+
+def is_distributed(group: Group | None) -> bool:
+    """Whether a group has several processes; with its errors of :func:`rank_and_size`."""
+    return group is not None and rank_and_size(group)[1] != 1
+
+
+def check_outside_transforms() -> None:
+    """Raise a ValueError inside ``torch.func`` or vmap, where tensors cannot be sent."""
+    if are_transforms_active():
+        raise ValueError("process_group works outside of the transforms of torch.func and vmap only")
 
 
 def check_group(group: Group | None) -> None:

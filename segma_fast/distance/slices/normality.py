@@ -9,9 +9,14 @@ from torch import Tensor
 from segma_fast.distance.arguments import check_gamma, check_points, widened
 from segma_fast.distance.autograd import Inputs
 from segma_fast.distance.formulas import silverman_gamma
-from segma_fast.distance.process_group import Group, compare_across_processes, rank_and_size, sharing_errors
+from segma_fast.distance.process_group import (
+    Group,
+    check_outside_transforms,
+    compare_across_processes,
+    is_distributed,
+    sharing_errors,
+)
 from segma_fast.distance.slices.distance import Slices, facts_of, for_default_gamma, sliced_distance
-from segma_fast.distance.tracing import are_transforms_active
 
 
 def sliced_normality(
@@ -25,10 +30,10 @@ def sliced_normality(
 
     ``choose`` gives the backend and the precision for z.
     """
-    distributed = process_group is not None and rank_and_size(process_group)[1] != 1
+    distributed = is_distributed(process_group)
     with sharing_errors(z, process_group if distributed else None):
-        if distributed and are_transforms_active():
-            raise ValueError("process_group works outside of the transforms of torch.func and vmap only")
+        if distributed:
+            check_outside_transforms()
         check_points("z", z[0], may_be_empty=distributed)
         gamma = None if gamma is None else check_gamma(gamma, "z", z)
         (z,) = widened(gamma, 1.0, z)

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
-from torch.autograd.forward_ad import _set_fwd_grad_enabled
 from torch.autograd.function import _SingleLevelFunction
 
 from segma_fast.distance.backends import BACKENDS
+from segma_fast.distance.derivatives import below_autograd
 from segma_fast.distance.precision import without_autocast
 
 _library = torch.library.Library("segma_fast", "FRAGMENT")
@@ -35,8 +35,7 @@ class _Differentiable(_SingleLevelFunction):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
         *inputs, operator, ctx.derivative = arguments
-        # an autograd.Function switches these modes off, but the transform levels below this one need them
-        with torch.enable_grad(), _set_fwd_grad_enabled(True), torch._C._AutoDispatchBelowAutograd():
+        with below_autograd():
             result: Tensor = operator(*inputs)
         ctx.save_for_backward(*inputs[:3])
         return result
