@@ -23,7 +23,7 @@ SEGMA_DEVICE float unit_from_gaps(const Work& work, double* sizes) {
   const Cloud& cloud = work.cloud;
   if (gpu::thread() < SAMPLE) {
     const Index row = sampled(gpu::thread(), cloud.total), other = sampled((gpu::thread() + 1) % SAMPLE, cloud.total);
-    double size = cloud.h[row] * work.wide;
+    double size = cloud.h(row) * work.wide;
     for (int d = 0; d < DIM; ++d) {
       const double gap = cloud.at<double>(row, d) - cloud.at<double>(other, d);
       size += gap * gap;
@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(FEW_DIMENSIONS_ROWS, 2) few_dimensions(const _
   const Real unit = DIM == 1 ? Real(1) : static_cast<Real>(unit_from_gaps<DIM>(work, room.sizes)), inverse = 1 / unit;
   const double wide = work.wide / (static_cast<double>(unit) * unit);
   const auto width = [&](Index row) {
-    const double exact = cloud.h[row] * wide;
+    const double exact = cloud.h(row) * wide;
     return static_cast<Real>(DIM > 1 && exact <= LEAST ? LEAST : exact);  // NaN stays
   };
 
@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(FEW_DIMENSIONS_ROWS, 2) few_dimensions(const _
       points[mine][d] = real ? coordinate_in_units(cloud.at<Real>(source, d), inverse) : Real(0);
     }
     points[mine][DIM] = real ? width(source) : Real(1);
-    points[mine][DIM + 1] = real ? static_cast<Real>(cloud.w[source]) : Real(0);
+    points[mine][DIM + 1] = real ? static_cast<Real>(cloud.w(source)) : Real(0);
     gpu::barrier(0, FEW_DIMENSIONS_ROWS);
     const Index same = own - column;
     for (int begin = 0; begin < FEW_DIMENSIONS_ROWS; begin += PART) {
@@ -138,7 +138,7 @@ __global__ void __launch_bounds__(FEW_DIMENSIONS_ROWS, 2) few_dimensions(const _
     }
   }
   finish<Real, Stored, GRADIENT>(work, FEW_DIMENSIONS_ROWS, unit, room.finish,
-                                 [&](Index row) { return rounded_width<Real>(cloud.h[row] * wide); });
+                                 [&](Index row) { return rounded_width<Real>(cloud.h(row) * wide); });
 }
 
 }  // namespace segma::cuda

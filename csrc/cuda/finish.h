@@ -44,9 +44,8 @@ SEGMA_DEVICE void finish(const Work& work, int rows_of_block, double unit, Finis
   if (!work.last) return;
   const int threads = work.teams * TEAM, block = gpu::block_x();
   const RowBlock rows = RowBlock::of<Stored>(work, rows_of_block);
-  if (work.splits > 1 && arrive_at_counter(&work.tickets[block], room, threads) != work.splits - 1) return;
+  if (work.splits > 1 && arrive_at_counter(work.ticket(block), room, threads) != work.splits - 1) return;
   const int thread = gpu::thread(), dim = work.cloud.dim;
-  const int64_t all = work.stop - work.start;
   const double wide = work.wide / (unit * unit);
   const double factor = sqrt(work.wide) * INV_SQRT_PI / unit;
   gpu::barrier(FINISH_BARRIER, threads);
@@ -55,29 +54,30 @@ SEGMA_DEVICE void finish(const Work& work, int rows_of_block, double unit, Finis
     double u = 0, q = 0;
 #pragma unroll 4
     for (int split = 0; split < work.splits; ++split) {
-      u += gpu::load_fresh(&work.u_sums[split * all + rows.local + thread]);
-      q += gpu::load_fresh(&work.q_sums[split * all + rows.local + thread]);
+      u += gpu::load_fresh(&work.u_sums[work.place(split, rows.local + thread)]);
+      q += gpu::load_fresh(&work.q_sums[work.place(split, rows.local + thread)]);
     }
-    const double weight = static_cast<Real>(work.cloud.w[rows.top + thread]);
+    const double weight = static_cast<Real>(work.cloud.w(rows.top + thread));
     const double root = gpu::inverse_root(2.0 * own(rows.top + thread));
     u += weight * root * work.own;
     part = weight * u * factor;
     if (GRADIENT) {
-      work.dw[rows.local + thread] = 2.0 * factor * u;
-      work.dh[rows.local + thread] = -factor * wide * weight * (q + weight * root * root * root * work.own);
+      const int64_t place = gpu::block_z() * work.rows() + rows.local + thread;
+      work.dw[place] = 2.0 * factor * u;
+      work.dh[place] = -factor * wide * weight * (q + weight * root * root * root * work.own);
       room.pull[thread] = 2.0 * factor / unit * weight;
     }
   }
   const double sum = sum_of_block(part, room, threads);
   if (GRADIENT) {
     Stored* results = static_cast<Stored*>(rows.results);
-    const Stored* forces = static_cast<const Stored*>(work.forces) + int64_t(rows.local) * dim;
+    const Stored* forces = static_cast<const Stored*>(work.forces) + work.place(0, rows.local) * dim;
     const int numbers = rows.count * dim;  // a block's: 32 bits, of which a division is short
     for (int begin = thread; begin < numbers; begin += AT_ONCE * threads) {  // many are loaded at once
       double sums[AT_ONCE] = {};
 #pragma unroll 4
       for (int split = 0; split < work.splits; ++split) {
-        const Stored* found = work.splits > 1 ? forces + split * all * dim : results;
+        const Stored* found = work.splits > 1 ? forces + split * work.rows() * dim : results;
 #pragma unroll
         for (int k = 0; k < AT_ONCE; ++k) {
           const int i = begin + k * threads;
@@ -91,13 +91,13 @@ SEGMA_DEVICE void finish(const Work& work, int rows_of_block, double unit, Finis
       }
     }
   }
-  if (thread == 0) work.parts[block] = sum;
+  if (thread == 0) *work.part(block) = sum;
   const int blocks = gpu::blocks_x();
-  if (arrive_at_counter(&work.tickets[blocks], room, threads) != blocks - 1) return;
+  if (arrive_at_counter(work.ticket(blocks), room, threads) != blocks - 1) return;
   double energy = 0;
-  for (int i = thread; i < blocks; i += threads) energy += gpu::load_fresh(&work.parts[i]);
+  for (int i = thread; i < blocks; i += threads) energy += gpu::load_fresh(work.part(i));
   energy = sum_of_block(energy, room, threads);
-  if (thread == 0) *work.energy = work.whole && energy < 0.0 ? 0.0 : energy;
+  if (thread == 0) *of_sample(work.energy, 1) = work.whole && energy < 0.0 ? 0.0 : energy;
 }
 
 // The same for rows whose pairs were taken in the units of `prepare`, or as the points are.
@@ -105,7 +105,7 @@ template <class Real, bool GRADIENT>
 SEGMA_DEVICE void finish_found(const Work& work, bool in_units, FinishRoom& room) {
   const double unit = in_units ? static_cast<double>(work.singles.unit()) : 1.0;
   finish<Real, Real, GRADIENT>(work, work.teams * TEAM_ROWS, unit, room, [&](Index row) {
-    return in_units ? work.widths[row] : rounded_width<Real>(work.cloud.h[row] * work.wide);
+    return in_units ? *work.seen_width(row) : rounded_width<Real>(work.cloud.h(row) * work.wide);
   });
 }
 

@@ -69,12 +69,13 @@ class Stream {
   torch::stable::accelerator::DeviceGuard guard_;
 };
 
-inline void launch(Kernel kernel, int x, int y, int threads, int shared, const Stream& stream, const Work& work) {
+inline void launch(Kernel kernel, int x, int y, int z, int threads, int shared, const Stream& stream,
+                   const Work& work) {
   if (shared > 48 * 1024) {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared),
           "asking for shared memory");
   }
-  kernel<<<dim3(x, y), threads, shared, stream.handle>>>(work);
+  kernel<<<dim3(x, y, z), threads, shared, stream.handle>>>(work);
   check(cudaGetLastError(), "launching a kernel");
 }
 

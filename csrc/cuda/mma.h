@@ -30,14 +30,14 @@ struct ProductsLayout {
 // Begins to copy the tile from `column` on.
 SEGMA_DEVICE void fetch(const Work& work, const ProductsLayout& layout, char* memory, Index column, int stage,
                         int threads) {
-  const char* from = reinterpret_cast<const char*>(work.halves) +
+  const char* from = reinterpret_cast<const char*>(work.tiles()) +
                      int64_t((column - work.offset) / layout.columns) * layout.tile_bytes();
   const uint32_t to = gpu::shared_address(memory + layout.tile_at(stage));
   for (int i = gpu::thread() * 16; i < layout.tile_bytes(); i += threads * 16) gpu::copy_16_bytes(to + i, from + i);
   const uint32_t numbers = gpu::shared_address(memory + layout.numbers_at(stage));
   const int pieces = layout.columns / 4;
   for (int i = gpu::thread(); i < layout.arrays * pieces; i += threads) {
-    const float* array = work.singles.start + i / pieces * work.singles.padded + column;
+    const float* array = work.singles.lifted() + i / pieces * work.singles.padded + column;
     gpu::copy_16_bytes(numbers + i * 16, array + i % pieces * 4);
   }
 }

@@ -37,26 +37,28 @@ void take_form(const Form& form, bool float64, Work& work) {
   }
 }
 
-// The work of the next of several samples, whose inputs and results lie one behind the other.
-void move_to_next(Work& work) {
+// Goes on by so many samples, whose inputs and results lie one behind the other.
+void move_on(Work& work, int64_t samples) {
   Cloud& cloud = work.cloud;
-  const Index means = cloud.total - cloud.m;
+  const int64_t codes = samples * cloud.m, means = samples * (cloud.total - cloud.m), rows = codes + means;
   const int64_t point = cloud.dim * bytes_of(cloud.kind), real = cloud.dim * (cloud.kind == Kind::float64 ? 8 : 4);
-  cloud.z = static_cast<const char*>(cloud.z) + cloud.m * point;
+  cloud.z = static_cast<const char*>(cloud.z) + codes * point;
   cloud.means = static_cast<const char*>(cloud.means) + means * point;
-  cloud.h += cloud.total;
-  cloud.w += cloud.total;
-  work.dz = static_cast<char*>(work.dz) + cloud.m * real;
+  cloud.widths += rows;
+  cloud.weights += rows;
+  work.dz = static_cast<char*>(work.dz) + codes * real;
   work.dmeans = static_cast<char*>(work.dmeans) + means * real;
-  work.dh += cloud.total;
-  work.dw += cloud.total;
-  ++work.energy;
+  work.dh += rows;
+  work.dw += rows;
+  work.energy += samples;
 }
 
-void fill(const Points& points, const Plan& plan, const Machine& machine, const Stream& stream, Work& work,
-          const Tensor& like, bool gradient) {
+// Evaluates the first of so many samples, all that are launched together, and says how many.
+int64_t fill(const Points& points, const Plan& plan, const Machine& machine, const Stream& stream, Work& work,
+             const Tensor& like, bool gradient, int64_t samples) {
   const int64_t count = work.stop - work.start;
-  const Division division = divide(plan, machine, work.cloud, work.start, work.stop, gradient);
+  const Division division = divide(plan, machine, work.cloud, work.start, work.stop, gradient, samples);
+  samples = division.samples;
   work.slabs = plan.slabs;
   work.middle = division.middle;
   work.share = division.share;
@@ -70,18 +72,17 @@ void fill(const Points& points, const Plan& plan, const Machine& machine, const 
   Workspace space{like, {}};
   const bool split = division.splits > 1;
   const int64_t real = plan.float64 ? 8 : 4;
-  work.u_sums = split || !gradient ? space.take<double>(division.splits * count) : work.dw;
-  work.q_sums = split || !gradient ? space.take<double>(division.splits * count) : work.dh;
-  work.forces = gradient && split ? space.take<char>(division.splits * count * points.dim * real) : nullptr;
-  work.parts = space.take<double>(division.blocks);
-  work.tickets = space.take<int>(work.counters = division.blocks + 1);
+  work.u_sums = split || !gradient ? space.take<double>(samples * division.splits * count) : work.dw;
+  work.q_sums = split || !gradient ? space.take<double>(samples * division.splits * count) : work.dh;
+  work.forces = gradient && split ? space.take<char>(samples * division.splits * count * points.dim * real) : nullptr;
+  work.parts = space.take<double>(samples * division.blocks);
+  work.counters = division.blocks + 1;
+  work.tickets = space.take<int>(samples * work.counters);
   if (plan.prepared) {
-    const int64_t blocks = division.padded / PREPARED;
-    const int64_t field = plan.halves ? blocks * plan.slabs.width : 0;
-    work.singles = {space.take<float>(4 * int64_t(division.padded) + 4 * blocks + field + plan.slabs.width + 2),
-                    division.padded, plan.slabs.width, plan.halves ? plan.slabs.width : 0};
-    work.widths = space.take<double>(division.padded);
-    const int64_t bytes = int64_t(division.sources) * plan.slabs.width * (plan.low ? 4 : 2);
+    work.singles = {nullptr, division.padded, plan.slabs.width, plan.halves ? plan.slabs.width : 0};
+    work.singles.start = space.take<float>(samples * work.singles.size());
+    work.widths = space.take<double>(samples * division.padded);
+    const int64_t bytes = samples * division.sources * bytes_of_source(plan);
     work.halves = plan.halves ? reinterpret_cast<uint16_t*>(space.take<char>(bytes)) : nullptr;
   }
   for (Index offset = 0; offset < division.padded; offset += division.sources) {
@@ -90,12 +91,14 @@ void fill(const Points& points, const Plan& plan, const Machine& machine, const 
     work.first = offset == 0;
     work.last = offset + division.sources >= division.padded;
     if (plan.prepared) {
-      launch(prepare_kernel(), division.padded / PREPARED, 1, PREPARERS, prepare_bytes(work.cloud.dim), stream, work);
+      launch(prepare_kernel(), division.padded / PREPARED, 1, samples, PREPARERS, prepare_bytes(work.cloud.dim), stream,
+             work);
     } else {
-      stream.set_to_zero(work.tickets, work.counters * sizeof(int));
+      stream.set_to_zero(work.tickets, samples * work.counters * sizeof(int));
     }
-    launch(plan.kernel, division.blocks, division.splits, plan.threads, plan.shared, stream, work);
+    launch(plan.kernel, division.blocks, division.splits, samples, plan.threads, plan.shared, stream, work);
   }
+  return samples;
 }
 
 EnergyAndGradient evaluate(const Tensor& z, const Tensor& means, const Tensor& h, const Tensor& w, int64_t start,
@@ -136,9 +139,10 @@ EnergyAndGradient evaluate(const Tensor& z, const Tensor& means, const Tensor& h
   const Form form = form_of(points.dim, exact, plan.float64);
   plan.limit = static_cast<float>(resolved(form, points.dim, plan.limit));
   take_form(form, plan.float64, work);
-  for (int64_t i = 0; i < samples.count; ++i) {
-    fill(points, plan, machine, stream, work, z, gradient);
-    move_to_next(work);
+  for (int64_t left = samples.count; left > 0;) {
+    const int64_t done = fill(points, plan, machine, stream, work, z, gradient, left);
+    move_on(work, done);
+    left -= done;
   }
   return results;
 }

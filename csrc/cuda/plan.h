@@ -15,7 +15,8 @@ namespace segma::cuda {
 constexpr int64_t HALVES = SEGMA_HALVES;  // bytes of rounded sources in memory at once; later launches take the rest
 constexpr int64_t SPLIT_FORCES = 16'000'000;  // bytes of forces that splits of the sources may leave to be added
 constexpr int MOST_SPLITS = 32;
-constexpr int MOST_PREPARED = 8192;  // dimensions whose centre fits into the shared memory of any GPU
+constexpr int64_t MOST_SAMPLES = 65535;  // of a launch
+constexpr int MOST_PREPARED = 8192;      // dimensions whose centre fits into the shared memory of any GPU
 // greatest c|x|^2/h of products, with the paper's c: of halves, of halves for `highest`, and of floats
 constexpr float RESOLVED_BY_HALVES = 8192, RESOLVED_FINELY = 1024, RESOLVED_BY_FLOATS = 300;
 
@@ -121,30 +122,36 @@ inline int choose_splits(int64_t blocks, int64_t units, int64_t most, int64_t at
 
 struct Division {
   Index middle, padded, sources, share;  // rows before `middle` are codes; sources of a launch, and of a split
-  int blocks, splits;
+  int blocks, splits, samples;           // blocks of rows of each of the samples of a launch
 };
 
+inline int64_t bytes_of_source(const Plan& plan) {  // in fp16
+  return int64_t(plan.low ? 4 : 2) * plan.slabs.width;
+}
+
+// For the first of `samples`, as many as have room for their rounded sources.
 inline Division divide(const Plan& plan, const Machine& machine, const Cloud& cloud, Index start, Index stop,
-                       bool gradient) {
+                       bool gradient, int64_t samples) {
   Division division{};
   division.middle = std::min(std::max(cloud.m, start), stop);
   division.padded = division.sources = (cloud.total + plan.unit - 1) / plan.unit * plan.unit;
   const auto blocks_of = [&](Index rows) { return (rows + plan.rows - 1) / plan.rows; };
   division.blocks = blocks_of(division.middle - start) + blocks_of(stop - division.middle);
   if (plan.halves) {
-    const int64_t bytes = int64_t(plan.low ? 4 : 2) * plan.slabs.width * SPAN;
-    division.sources =
-        static_cast<Index>(std::min<int64_t>(division.padded, std::max(int64_t(1), HALVES / bytes) * SPAN));
+    const int64_t room = HALVES / bytes_of_source(plan);
+    division.sources = static_cast<Index>(std::min<int64_t>(division.padded, std::max(int64_t(1), room / SPAN) * SPAN));
+    samples = std::min(samples, std::max(int64_t(1), room / division.padded));
   }
+  division.samples = static_cast<int>(std::min(samples, MOST_SAMPLES));
   if (division.sources < division.padded) {
     division.splits = 1;
     division.share = division.sources;
     return division;
   }
-  const int64_t bytes = gradient ? int64_t(stop - start) * cloud.dim * (plan.float64 ? 8 : 4) : 1;
+  const int64_t bytes = gradient ? division.samples * int64_t(stop - start) * cloud.dim * (plan.float64 ? 8 : 4) : 1;
   const int64_t units = division.padded / plan.unit;
-  const int splits = choose_splits(division.blocks, units, SPLIT_FORCES / std::max<int64_t>(1, bytes),
-                                   machine.processors * plan.at_once);
+  const int splits = choose_splits(division.samples * int64_t(division.blocks), units,
+                                   SPLIT_FORCES / std::max<int64_t>(1, bytes), machine.processors * plan.at_once);
   division.share = static_cast<Index>((units + splits - 1) / splits * plan.unit);
   division.splits = (division.padded + division.share - 1) / division.share;
   return division;

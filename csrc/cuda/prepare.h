@@ -109,7 +109,7 @@ SEGMA_DEVICE Usual usual_sizes(const Work& work, const float* centre, double* si
   }
   norm = sum_of_lanes(norm, LANES);
   if (gpu::thread() % LANES == 0) {
-    sizes[gpu::thread() / LANES] = cloud.h[row] * work.wide + norm;
+    sizes[gpu::thread() / LANES] = cloud.h(row) * work.wide + norm;
     sizes[SAMPLE + gpu::thread() / LANES] = norm;
   }
   const double size = median(sizes, sizes[2 * SAMPLE], PREPARERS);
@@ -150,7 +150,7 @@ SEGMA_DEVICE float describe(const Work& work, Index row, double norm, double wid
   const float sigma = weight * far_scale(lifted, far);
   if (stores) {
     const double seen = fabs(rounded - width) <= 1e-4 * width ? rounded : width;
-    work.widths[row] = seen;
+    *work.seen_width(row) = seen;
     work.singles.widths()[row] = static_cast<float>(2 * seen);
     work.singles.lifted()[row] = lifted;
     work.singles.weights()[row] = weight;
@@ -196,7 +196,7 @@ SEGMA_DEVICE void prepare_points(const Work& work) {
   if (block == 0) {
     for (int d = gpu::thread(); d < width; d += PREPARERS) work.singles.centre()[d] = d < dim ? centre[d] : 0.0f;
     if (gpu::thread() == 0) work.singles.unit() = unit, work.singles.far() = far;
-    for (int i = gpu::thread(); i < work.counters; i += PREPARERS) work.tickets[i] = 0;
+    for (int i = gpu::thread(); i < work.counters; i += PREPARERS) *work.ticket(i) = 0;
   }
 
   const bool rounds = work.halves != nullptr;
@@ -207,8 +207,8 @@ SEGMA_DEVICE void prepare_points(const Work& work) {
     const Index row = block * PREPARED + i, place = row - work.offset;
     const bool inside = row < cloud.total, kept = place >= 0 && place < work.length;
     // asked for before anything is stored, behind which no load is moved up
-    const double point_width = inside ? cloud.h[row] * work.wide * inverse_square : 1.0;
-    const float weight = inside ? static_cast<float>(cloud.w[row]) : 0.0f;
+    const double point_width = inside ? cloud.h(row) * work.wide * inverse_square : 1.0;
+    const float weight = inside ? static_cast<float>(cloud.w(row)) : 0.0f;
     double norm = 0;
     float held[MOST];
     if (!rounds) {
@@ -217,7 +217,7 @@ SEGMA_DEVICE void prepare_points(const Work& work) {
         norm += x * x;
       }
     } else {
-      uint16_t* tile = work.halves + place / work.slabs.rows * tile_halves;
+      uint16_t* tile = work.tiles() + place / work.slabs.rows * tile_halves;
 #pragma unroll
       for (int j = 0; j < MOST; ++j) {
         const int d = lane + 32 * j;

@@ -158,7 +158,7 @@ SEGMA_DEVICE void by_coordinates(const Work& work, int rows_of_block, char* memo
     const int row = team * TEAM_ROWS + y + i;
     const bool inside = row < rows.count;
     lifted[i] = !inside       ? Real(1)
-                : DIFFERENCES ? static_cast<Real>(cloud.h[rows.top + row] * wide)
+                : DIFFERENCES ? static_cast<Real>(cloud.h(rows.top + row) * wide)
                               : static_cast<Real>(work.singles.lifted()[rows.top + row]);
     if (EXACT) widths[i] = !inside ? Real(1) : DIFFERENCES ? 2 * lifted[i] : work.singles.widths()[rows.top + row];
     // NaN where a coordinate is not finite, because such a pair has k = 0
@@ -178,9 +178,9 @@ SEGMA_DEVICE void by_coordinates(const Work& work, int rows_of_block, char* memo
     for (int j = 0; j < 4; ++j) {
       const Index b = column + x + 16 * j;
       const bool real = b < cloud.total && b < sources.last;
-      const Real weight = real ? static_cast<Real>(cloud.w[b]) : Real(0);
+      const Real weight = real ? static_cast<Real>(cloud.w(b)) : Real(0);
       const Real other = !real         ? Real(1)
-                         : DIFFERENCES ? static_cast<Real>(cloud.h[b] * wide)
+                         : DIFFERENCES ? static_cast<Real>(cloud.h(b) * wide)
                                        : static_cast<Real>(work.singles.lifted()[b]);
       const Real other_width = !EXACT ? Real(0) : DIFFERENCES || !real ? 2 * other : work.singles.widths()[b];
       Four<Real> pulls[2];

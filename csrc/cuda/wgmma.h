@@ -43,13 +43,13 @@ SEGMA_DEVICE void fetch_all(const Work& work, const ProductsLayout& layout, char
     gpu::wait_at(gpu::shared_address(&room.empty[stage]), parity);
     const uint32_t full = gpu::shared_address(&room.full[stage]);
     gpu::arrive_at(full, layout.tile_bytes() + layout.numbers_bytes());
-    const char* tile = reinterpret_cast<const char*>(work.halves) +
+    const char* tile = reinterpret_cast<const char*>(work.tiles()) +
                        int64_t((column - work.offset) / layout.columns) * layout.tile_bytes();
     gpu::copy_in_bulk(gpu::shared_address(memory + layout.tile_at(stage)), tile, layout.tile_bytes(), full);
     const uint32_t numbers = gpu::shared_address(memory + layout.numbers_at(stage));
     const int bytes = layout.columns * 4;
     for (int i = 0; i < layout.arrays; ++i) {
-      gpu::copy_in_bulk(numbers + i * bytes, work.singles.start + i * work.singles.padded + column, bytes, full);
+      gpu::copy_in_bulk(numbers + i * bytes, work.singles.lifted() + i * work.singles.padded + column, bytes, full);
     }
     if (++stage == work.stages) stage = 0, parity ^= 1;
   }

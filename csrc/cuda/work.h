@@ -23,10 +23,17 @@ constexpr int AT_ONCE = 8;       // numbers that a thread loads before it stores
 constexpr int ALIGNMENT = 1024;  // of operands in shared memory
 constexpr double LEAST = 1e-25;  // width of a pair, in squared units, whose r^3 float32 holds
 
-// Point a is row a of the codes (m, D) and means (K, D) together.
+// What belongs to this block's sample in an array that holds `count` elements of every sample, one sample after the
+// other.
+template <class T>
+SEGMA_DEVICE T* of_sample(T* first, int64_t count) {
+  return first + gpu::block_z() * count;
+}
+
+// Point a of a sample is row a of its codes (m, D) and means (K, D) together. The pointers are the first sample's.
 struct Cloud {
   const void *z, *means;
-  const double *h, *w;
+  const double *widths, *weights;
   Index m, total;
   int dim;
   Kind kind;
@@ -34,7 +41,7 @@ struct Cloud {
   template <class Real>
   SEGMA_DEVICE Real at(Index row, int d) const {
     const void* points = row < m ? z : means;
-    const int64_t place = int64_t(row < m ? row : row - m) * dim + d;
+    const int64_t place = (gpu::block_z() * int64_t(row < m ? m : total - m) + (row < m ? row : row - m)) * dim + d;
     switch (kind) {
       case Kind::float64:
         return static_cast<Real>(static_cast<const double*>(points)[place]);
@@ -47,6 +54,8 @@ struct Cloud {
         return static_cast<Real>(static_cast<const float*>(points)[place]);
     }
   }
+  SEGMA_DEVICE double h(Index row) const { return of_sample(widths, total)[row]; }
+  SEGMA_DEVICE double w(Index row) const { return of_sample(weights, total)[row]; }
 };
 
 // fp16 coordinates of tiles of sources as both the copies and the matrix units like them: slabs of at most 64
@@ -70,16 +79,18 @@ struct Slabs {
 // Parts of the float32 workspace that `prepare` fills: l = h/c + |x|^2, weights, w s, 2 h/c and then four numbers and
 // the far field of every block of points, the centre, the unit and the usual l.
 struct Singles {
-  float* start;
+  float* start;  // of the first sample
   int64_t padded;
   int width, pulled;  // pulled: coordinates of the far field of a block, 0 without one
 
-  SEGMA_DEVICE float* lifted() const { return start; }
-  SEGMA_DEVICE float* weights() const { return start + padded; }
-  SEGMA_DEVICE float* sigmas() const { return start + 2 * padded; }
-  SEGMA_DEVICE float* widths() const { return start + 3 * padded; }
-  SEGMA_DEVICE int blocks() const { return static_cast<int>(padded / PREPARED); }
-  SEGMA_DEVICE float* numbers(int which) const { return start + 4 * padded + which * int64_t(blocks()); }
+  SEGMA_BOTH int blocks() const { return static_cast<int>(padded / PREPARED); }
+  // Of a sample: a multiple of 4, because copies begin at 16 bytes.
+  SEGMA_BOTH int64_t size() const { return 4 * padded + (4 + pulled) * int64_t(blocks()) + (width + 2 + 3) / 4 * 4; }
+  SEGMA_DEVICE float* lifted() const { return of_sample(start, size()); }
+  SEGMA_DEVICE float* weights() const { return lifted() + padded; }
+  SEGMA_DEVICE float* sigmas() const { return lifted() + 2 * padded; }
+  SEGMA_DEVICE float* widths() const { return lifted() + 3 * padded; }
+  SEGMA_DEVICE float* numbers(int which) const { return lifted() + 4 * padded + which * int64_t(blocks()); }
   SEGMA_DEVICE float* field() const { return numbers(4); }
   SEGMA_DEVICE float* centre() const { return field() + blocks() * int64_t(pulled); }
   SEGMA_DEVICE float& unit() const { return centre()[width]; }
@@ -100,6 +111,7 @@ struct LanePieces {
   }
 };
 
+// Pointers are those of the first sample; sizes are a sample's.
 struct Work {
   Cloud cloud;
   Slabs slabs;
@@ -121,6 +133,13 @@ struct Work {
   Polynomial<double> float64;
   bool low, coarse, prepared, first, last, whole;
 
+  SEGMA_DEVICE int64_t rows() const { return stop - start; }
+  SEGMA_DEVICE uint16_t* tiles() const { return of_sample(halves, int64_t(length) * slabs.width * (low ? 2 : 1)); }
+  SEGMA_DEVICE int* ticket(int block) const { return of_sample(tickets, counters) + block; }
+  SEGMA_DEVICE double* part(int block) const { return of_sample(parts, counters - 1) + block; }
+  SEGMA_DEVICE double* seen_width(Index row) const { return of_sample(widths, singles.padded) + row; }
+  // Of a split and a row, the latter counted from `start` on.
+  SEGMA_DEVICE int64_t place(int split, Index row) const { return (gpu::block_z() * splits + split) * rows() + row; }
   SEGMA_DEVICE const Polynomial<float>& polynomial(float) const { return float32; }
   SEGMA_DEVICE const Polynomial<double>& polynomial(double) const { return float64; }
 };
@@ -139,7 +158,8 @@ struct RowBlock {
     const bool code = block < codes;
     const Index begin = code ? work.start : work.middle, end = code ? work.middle : work.stop;
     const Index top = begin + (code ? block : block - codes) * rows;
-    Real* results = static_cast<Real*>(code ? work.dz : work.dmeans) + int64_t(top - begin) * work.cloud.dim;
+    Real* results = static_cast<Real*>(code ? work.dz : work.dmeans);
+    results += (gpu::block_z() * int64_t(end - begin) + (top - begin)) * work.cloud.dim;
     return {top, top - work.start, end - top < rows ? end - top : rows, results};
   }
 };
@@ -163,7 +183,7 @@ struct Found {
   bool keep;
 
   SEGMA_DEVICE static Found of(const Work& work, const RowBlock& rows) {
-    const int64_t place = gpu::block_y() * int64_t(work.stop - work.start) + rows.local;
+    const int64_t place = work.place(gpu::block_y(), rows.local);
     Real* forces =
         work.splits > 1 ? static_cast<Real*>(work.forces) + place * work.cloud.dim : static_cast<Real*>(rows.results);
     return {work.u_sums + place, work.q_sums + place, forces, work.cloud.dim, !work.first};

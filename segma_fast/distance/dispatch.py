@@ -9,7 +9,6 @@ import torch
 from segma_fast.distance.backends import BACKENDS
 from segma_fast.distance.formulas import FORMS
 
-SMALL_SAMPLE = 4096  # points, up to which a launch takes a GPU longer than its pairs
 ENVIRONMENT_VARIABLE = "SEGMA_FAST_BACKEND"
 
 
@@ -25,7 +24,6 @@ def choose_backend(
     dim: int,
     precision: str = "default",
     sliced: bool = False,
-    several: bool = False,
 ) -> str:
     """The name of the backend that serves a call.
 
@@ -35,7 +33,6 @@ def choose_backend(
         device, dtype, dim: of the points.
         precision: as :func:`segma_fast.distance.precision.choose_precision` gives it.
         sliced: whether the call is for slices, for which ``"auto"`` skips a backend without such kernels.
-        several: whether the call is for several samples of at most ``SMALL_SAMPLE`` points.
 
     Raises:
         ValueError: if the backend is unknown or cannot serve the call; the message
@@ -47,11 +44,10 @@ def choose_backend(
     if requested == "auto":
         requested = os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
         source = ENVIRONMENT_VARIABLE
-    described = (device, dtype, dim, precision, several)
     for backend in BACKENDS:
         if requested in ("auto", backend.name):
             reason = backend.missing() or backend.unsuitable(device, dtype, dim)
-            skipped = sliced and backend.slices is None or backend.not_for_auto(*described)
+            skipped = sliced and backend.slices is None or backend.not_for_auto(device, dtype, dim, precision)
             if reason is None and not (requested == "auto" and skipped):
                 return backend.name
             if requested == backend.name:

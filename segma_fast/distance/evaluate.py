@@ -8,7 +8,7 @@ from torch import Tensor
 from segma_fast.distance.autograd import Inputs, Options, energy
 from segma_fast.distance.backends import reference
 from segma_fast.distance.derivatives import keep_inputs
-from segma_fast.distance.dispatch import SMALL_SAMPLE, check_phi, choose_backend
+from segma_fast.distance.dispatch import check_phi, choose_backend
 from segma_fast.distance.distributed import codes_of_all, energy_of_all
 from segma_fast.distance.formulas import INV_SQRT_PI, accumulation_dtype
 from segma_fast.distance.groups import Groups, normality_of_groups
@@ -28,9 +28,8 @@ def choose(
     """The backend that serves points (m, D), or several samples (B, m, D), and the precision."""
     check_phi(phi)
     chosen = choose_precision(precision)
-    several = points.ndim == 3 and len(points) > 1 and points.shape[1] <= SMALL_SAMPLE
     described = (points.device, points.dtype, points.shape[-1], chosen)
-    return choose_backend(backend, *described, several=several, sliced=slices is not None), chosen
+    return choose_backend(backend, *described, sliced=slices is not None), chosen
 
 
 def distance(

@@ -259,7 +259,6 @@ def test_what_a_gpu_is_served_by(
     own = next(entry for entry in dispatch.BACKENDS if entry.name == "cuda")
     monkeypatch.setattr(dispatch, "BACKENDS", (replace(own, missing=lambda: None), *backends))
     assert dispatch.choose_backend("auto", gpu, dtype, dim, precision) == expected
-    assert dispatch.choose_backend("auto", gpu, dtype, dim, precision, several=True) == "triton"
     monkeypatch.setattr("segma_fast.distance.backends.triton.WITHOUT_TRITON", "Triton is not installed")
     assert dispatch.choose_backend("auto", gpu, dtype, dim, precision) == "cuda"
 

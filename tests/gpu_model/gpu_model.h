@@ -50,7 +50,7 @@ struct Copy {  // of 16 bytes by one thread, or of many by the copy engine
 };
 
 struct Block {
-  int threads, x, y, blocks_x;
+  int threads, x, y, z, blocks_x;
   std::vector<char> memory;
   char* shared;  // aligned as on the GPU, and no better
   std::vector<Meeting> warps, groups;
@@ -75,6 +75,9 @@ inline int block_x() {
 }
 inline int block_y() {
   return block->y;
+}
+inline int64_t block_z() {
+  return block->z;
 }
 inline int blocks_x() {
   return block->blocks_x;
@@ -204,12 +207,12 @@ inline bool reversed() {
 
 // Runs a kernel, block by block.
 template <class Body>
-void run_grid(int x, int y, int threads, size_t shared_bytes, const Body& body) {
+void run_grid(int x, int y, int z, int threads, size_t shared_bytes, const Body& body) {
   const bool last_first = reversed();
   const uint32_t noise = 0xffc1a5edu;  // a NaN in all formats: what was not written
-  for (int index = 0; index < x * y; ++index) {
-    const int number = last_first ? x * y - 1 - index : index;
-    Block here{threads, number % x, number / x, x, {}, nullptr, {}, {}, {}, {}, {}, {}, 0};
+  for (int index = 0; index < x * y * z; ++index) {
+    const int number = last_first ? x * y * z - 1 - index : index;
+    Block here{threads, number % x, number / x % y, number / (x * y), x, {}, nullptr, {}, {}, {}, {}, {}, {}, 0};
     here.memory.resize(SHARED_START + shared_bytes + 1024);
     for (size_t i = 0; i + 4 <= here.memory.size(); i += 4) std::memcpy(&here.memory[i], &noise, 4);
     // the vector's memory, moved so that its alignment is SHARED_START within 1024 bytes

@@ -33,8 +33,8 @@ class Stream {
   Machine machine_{};
 };
 
-inline void launch(Kernel kernel, int x, int y, int threads, int shared, const Stream&, const Work& work) {
-  gpu::run_grid(x, y, threads, static_cast<size_t>(shared), [&] { kernel(work); });
+inline void launch(Kernel kernel, int x, int y, int z, int threads, int shared, const Stream&, const Work& work) {
+  gpu::run_grid(x, y, z, threads, static_cast<size_t>(shared), [&] { kernel(work); });
 }
 
 }  // namespace segma::cuda

@@ -37,18 +37,18 @@ def unsuitable(device: torch.device, dtype: torch.dtype, dim: int) -> str | None
     return None
 
 
-def _left_to_triton(device: torch.device, dtype: torch.dtype, dim: int, precision: str, several: bool) -> bool:
+def _left_to_triton(device: torch.device, dtype: torch.dtype, dim: int, precision: str) -> bool:
     """Whether to prefer Triton: its kernels were measured to be faster, or there is no measurement.
 
     On an H200 the CUDA kernels are faster up to 256 dimensions, but at ``"highest"``, which ``"default"`` may mean,
-    they use matrix products only up to 64. Several small samples are one launch for Triton, but here one for each.
+    they use matrix products only up to 64.
     """
     if device.type != "cuda":
         return True
     if triton.WITHOUT_TRITON or triton.WITHOUT_COMPILER:
         return False
     measured = torch.cuda.get_device_capability(device) == (9, 0) and dtype != torch.float64
-    return several or not measured or dim > (256 if precision in ("high", "medium") else 64)
+    return not measured or dim > (256 if precision in ("high", "medium") else 64)
 
 
 def energy(*arguments: Any) -> Tensor:
@@ -58,7 +58,7 @@ def energy(*arguments: Any) -> Tensor:
 
 
 def gradient(*arguments: Any) -> tuple[Tensor, ...]:
-    """``chunked.gradient`` as CUDA kernels, which are launched for one sample after the other."""
+    """``chunked.gradient`` as CUDA kernels."""
     found: tuple[Tensor, ...] = torch.ops.segma_fast.cuda_kernels(*arguments, True)
     return found
 

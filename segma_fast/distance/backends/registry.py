@@ -21,8 +21,7 @@ class Backend:
         rank: ``"auto"`` takes the backend of the lowest rank that can serve the call.
         missing: gives the reason why it cannot be used in this process, or None.
         unsuitable: gives the reason why it cannot serve points of this device, dtype and dimension, or None.
-        not_for_auto: whether ``"auto"`` skips the backend for points of this device, dtype, dimension and precision,
-            and for several small samples at once where the last argument is true.
+        not_for_auto: whether ``"auto"`` skips the backend for points of this device, dtype, dimension and precision.
         operators: what computes the energy, and the energy with its gradient, with the arguments and results that
             ``backends/chunked.py`` states; ``"compiled"`` where loading a module registers them with torch; None for
             the reference, which autograd differentiates.
@@ -34,7 +33,7 @@ class Backend:
     rank: int
     missing: Callable[[], str | None] = lambda: None
     unsuitable: Callable[[torch.device, torch.dtype, int], str | None] = lambda device, dtype, dim: None
-    not_for_auto: Callable[[torch.device, torch.dtype, int, str, bool], bool] = lambda *described: False
+    not_for_auto: Callable[[torch.device, torch.dtype, int, str], bool] = lambda *described: False
     operators: tuple[Operator, Operator] | str | None = None
     slices: tuple[Operator, Operator] | str | None = None
 
