@@ -27,11 +27,13 @@ SEGMA_INSTRUCTION int block_y() {
   asm volatile("mov.u32 %0, %%ctaid.y;" : "=r"(index));
   return index;
 }
-// Not volatile: kernels without matrix units ask for it in their loops, so the compiler may keep it.
 SEGMA_INSTRUCTION int64_t block_z() {
   uint32_t index;
-  asm("mov.u32 %0, %%ctaid.z;" : "=r"(index));
+  asm volatile("mov.u32 %0, %%ctaid.z;" : "=r"(index));
   return index;
+}
+SEGMA_INSTRUCTION int64_t kept_block_z() {  // for loops
+  return blockIdx.z;
 }
 SEGMA_INSTRUCTION int blocks_x() {
   return static_cast<int>(gridDim.x);

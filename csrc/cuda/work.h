@@ -41,7 +41,8 @@ struct Cloud {
   template <class Real>
   SEGMA_DEVICE Real at(Index row, int d) const {
     const void* points = row < m ? z : means;
-    const int64_t place = (gpu::block_z() * int64_t(row < m ? m : total - m) + (row < m ? row : row - m)) * dim + d;
+    const int64_t place =
+        (gpu::kept_block_z() * int64_t(row < m ? m : total - m) + (row < m ? row : row - m)) * dim + d;
     switch (kind) {
       case Kind::float64:
         return static_cast<Real>(static_cast<const double*>(points)[place]);

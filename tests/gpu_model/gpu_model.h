@@ -79,6 +79,9 @@ inline int block_y() {
 inline int64_t block_z() {
   return block->z;
 }
+inline int64_t kept_block_z() {
+  return block->z;
+}
 inline int blocks_x() {
   return block->blocks_x;
 }
