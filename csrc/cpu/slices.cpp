@@ -15,6 +15,7 @@ namespace segma {
 namespace {
 
 constexpr int64_t TILE = 1 << 16;         // projections of a tile
+constexpr int64_t LEAST_TILES = 16;       // of all rows
 constexpr int64_t MOST_SUMS = 1 << 21;    // numbers in the sums of all tasks, unless one a sample and block has more
 constexpr double CYCLES_PER_WAVE = 0.25;  // of a projection, roughly
 
@@ -114,13 +115,15 @@ class Slices {
         }
       }
     }
-    const int64_t tiles = (rows_ + tile_ - 1) / tile_;
+    // smaller tiles where there are few rows, so that all threads have some
+    const int64_t tile = std::min(tile_, std::max<int64_t>(16, round_up(samples_ * rows_ / LEAST_TILES, 4)));
+    const int64_t tiles = (rows_ + tile - 1) / tile;
     std::atomic<int64_t> next{0};
     in_parallel(cycles(), [&] {
-      const Memory workspace = Memory::of_this_thread(tile_ * width_ * sizeof(T));
+      const Memory workspace = Memory::of_this_thread(tile * width_ * sizeof(T));
       T* const projected = reinterpret_cast<T*>(workspace.start());
       for (int64_t task; (task = next.fetch_add(1)) < samples_ * tiles;) {
-        const int64_t sample = task / tiles, row = task % tiles * tile_, some = std::min(tile_, rows_ - row);
+        const int64_t sample = task / tiles, row = task % tiles * tile, some = std::min(tile, rows_ - row);
         const int64_t place = (sample * rows_ + row) * dim_;
         std::fill_n(dz + place, some * dim_, T(0));
         for (int64_t block = 0; block < blocks_; ++block) {

@@ -114,10 +114,13 @@ def sliced_distance(
             waves = _apply_sum(waves, shards)
         t = step[:, None] * torch.arange(1, count + 1, dtype=wide, device=z.device)  # (B, T)
         target = _characteristic(t, means, weights, spread, directions, slices.count)
-        omega = step[:, None] / math.pi * torch.exp(-gamma * t.square())
-        value: Tensor = (omega * (waves / rows - target).square().sum(1).mean(-1)).sum(-1)
-        finite = torch.linalg.vector_norm(x.detach(), math.inf, dim=(-2, -1)) if z.shape[-2] else x.new_zeros(())
-        return keep_inputs(value + 0 * finite, z)
+        omega = step[:, None] / (math.pi * slices.count) * torch.exp(-gamma * t.square())
+        gaps = torch.sub(target, waves, alpha=1 / rows)
+        value: Tensor = (omega[:, None, :, None] * gaps * gaps).sum((1, 2, 3))
+        if z.shape[-2]:  # NaN where a coordinate is not finite
+            rows_of_z = x.detach()
+            value = value + 0 * rows_of_z.amax((-2, -1)) + 0 * rows_of_z.amin((-2, -1))
+        return keep_inputs(value, z)
 
 
 def facts_of(slices: Slices | None) -> dict[str, object]:
