@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from segma_fast.trainer.data.config import DataConfig, DataError, library
+from segma_fast.trainer.data.idx import idx_files, open_idx
 
 _LABEL_NAMES = ("label", "labels", "class", "class_label", "target", "targets", "y")
 _TEST_SPLITS = ("test", "validation", "valid", "val")
@@ -24,6 +25,8 @@ def open_splits(config: DataConfig, folder: Path | None) -> dict[str, Any]:
     """
     if folder is None and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", config.dataset):
         raise DataError(f"dataset {config.dataset!r} is neither an existing folder nor a name on the Hub (owner/name)")
+    if folder and (files := idx_files(folder)):
+        return open_idx(files)
     datasets = library("datasets")
     try:
         if folder and ((folder / "dataset_dict.json").exists() or (folder / "state.json").exists()):
