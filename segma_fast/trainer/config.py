@@ -146,7 +146,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "clip_value": 1.0,
     },
 }
-PRESETS["tuned"] = PRESETS["authors"] | {"label_choice": "stratified", "learning_rate": 1e-3, "labelled_share": 0.1}
+PRESETS["tuned"] = PRESETS["authors"] | {
+    "objective": PRESETS["authors"]["objective"] | {"alpha": 2.0, "means_rate": 5.0},
+    "label_choice": "stratified",
+    "learning_rate": 1e-3,
+    "labelled_share": 0.1,
+}
 PRESET_MEANS_SCALE = {"digits": 0.1, "mnist": 0.1, "svhn": 2.0, "celeba": 1.0}
 ExperimentName = Literal["digits", "mnist", "svhn", "celeba"]
 EXPERIMENTS: dict[str, dict[str, Any]] = {
@@ -232,7 +237,11 @@ def with_preset(config: TrainConfig, preset: str) -> TrainConfig:
 
 
 def build_model(
-    config: TrainConfig, image_shape: tuple[int, int, int], classes: int, label_counts: Tensor | None = None
+    config: TrainConfig,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    label_counts: Tensor | None = None,
+    rows: int | None = None,
 ) -> ImageModel:
     """A new model with random weights from torch's generator.
 
@@ -241,12 +250,13 @@ def build_model(
         image_shape: (C, H, W).
         classes: number of classes in the data set.
         label_counts: number of labelled rows per class, (classes,); None without labels or if weights will be loaded.
+        rows: training rows, with a label or without; None if weights will be loaded.
 
     Raises:
         ValueError: for settings that do not fit the data.
     """
     components = classes if config.components is None else config.components
-    task = Task(image_shape, classes, components, config.takes_labels, label_counts)
+    task = Task(image_shape, classes, components, config.takes_labels, label_counts, rows)
     return MODELS[config.model].build(config.objective, config.network, task)
 
 

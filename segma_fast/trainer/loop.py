@@ -23,7 +23,7 @@ from segma_fast.trainer.metrics import Evaluation, evaluate
 from segma_fast.trainer.metrics_log import Records
 from segma_fast.trainer.models import MODELS, ImageModel
 from segma_fast.trainer.run_folder import DataInfo, begin, check_folder
-from segma_fast.trainer.step import CapturedStep, Step
+from segma_fast.trainer.step import CapturedStep, Step, make_optimizers
 
 LONGEST_UNSAVED = 300  # maximum seconds between checkpoints
 
@@ -65,11 +65,10 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     set_seed(config.seed)
     info = DataInfo.of(data)
     counts = torch.bincount(data.train_labels[labelled.indices], minlength=data.classes)
-    model = build_model(config, data.image_shape, data.classes, counts if len(labelled.indices) else None)
-    betas = config.objective.betas
+    known = counts if len(labelled.indices) else None
+    model = build_model(config, data.image_shape, data.classes, known, len(data.train_labels))
     games = model.optimizer_groups()
-    optimizers = [torch.optim.Adam(own, config.learning_rate, betas, fused=True) for own in games]
-    model, *optimizers = accelerator.prepare(model, *optimizers)
+    model, *optimizers = accelerator.prepare(model, *make_optimizers(model, config))
     plain_model: ImageModel = accelerator.unwrap_model(model)
     images, labels = data.train_images.to(accelerator.device), data.train_labels.to(accelerator.device)
     test_images, test_labels = data.test_images.to(accelerator.device), data.test_labels.to(accelerator.device)
@@ -79,6 +78,11 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     if config.compile:
         called = torch.compile(model, mode="default" if captured else "reduce-overhead")
     update = (CapturedStep if captured else Step)(config, accelerator, called, games, optimizers, images, labels)
+
+    def judge() -> Evaluation:
+        plain_model.eval().settle(images, labels, pool.indices, labelled.indices)
+        plain_model.train()
+        return evaluate(plain_model, test_images, test_labels, data.classes)
 
     state = State(plain_model, optimizers)
     clock = state.clock
@@ -117,7 +121,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
                 terms_now = ", ".join(f"{name} {values[name]:.4g}" for name in line)
                 raise FloatingPointError(f"the loss is not finite at step {step} ({terms_now}); lower learning_rate?")
             if saving:
-                evaluation = evaluate(plain_model, test_images, test_labels, data.classes)
+                evaluation = judge()
                 values["test_error"] = evaluation.test_error
             records.write(values, show=saving)
             if saving:
@@ -131,7 +135,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     interrupts.act()
 
     if evaluation is None:  # nothing was left to train
-        evaluation = evaluate(plain_model, test_images, test_labels, data.classes)
+        evaluation = judge()
     per_step = statistics.median(clock.per_step) if clock.per_step else math.nan
     return Outcome(plain_model.eval(), data, evaluation, step, step / pool.steps, per_step, step >= steps)
 

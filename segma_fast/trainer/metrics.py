@@ -85,14 +85,26 @@ def mapped_error(
     return float(1 - right / len(labels))
 
 
-def mean_log_likelihood(model: ImageModel, images: Tensor, samples: int) -> tuple[float, int]:
-    """Mean log p(x) of the first images of (N, C, H, W), and their number; NaN and 0 for models without log p(x)."""
+@dataclass(frozen=True)
+class LogLikelihood:
+    """Mean of log p(x) in nats over some images."""
+
+    mean: float
+    """NaN for models without log p(x)"""
+    standard_error: float
+    """of the mean, by the spread over images"""
+    images: int
+
+
+def mean_log_likelihood(model: ImageModel, images: Tensor, samples: int) -> LogLikelihood:
+    """Of up to 1,000 images of (N, C, H, W), chosen at random, because test sets may be in order of difficulty."""
     generator = torch.Generator(model.device).manual_seed(0)
+    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:LIKELIHOOD_IMAGES]
     parts = []
-    for batch in images[:LIKELIHOOD_IMAGES].split(LIKELIHOOD_ROWS):
-        found = model.log_likelihood(batch.to(model.device), samples, generator)
+    for rows in chosen.split(LIKELIHOOD_ROWS):
+        found = model.log_likelihood(images[rows.to(images.device)].to(model.device), samples, generator)
         if found is None:
-            return math.nan, 0
+            return LogLikelihood(math.nan, math.nan, 0)
         parts.append(found)
-    every = torch.cat(parts)
-    return every.mean().item(), len(every)
+    every = torch.cat(parts).double()
+    return LogLikelihood(every.mean().item(), (every.std() / math.sqrt(len(every))).item(), len(every))

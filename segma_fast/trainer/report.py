@@ -10,7 +10,7 @@ import torch
 from segma_fast.distance.dispatch import choose_backend
 from segma_fast.trainer.config import TrainConfig
 from segma_fast.trainer.loop import Outcome
-from segma_fast.trainer.metrics import Evaluation
+from segma_fast.trainer.metrics import Evaluation, LogLikelihood
 from segma_fast.trainer.models import MODELS
 from segma_fast.trainer.models.segma import SeGMA
 
@@ -62,10 +62,13 @@ def quality_table(model: str, name: str, labels: int, evaluation: Evaluation, ro
     return _aligned([*_quality(model, name, labels, evaluation), ("test images", str(rows))])
 
 
-def likelihood(mean: float, images: int) -> str:
-    """The table line for log p(x) in nats, the mean over ``images`` images."""
-    known = f"{mean:.2f} nats (importance-weighted estimate, {images} test images)"
-    return _aligned([("log p(x)", "not defined for this model" if math.isnan(mean) else known)])
+def likelihood(found: LogLikelihood) -> str:
+    """The table line for log p(x)."""
+    known = (
+        f"{found.mean:.2f} ± {found.standard_error:.2f} nats (importance-weighted estimate, {found.images} test images "
+        "at random, standard error)"
+    )
+    return _aligned([("log p(x)", "not defined for this model" if math.isnan(found.mean) else known)])
 
 
 def _quality(model: str, name: str, labels: int, evaluation: Evaluation) -> list[tuple[str, str]]:

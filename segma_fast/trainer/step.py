@@ -13,8 +13,22 @@ from torch.optim import Optimizer
 
 from segma_fast.trainer.batches import gather
 from segma_fast.trainer.config import TrainConfig
+from segma_fast.trainer.models import ImageModel
 
 Terms = dict[str, Tensor]
+
+
+def make_optimizers(model: ImageModel, config: TrainConfig) -> list[Optimizer]:
+    """Adam for each of a model's games; parameters with a learning rate of their own are a group of their own."""
+    factors = model.rate_factors()
+    found: list[Optimizer] = []
+    for own in model.optimizer_groups():
+        groups: dict[float, list[nn.Parameter]] = {}
+        for parameter in own:
+            groups.setdefault(factors.get(parameter, 1.0), []).append(parameter)
+        described = [{"params": some, "lr": config.learning_rate * x, "rate_factor": x} for x, some in groups.items()]
+        found.append(torch.optim.Adam(described, betas=config.objective.betas, fused=True))
+    return found
 
 
 @dataclass(eq=False)
@@ -41,8 +55,8 @@ class Step:
 
     def __call__(self, unlabelled: Tensor, labelled: Tensor, rate: float) -> Terms:
         """Rows of the whole batch, (n,) and (l,), int64, and the learning rate."""
-        for optimizer in self.optimizers:
-            optimizer.param_groups[0]["lr"] = rate
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
+            group["lr"] = rate * group["rate_factor"]
         return self._update(unlabelled, labelled)
 
     def _update(self, unlabelled: Tensor, labelled: Tensor) -> Terms:
@@ -96,8 +110,8 @@ class CapturedStep(Step):
     def __call__(self, unlabelled: Tensor, labelled: Tensor, rate: float) -> Terms:
         if rate != self._rate:
             self._rate = rate
-            for optimizer in self.optimizers:
-                optimizer.param_groups[0]["lr"].fill_(rate)
+            for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
+                group["lr"].fill_(rate * group["rate_factor"])
         if self._eager < self.EAGER:  # on the stream of the capture, to which autograd binds what it keeps
             self._eager += 1
             current = torch.cuda.current_stream(self.images.device)

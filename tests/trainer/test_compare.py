@@ -44,8 +44,10 @@ def test_table_and_picture_of_models_that_are_added_one_by_one(
     assert labels == "100 stratified" and 0 < float(error) < 90 and min(float(fid), float(between)) > 0
     assert int(parameters.replace(",", "")) == sum(p.numel() for p in run.model.parameters())
     assert float(step) > 0 and time.endswith(" s") and epochs.startswith("**") and epochs.endswith("of 300**")
-    mean, count = mean_log_likelihood(run.model, load_data(run.config.data).test_images, 3)
-    assert float(likelihood) == pytest.approx(mean, abs=0.006) and count == 359
+    by = mean_log_likelihood(run.model, load_data(run.config.data).test_images, 3)
+    mean, standard_error = map(float, likelihood.split(" ± "))
+    assert mean == pytest.approx(by.mean, abs=0.006) and by.images == 359
+    assert standard_error == pytest.approx(by.standard_error, abs=0.006)
     assert first["SeGMA"][4] == "–" and first["real training images"][0] == "–"
     page = (folder / "tables.md").read_text()
     assert "% by p(y|x)" in page and "3 importance-weighted samples for each of 359 test images" in page
@@ -111,5 +113,39 @@ def test_likelihood_of_models_without_one() -> None:
         def log_likelihood(self, *_: object) -> None:
             return None
 
-    found, count = mean_log_likelihood(Without(), torch.zeros(2, 1, 4, 4), 3)  # type: ignore[arg-type]
-    assert np.isnan(found) and count == 0
+    found = mean_log_likelihood(Without(), torch.zeros(2, 1, 4, 4), 3)  # type: ignore[arg-type]
+    assert np.isnan(found.mean) and found.images == 0
+
+
+def test_likelihood_of_images_at_random() -> None:
+    """The mean and its standard error over a random thousand, not over the first ones."""
+
+    class Brightness(torch.nn.Module):
+        device = torch.device("cpu")
+
+        def log_likelihood(self, images: torch.Tensor, *_: object) -> torch.Tensor:
+            return images.flatten(1).mean(1)
+
+    images = torch.arange(4000.0)[:, None, None, None].expand(-1, 1, 2, 2)
+    found = mean_log_likelihood(Brightness(), images, 3)  # type: ignore[arg-type]
+    expected_error = 4000 / 12**0.5 / 1000**0.5
+    assert found.images == 1000 and found.standard_error == pytest.approx(expected_error, rel=0.1)
+    assert abs(found.mean - 1999.5) < 4 * expected_error
+
+
+def test_widths_keep_the_depth_of_each_model() -> None:
+    plan = Comparison(data="mnist", models=("segma", "m2", "m1m2"), hidden=(64, 32)).trials()
+    segma, m2, m1m2 = (trial.config for trial in plan)
+    assert segma.network.hidden == (64, 32) and m2.network.hidden == m1m2.network.hidden == (64,)
+    assert m1m2.objective.first_hidden == (64, 32)
+
+
+def test_networks_and_steps_of_all_models() -> None:
+    plan = Comparison(data="mnist", models=("segma", "m2", "amm"), network="conv", epochs=7).trials()
+    segma, m2, amm = (trial.config for trial in plan)
+    assert {config.network.network for config in (segma, m2, amm)} == {"conv"}
+    assert {config.epochs for config in (segma, m2, amm)} == {7}
+    assert (amm.learning_rate, amm.network.latent_dim, amm.objective.gradient_penalty) == (2e-4, 64, 10.0)
+    assert amm.components is None and m2.network.latent_dim == 50
+    with pytest.raises(ValueError, match="epochs must be >= 1, got 0"):
+        Comparison(epochs=0)

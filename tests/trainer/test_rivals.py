@@ -139,7 +139,7 @@ def test_classes_that_have_no_label(tmp_path: Path) -> None:
     config = replace(small("m1", tmp_path / "run", 1), labels=10, label_choice="first")
     with pytest.warns(UserWarning, match="none of the 10 labels"):
         model = train(config).model
-    missing = (model.counts == 0).nonzero()[0].item()
+    missing = (model.classes.proportions == 0).nonzero()[0].item()
     drawn = model.sample(2000, missing, generator=torch.Generator().manual_seed(0))
     assert abs(drawn.std() - 1) < 0.05  # of the prior: nothing is known of them
     assert (next(iter(model.posteriors(drawn).values()))[:, missing] == 0).all()

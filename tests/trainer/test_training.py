@@ -216,6 +216,20 @@ def test_micro_batches_train_to_the_same_weights(tmp_path: Path, micro_batch: in
         config(tmp_path, micro_batch=0)
 
 
+def test_means_have_a_learning_rate_of_their_own(tmp_path: Path) -> None:
+    """Adam's first step is the learning rate in every coordinate."""
+    means = []
+    for factor in (0.0, 1.0, 5.0):  # the digits have 1,338 rows without a label: one step
+        objective = dataclasses.replace(NORMAL, means_rate=factor)
+        folder = tmp_path / str(factor)
+        assert loop.train(config(folder, objective=objective, batch_size=1300, epochs=1)).steps == 1
+        means.append(weights(folder)["prior.means"])
+    torch.testing.assert_close(means[2] - means[0], 5 * (means[1] - means[0]))
+    assert 1e-4 < (means[1] - means[0]).abs().min()
+    with pytest.raises(ValueError, match="means_rate must be finite and >= 0, got -1"):
+        SeGMAConfig(means_rate=-1)
+
+
 @pytest.mark.skipif(without_compiler() is not None, reason=str(without_compiler()))
 def test_compiled_steps_train_to_the_same_weights(tmp_path: Path) -> None:
     loop.train(config(tmp_path / "whole", epochs=1))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from segma_fast.trainer.models import ImageModel, NetworkConfig
 from segma_fast.trainer.models.adgm import ADGM, ADGMConfig
-from segma_fast.trainer.models.base import Batch
+from segma_fast.trainer.models.base import Batch, Task
 from segma_fast.trainer.models.cagem import CaGeM, CaGeMConfig
 from segma_fast.trainer.models.conditional import Pixels
 from segma_fast.trainer.models.m1 import M1, M1Layer
@@ -39,6 +39,12 @@ def m1m2() -> M1M2:
     return M1M2(pixels(), CLASSES, M1M2Config(first_hidden=(5, 6)), NETWORK)
 
 
+def m1m2_of_dead_codes() -> M1M2:
+    model = m1m2()
+    model.moments.zero_()
+    return model
+
+
 def adgm(skip: bool = False) -> ADGM:
     return ADGM(pixels(), CLASSES, ADGMConfig(skip=skip), NETWORK)
 
@@ -56,6 +62,7 @@ BUILDERS: dict[str, Callable[[], ImageModel]] = {
     "m1": m1,
     "m2": m2,
     "m1m2": m1m2,
+    "dead": m1m2_of_dead_codes,
     "adgm": adgm,
     "skip": lambda: adgm(skip=True),
     "cagem": cagem,
@@ -105,6 +112,8 @@ def exact_log_likelihood(model: ImageModel) -> Tensor:
             p_of_z1 = normal(z[:, None], density.mean, density.log_variance).exp()  # (z1, z2)
             mixed = (p_of_z1 * (prior.exp() * p_of_y) * STEP).sum(-1)
             total.append(log_bernoulli(model.decoder.mean_of(label, z)).exp() @ mixed * STEP)
+        elif isinstance(model, M1M2) and not model.alive():  # N(0, 1)
+            total.append(log_bernoulli(model.first.decoder.mean_of(z)).exp() @ prior.exp() * STEP / CLASSES)
         elif isinstance(model, M1M2):
             density = model.decoder.given(label, z)
             p_of_z1 = normal(z[:, None], density.mean, density.log_variance).exp()
@@ -160,10 +169,8 @@ def test_codes_decode_move_and_come_from_their_class(name: str) -> None:
     model = made(name).float().eval()
     pictures = images().float()
     if isinstance(model, M1):  # whose classes are learnt from labelled codes
-        model.train()
-        twice = (255 * pictures).to(torch.uint8).repeat(2, 1, 1, 1)
-        model(Batch(twice, torch.tensor([0, 1, 2, 0, 1]), 5, 5))
-        model.eval()
+        rows = torch.arange(5)
+        model.settle((255 * pictures).to(torch.uint8), torch.tensor([0, 1, 2, 0, 1]), rows, rows)
     codes = model.encode(pictures)
     assert torch.equal(codes, model.encode(pictures))
     decoded = model.decode(codes)
@@ -226,3 +233,84 @@ def test_a_class_is_sampled_where_the_top_layer_says_it_is() -> None:
     mean = (density * grid).sum()
     assert abs(drawn.mean() - mean) < 0.05
     assert abs(drawn.std() - (density * (grid - mean).square()).sum().sqrt()) < 0.05
+
+
+def test_codes_that_do_not_depend_on_the_image_are_left_out() -> None:
+    """Their second coordinate is dead: M2 sees 0 there, and its loss has no part of it."""
+    torch.manual_seed(0)
+    network = NetworkConfig(latent_dim=2, hidden=(5,))
+    model = M1M2(Pixels(SHAPE, network, "binary"), CLASSES, M1M2Config(), network)
+    assert model.alive().tolist() == [1, 1]  # before anything is known
+    with torch.no_grad():
+        model.first.encoder.mean.weight[0] *= 5
+        model.first.encoder.mean.weight[1] = 0
+    pixels = (255 * images()).to(torch.uint8)
+    batch = Batch(pixels, torch.tensor([1, 2]), 3, 2)
+    for _ in range(500):
+        model(batch)
+    assert model.alive().tolist() == [1, 0]
+    assert (model.observe(images().float())[..., 1] == 0).all()
+    model(batch)[0].backward()
+    bias = model.decoder.mean.bias.grad
+    assert bias is not None and bias[0] != 0 and bias[1] == 0
+
+
+@pytest.mark.parametrize("weight", [None, 0.25])
+def test_weight_of_the_labelled_bound(weight: float | None) -> None:
+    task = Task((1, 2, 2), CLASSES, CLASSES, True, torch.tensor([2, 1, 1]), rows=40)
+    losses = []
+    for settings in (VariationalConfig(labelled_weight=weight), VariationalConfig(labelled_weight=0.0)):
+        torch.manual_seed(0)
+        model = M2.build(settings, NETWORK, task)
+        torch.manual_seed(1)
+        loss, terms = model(Batch((255 * images()).to(torch.uint8), torch.tensor([1, 2]), 3, 2))
+        losses.append(loss)
+    expected = -(0.1 if weight is None else weight) * terms["labelled_bound"]  # 4 labels of 40 rows
+    torch.testing.assert_close(losses[0] - losses[1], expected)
+    assert ADGMConfig().labelled_weight == 1
+    with pytest.raises(ValueError, match="labelled_weight must be finite and >= 0, got -1"):
+        VariationalConfig(labelled_weight=-1)
+
+
+@pytest.mark.parametrize("kind", [M2, ADGM, CaGeM])
+def test_latent_terms_warm_up(kind: type[VariationalModel]) -> None:
+    """Their weight is 1/2, then 1 for ever in training with 2 steps of it; a bound is linear in the weight."""
+
+    def bounds(warm_up: int, steps: int) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        model = kind(pixels(), CLASSES, kind.Config(warm_up=warm_up), NETWORK)
+        found = []
+        for _ in range(steps):
+            torch.manual_seed(1)
+            _, terms = model(Batch((255 * images()).to(torch.uint8), torch.tensor([1, 2]), 3, 2))
+            found.append(torch.stack([terms["bound"], terms["labelled_bound"]]))
+        model.eval()
+        torch.manual_seed(1)
+        found.append(
+            torch.stack(
+                list(model(Batch((255 * images()).to(torch.uint8), torch.tensor([1, 2]), 3, 2))[1].values())[:2]
+            )
+        )
+        return found
+
+    cold, whole = bounds(10**7, 1)
+    half, *rest = bounds(2, 3)
+    torch.testing.assert_close(half, (cold + whole) / 2)
+    assert all(torch.equal(one, whole) for one in rest)
+    assert torch.equal(bounds(0, 1)[0], whole)
+    with pytest.raises(ValueError, match="warm_up must be >= 0, got -1"):
+        VariationalConfig(warm_up=-1)
+
+
+@pytest.mark.parametrize("kind", [M2, ADGM, CaGeM])
+def test_batch_norm_of_the_networks(kind: type[VariationalModel]) -> None:
+    torch.manual_seed(0)
+    model = kind(pixels(), CLASSES, kind.Config(batch_norm=True), NETWORK)
+    batch = Batch((255 * images()).to(torch.uint8), torch.tensor([1, 2]), 3, 2)
+    for _ in range(3):
+        model(batch)[0].backward()
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm1d)]
+    assert len(norms) >= 3 and all(norm.num_batches_tracked >= 3 for norm in norms)
+    assert all(norm.weight.grad is not None for norm in norms)
+    model.eval()
+    torch.testing.assert_close(model.encode(images().float())[:2], model.encode(images().float()[:2]))

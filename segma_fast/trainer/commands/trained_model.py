@@ -187,7 +187,7 @@ def evaluate(run_dir: Path = DEFAULT_RUN, likelihood_samples: int = 0) -> None:
 
     Args:
         run_dir: folder of a run
-        likelihood_samples: importance-weighted samples of log p(x) for each of the first test images; 0 leaves it out
+        likelihood_samples: importance-weighted samples of log p(x) for each of up to 1,000 test images; 0 leaves it out
     """
     if likelihood_samples < 0:
         raise ValueError(f"likelihood_samples must be >= 0, got {likelihood_samples}")
@@ -196,7 +196,7 @@ def evaluate(run_dir: Path = DEFAULT_RUN, likelihood_samples: int = 0) -> None:
     result = metrics.evaluate(run.model, data.test_images, data.test_labels, data.classes)
     print(report.quality_table(run.config.model, data.name, run.config.used_labels, result, len(data.test_labels)))
     if likelihood_samples:
-        print(report.likelihood(*metrics.mean_log_likelihood(run.model, data.test_images, likelihood_samples)))
+        print(report.likelihood(metrics.mean_log_likelihood(run.model, data.test_images, likelihood_samples)))
 
 
 def _data(run: Run) -> ImageData:

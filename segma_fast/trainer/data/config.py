@@ -45,6 +45,9 @@ class DataConfig:
     """part of each class that is held out where there is no test split"""
     split_seed: int = 0
     """seed for choosing the held-out rows"""
+    validation: int = 0
+    """training rows, drawn at random, that take the place of the test rows: settings are chosen on them, and the test
+    rows are not looked at; --split-seed draws others"""
     crop: int | None = None
     """cut the middle crop x crop pixels out, before resizing"""
     size: int | None = None
@@ -57,6 +60,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not 0 < self.test_fraction < 1:
             raise DataError(f"test_fraction must be between 0 and 1, both excluded, got {self.test_fraction}")
+        if self.validation < 0:
+            raise DataError(f"validation must be >= 0, got {self.validation}")
         for name, value in (("crop", self.crop), ("size", self.size)):
             if value is not None and value < 1:
                 raise DataError(f"{name} must be >= 1, got {value}")

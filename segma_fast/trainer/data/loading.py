@@ -47,6 +47,17 @@ class ImageData:
         """K."""
         return len(self.class_names)
 
+    def with_validation(self, count: int, seed: int) -> ImageData:
+        """The training pictures alone, of which ``count`` at random take the place of the test pictures."""
+        rows = len(self.train_labels)
+        if count >= rows:
+            raise DataError(f"validation must be less than the {rows} training rows, got {count}")
+        order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+        held, kept = order[:count].sort().values, order[count:].sort().values
+        images, labels = self.train_images, self.train_labels
+        parts = (images[kept], labels[kept], images[held], labels[held])
+        return ImageData(f"{self.name} (validation)", *parts, self.class_names)
+
 
 @dataclass(frozen=True)
 class _Rows:
@@ -70,13 +81,19 @@ def load_data(config: DataConfig) -> ImageData:
     """Load a data set; the decoded pictures are kept in a cache folder, except for the digits.
 
     A local folder has a layout that ``datasets.load_dataset`` reads (``train-00000-of-00001.parquet``,
-    ``train/cat/1.png``; for splits with other names ``data/extra-00000-of-00001.parquet``) or was written by
-    ``save_to_disk``. A folder named ``digits`` must be given as ``./digits``. The cache key contains the names, sizes
-    and modification times of a folder's files, or the version of a data set on the Hub; old entries are never removed.
+    ``train/cat/1.png``; for splits with other names ``data/extra-00000-of-00001.parquet``), was written by
+    ``save_to_disk``, or holds MNIST's idx files (``train-images-idx3-ubyte.gz``). A folder named ``digits`` must be
+    given as ``./digits``. The cache key contains the names, sizes and modification times of a folder's files, or the
+    version of a data set on the Hub; old entries are never removed.
 
     Raises:
         DataError: if the data set cannot be found or used; the message names the value and what was expected.
     """
+    data = _load_all(config)
+    return data.with_validation(config.validation, config.split_seed) if config.validation else data
+
+
+def _load_all(config: DataConfig) -> ImageData:
     if config.dataset == "digits":
         return _digits(config)
     folder, cache = Path(config.dataset).expanduser(), cache_folder(config)
@@ -94,7 +111,7 @@ def load_data(config: DataConfig) -> ImageData:
 
 
 def _digits(config: DataConfig) -> ImageData:
-    used = ("dataset", "test_fraction", "split_seed", "grayscale", "cache")
+    used = ("dataset", "test_fraction", "split_seed", "validation", "grayscale", "cache")
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if item.name not in used and value != item.default:
@@ -133,7 +150,7 @@ def _fingerprints(name: str, splits: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _key(config: DataConfig, version: Any) -> str:
     fields = dataclasses.asdict(config)
-    unused = ["cache", "dataset"] + (["test_fraction", "split_seed"] if config.test_split else [])
+    unused = ["cache", "dataset", "validation"] + (["test_fraction", "split_seed"] if config.test_split else [])
     content = [_FORMAT, {name: value for name, value in fields.items() if name not in unused}, version]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 

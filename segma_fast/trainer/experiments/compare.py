@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 import tyro
@@ -57,7 +58,11 @@ class Comparison:
     """labelled rows, as many of each class; default the experiment's"""
     dataset: DatasetFlag = None
     hidden: tuple[int, ...] = ()
-    """widths of the dense layers of all models in place of their own"""
+    """widths of the dense layers of all models in place of their own; a model with fewer layers takes the first ones"""
+    network: Literal["dense", "conv"] | None = None
+    """kind of all networks in place of their own; amm and samm then have their paper's networks and settings"""
+    epochs: int | None = None
+    """of all models in place of their own"""
     out: Path | None = None
     """folder of all runs, the table and the picture; default runs/compare-DATA"""
     images: ImagesFlag = 10_000
@@ -69,6 +74,8 @@ class Comparison:
 
     def __post_init__(self) -> None:
         runner.check_flags(self, images=2, likelihood_samples=0)
+        if self.epochs is not None and self.epochs < 1:
+            raise ValueError(f"epochs must be >= 1, got {self.epochs}")
         known = dict.fromkeys([*VARIANTS, *MODELS])
         for name in self.models:
             if name not in known:
@@ -89,15 +96,24 @@ class Comparison:
             config = starting_config(self.data, preset, "segma" if is_segma else name)
             config = replace(config, seed=self.seed, label_choice="stratified", device=self.device)
             config = replace(config, checkpoint_every=3000, run_dir=self.folder / f"{name}-seed{self.seed}")
+            if self.network is not None and not is_segma:
+                kind = MODELS[name]
+                own = kind.convolutional(self.data) if self.network == "conv" else kind.defaults(self.data)
+                config = replace(config, **own)
+            if self.network is not None:
+                config = replace(config, network=replace(config.network, network=self.network))
             if self.labels is not None:
                 config = replace(config, labels=self.labels)
+            if self.epochs is not None:
+                config = replace(config, epochs=self.epochs)
             if isinstance(config.objective, SeGMAConfig) and name != "segma":
                 config = replace(config, objective=replace(config.objective, beta=0.0))
                 config = replace(config, components=1 if name == "cwae" else None)
             if self.dataset is not None:
                 config = replace(config, data=replace(config.data, dataset=self.dataset))
             if self.hidden:
-                network = replace(config.network, hidden=self.hidden, decoder_hidden=None)
+                widths = self.hidden[: len(config.network.hidden)]
+                network = replace(config.network, hidden=widths, decoder_hidden=None)
                 config = replace(config, network=network, objective=config.objective.with_hidden(self.hidden))
             found.append(Trial(name, self.seed, config))
         return found

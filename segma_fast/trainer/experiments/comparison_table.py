@@ -50,7 +50,7 @@ def table(results: Sequence[Result], models: Sequence[ImageModel | None], floor:
         pixels = "pixels are drawn black or white" if kind == "binary" else "log density is that of pixels in [0, 1]"
         notes.append(
             f"log p(x) of {', '.join(names)}: by {samples} importance-weighted samples for each of {count} test "
-            f"images, whose {pixels}."
+            f"images at random, whose {pixels}; ± is the standard error over images."
         )
     return "\n".join(lines), "\n".join(notes)
 
@@ -60,10 +60,12 @@ def _figures(result: Result, model: ImageModel) -> list[str]:
     scores, config = result.scores, result.trial.config
     assert scores is not None
     step = statistics.median(progress(config.run_dir).per_step or [math.nan])
-    cells = [100 * scores.test_error, scores.fid, scores.fid_interpolations, scores.log_likelihood]
+    cells = [100 * scores.test_error, scores.fid, scores.fid_interpolations]
     epochs = f"**{result.epochs:.3g} of {config.epochs}**" if result.cut else str(config.epochs)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     shown = ["–" if math.isnan(cell) else f"{cell:.2f}" for cell in cells]
+    likelihood = f"{scores.log_likelihood:.2f} ± {scores.likelihood_error:.2f}"
+    shown.append("–" if math.isnan(scores.log_likelihood) else likelihood)
     return [*shown, f"{parameters:,}", f"{1e3 * step:.1f}", epochs, duration(result.seconds)]
 
 

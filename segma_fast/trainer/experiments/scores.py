@@ -36,7 +36,9 @@ class Scores:
     other_errors: dict[str, float] = field(default_factory=dict)
     """test errors of the model's other classifiers"""
     log_likelihood: float = math.nan
-    """estimate of log p(x) in nats, mean over the first test images"""
+    """estimate of log p(x) in nats, mean over some test images"""
+    likelihood_error: float = math.nan
+    """its standard error, by the spread over images"""
     likelihood_samples: int = 0
     """importance-weighted samples per image for the estimate of log p(x)"""
     likelihood_images: int = 0
@@ -60,8 +62,8 @@ def score(
         return kept if likelihood_samples else replace(kept, log_likelihood=math.nan)
     found = replace(_judge(run, data, frechet, images), likelihood_samples=likelihood_samples)
     if likelihood_samples:
-        mean, count = mean_log_likelihood(run.model, data.test_images, likelihood_samples)
-        found = replace(found, log_likelihood=mean, likelihood_images=count)
+        by = mean_log_likelihood(run.model, data.test_images, likelihood_samples)
+        found = replace(found, log_likelihood=by.mean, likelihood_error=by.standard_error, likelihood_images=by.images)
     save_figures(run.folder / SCORES, asdict(found))
     return found
 

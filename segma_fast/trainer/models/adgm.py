@@ -4,13 +4,14 @@ The auxiliary variable a makes the inference of class and code more expressive:
 
     q(a|x) q(y|a, x) q(z|a, y, x),   p(y) p(z) p(x|y, z) p(a|x, y, z),   with skip p(a|y, z) p(x|a, y, z)
 
-The networks have no batch norm, which the authors used and the SeGMA paper left out.
+The networks have batch norm, which the authors used and the SeGMA paper left out, only if ``batch_norm`` is set.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,6 +29,8 @@ CLASSIFIER_SAMPLES = 10  # samples of a over which q(y|x) is averaged
 class ADGMConfig(VariationalConfig):
     """Settings of ADGM."""
 
+    labelled_weight: float | None = 1.0
+    """weight of the bound of labelled rows, where that of unlabelled ones has 1"""
     skip: bool = False
     """the skip form, whose image depends on the auxiliary variable too"""
     auxiliary_dim: int | None = None
@@ -58,13 +61,13 @@ class ADGM(VariationalModel):
         size, dim, hidden = pixels.size, network.latent_dim, network.hidden
         auxiliary = settings.auxiliary_dim or dim
         self.skip = settings.skip
-        self.auxiliary = Conditional([size], hidden, auxiliary)
-        self.classifier = Conditional([auxiliary, size], hidden, classes, variance=False)
-        self.encoder = Conditional([auxiliary, classes, size], hidden, dim)
-        self.auxiliary_prior = Conditional([classes, dim] + [size] * (not settings.skip), hidden, auxiliary)
-        self.decoder = Conditional(
-            [classes, dim] + [auxiliary] * settings.skip, network.decoder_widths, size, variance=False
-        )
+        network_of = partial(Conditional, batch_norm=settings.batch_norm)
+        self.auxiliary = network_of([size], hidden, auxiliary)
+        self.classifier = network_of([auxiliary, size], hidden, classes, variance=False)
+        self.encoder = network_of([auxiliary, classes, size], hidden, dim)
+        self.auxiliary_prior = network_of([classes, dim] + [size] * (not settings.skip), hidden, auxiliary)
+        inputs = [classes, dim] + [auxiliary] * settings.skip
+        self.decoder = network_of(inputs, network.decoder_widths, size, variance=False)
 
     @classmethod
     def defaults(cls, experiment: str) -> dict[str, Any]:
@@ -83,7 +86,13 @@ class ADGM(VariationalModel):
         return (a, posterior.log_prob(a)), self.classifier.mean_of(a, x)[:, 0].log_softmax(-1)
 
     def log_weights(
-        self, observed: Tensor, x: Tensor, state: Any, y: Tensor, generator: torch.Generator | None = None
+        self,
+        observed: Tensor,
+        x: Tensor,
+        state: Any,
+        y: Tensor,
+        generator: torch.Generator | None = None,
+        warmth: Tensor | float = 1.0,
     ) -> Tensor:
         a, log_q_of_a = state
         posterior = self.encoder.given(a, y, x)
@@ -95,8 +104,8 @@ class ADGM(VariationalModel):
             log_p_of_a = self.auxiliary_prior.given(y, z, x).log_prob(a)
             features = self.decoder.mean_of(y, z)
         log_p_of_y_and_z = log_standard_normal(z) - math.log(self.components)
-        joint = self.pixels.log_prob(observed, features) + log_p_of_y_and_z + log_p_of_a
-        weights: Tensor = joint - log_q_of_a - posterior.log_prob(z)
+        latent = log_p_of_y_and_z + log_p_of_a - log_q_of_a - posterior.log_prob(z)
+        weights: Tensor = self.pixels.log_prob(observed, features) + warmth * latent
         return weights
 
     @torch.no_grad()

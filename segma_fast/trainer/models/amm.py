@@ -96,9 +96,18 @@ class AMM(ImageModel):
             own |= {"decay": 0.5, "decay_every": 10}
             own |= {"batch_size": 50, "labelled_batch_size": 50}
         elif experiment == "svhn":
-            network = NetworkConfig(network="conv", latent_dim=64)
-            own |= {"learning_rate": 2e-4, "network": network, "batch_size": 100, "labelled_batch_size": 100}
-            own["objective"] = cls.Config(gradient_penalty=0.01)
+            own |= cls.convolutional(experiment)
+        return own
+
+    @classmethod
+    def convolutional(cls, experiment: str) -> dict[str, Any]:
+        """The settings of the paper, which are for its own networks."""
+        own: dict[str, Any] = {"learning_rate": 2e-4, "batch_size": 100, "labelled_batch_size": 100}
+        penalty = 0.01 if experiment == "svhn" else 10.0
+        own |= {
+            "network": NetworkConfig(network="conv", latent_dim=64),
+            "objective": cls.Config(gradient_penalty=penalty),
+        }
         return own
 
     @classmethod

@@ -117,7 +117,9 @@ class Prior(nn.Module):
     def __init__(self, components: int, latent_dim: int, hidden: tuple[int, ...]) -> None:
         super().__init__()
         widths = [components, *hidden]
-        self.mean = nn.Sequential(*dense(widths, 0.2, normalise=True), nn.Linear(widths[-1], latent_dim))
+        # no dropout of the one-hot class, without which its row would belong to none
+        first, rest = dense(widths[:2], normalise=True), dense(widths[1:], 0.2, normalise=True)
+        self.mean = nn.Sequential(*first, *rest, nn.Linear(widths[-1], latent_dim))
         self.log_variance = nn.Parameter(torch.zeros(components, latent_dim))
 
     def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -52,6 +52,15 @@ class Task:
     """whether it is trained with labels"""
     label_counts: Tensor | None = None
     """number of labelled rows per class, (classes,); None without labels or if trained weights will be loaded"""
+    rows: int | None = None
+    """training rows, with a label or without; None if trained weights will be loaded"""
+
+    @property
+    def labelled_share(self) -> float:
+        """Labelled rows over training rows; 1 where they are not known."""
+        if self.label_counts is None or self.rows is None:
+            return 1.0
+        return float(self.label_counts.sum()) / self.rows
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,11 @@ class ImageModel(nn.Module, ABC):
         return {}
 
     @classmethod
+    def convolutional(cls, experiment: str) -> dict[str, Any]:
+        """The same as :meth:`defaults` for convolutional networks, where they need other settings."""
+        return cls.defaults(experiment)
+
+    @classmethod
     @abstractmethod
     def build(cls, settings: Any, network: NetworkConfig, task: Task) -> ImageModel:
         """A new model with random weights from torch's generator.
@@ -152,6 +166,19 @@ class ImageModel(nn.Module, ABC):
     def optimizer_groups(self) -> list[list[nn.Parameter]]:
         """The parameters of each optimiser, one per game; a step updates all in turn, each with its own loss."""
         return [list(self.parameters())]
+
+    def rate_factors(self) -> dict[nn.Parameter, float]:
+        """What the learning rate of some parameters is multiplied by; of all others, 1."""
+        return {}
+
+    def settle(self, images: Tensor, labels: Tensor, unlabelled: Tensor, labelled: Tensor) -> None:
+        """Fit what no gradient trains; called before each evaluation and checkpoint, no gradient.
+
+        Args:
+            images: all training images, (N, C, H, W), uint8.
+            labels: their classes (N,), of which only those of the labelled rows may be used.
+            unlabelled, labelled: rows that are trained on without and with their label, on the CPU.
+        """
 
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:

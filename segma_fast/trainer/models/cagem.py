@@ -10,6 +10,7 @@ alone, z₂ collapses to its prior and p(y|x) learns nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -62,12 +63,13 @@ class CaGeM(VariationalModel):
         super().__init__(pixels, classes, settings, network)
         size, dim, top, hidden = pixels.size, network.latent_dim, settings.top_dim, network.hidden
         self.top_dim = top
-        self.encoder = Conditional([size], hidden, dim)
-        self.classifier = Conditional([dim, size], hidden, classes, variance=False)
-        self.top_encoder = Conditional([size, classes, dim], hidden, top)
-        self.top_classifier = Conditional([top], hidden, classes, variance=False)
-        self.prior = Conditional([classes, top], hidden, dim)
-        self.decoder = Conditional([classes, dim], network.decoder_widths, size, variance=False)
+        network_of = partial(Conditional, batch_norm=settings.batch_norm)
+        self.encoder = network_of([size], hidden, dim)
+        self.classifier = network_of([dim, size], hidden, classes, variance=False)
+        self.top_encoder = network_of([size, classes, dim], hidden, top)
+        self.top_classifier = network_of([top], hidden, classes, variance=False)
+        self.prior = network_of([classes, top], hidden, dim)
+        self.decoder = network_of([classes, dim], network.decoder_widths, size, variance=False)
 
     @classmethod
     def defaults(cls, experiment: str) -> dict[str, Any]:
@@ -86,7 +88,13 @@ class CaGeM(VariationalModel):
         return (z1, posterior.log_prob(z1)), self.classifier.mean_of(z1, x)[:, 0].log_softmax(-1)
 
     def log_weights(
-        self, observed: Tensor, x: Tensor, state: Any, y: Tensor, generator: torch.Generator | None = None
+        self,
+        observed: Tensor,
+        x: Tensor,
+        state: Any,
+        y: Tensor,
+        generator: torch.Generator | None = None,
+        warmth: Tensor | float = 1.0,
     ) -> Tensor:
         z1, log_q_of_z1 = state
         posterior = self.top_encoder.given(x, y, z1)
@@ -94,8 +102,8 @@ class CaGeM(VariationalModel):
         log_p_of_y = (self.top_classifier.mean_of(z2).log_softmax(-1) * y).sum(-1)
         log_p_of_z1 = self.prior.given(y, z2).log_prob(z1)
         likelihood = self.pixels.log_prob(observed, self.decoder.mean_of(y, z1))
-        joint = likelihood + log_p_of_z1 + log_p_of_y + log_standard_normal(z2)
-        weights: Tensor = joint - log_q_of_z1 - posterior.log_prob(z2)
+        latent = log_p_of_z1 + log_p_of_y + log_standard_normal(z2) - log_q_of_z1 - posterior.log_prob(z2)
+        weights: Tensor = likelihood + warmth * latent
         return weights
 
     def other_cross_entropy(self, x: Tensor, state: Any, labels: Tensor) -> Tensor:

@@ -48,15 +48,22 @@ class Normal:
         noise = torch.randn(shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
         return self.mean + (0.5 * self.log_variance).exp() * noise
 
-    def log_prob(self, values: Tensor) -> Tensor:
-        """Log density, summed over the last dimension."""
+    def log_prob(self, values: Tensor, counted: Tensor | float = 1.0) -> Tensor:
+        """Log density, summed over the last dimension, or over those coordinates of which ``counted`` is 1."""
         squared = (values - self.mean).square() * (-self.log_variance).exp()
-        return -0.5 * (LOG_2PI + self.log_variance + squared).sum(-1)
+        return -0.5 * (counted * (LOG_2PI + self.log_variance + squared)).sum(-1)
 
 
-def log_standard_normal(values: Tensor) -> Tensor:
-    """log N(values; 0, I), summed over the last dimension."""
-    return -0.5 * (LOG_2PI + values.square()).sum(-1)
+def log_standard_normal(values: Tensor, counted: Tensor | float = 1.0) -> Tensor:
+    """log N(values; 0, I), summed as in :meth:`Normal.log_prob`."""
+    return -0.5 * (counted * (LOG_2PI + values.square())).sum(-1)
+
+
+class _BatchNorm(nn.BatchNorm1d):
+    """Of features (N, K, D), over rows and classes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(0, -2)).view_as(x)
 
 
 class Conditional(nn.Module):
@@ -67,15 +74,26 @@ class Conditional(nn.Module):
         hidden: widths of the layers, at least one.
         outputs: dimension D of the variable.
         variance: whether the network outputs a variance.
+        batch_norm: whether there is batch norm before each ReLU.
     """
 
-    def __init__(self, inputs: Sequence[int], hidden: Sequence[int], outputs: int, variance: bool = True) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[int],
+        hidden: Sequence[int],
+        outputs: int,
+        variance: bool = True,
+        batch_norm: bool = False,
+    ) -> None:
         super().__init__()
         if not hidden:
             raise ValueError("hidden and decoder_hidden must name at least one width for this model, got none")
         self.first = nn.ModuleList(nn.Linear(size, hidden[0], bias=i == 0) for i, size in enumerate(inputs))
-        rest = [layer for a, b in pairwise(hidden) for layer in (nn.Linear(a, b), nn.ReLU())]
-        self.rest = nn.Sequential(nn.ReLU(), *rest)
+        ends = [[_BatchNorm(width)] * batch_norm + [nn.ReLU()] for width in hidden]
+        rest = [
+            layer for (a, b), end in zip(pairwise(hidden), ends[1:], strict=True) for layer in (nn.Linear(a, b), *end)
+        ]
+        self.rest = nn.Sequential(*ends[0], *rest)
         self.mean = nn.Linear(hidden[-1], outputs)
         self.log_variance = nn.Linear(hidden[-1], outputs) if variance else None
 

@@ -1,9 +1,9 @@
 """M1 of "Semi-supervised learning with deep generative models" (Kingma et al. 2014): a VAE followed by a classifier.
 
-The authors classify the codes with a support vector machine or nearest neighbours. Here each class is a normal
-distribution of codes. Its mean is that of the labelled codes of the class; its variance, per coordinate, is the pooled
-variance within the classes (linear discriminant analysis). This makes it possible to sample a class and to move between
-classes.
+The authors classify the codes with a transductive support vector machine. Here each class is a normal distribution of
+codes with a full covariance, fitted to all codes, of which those with a label keep it (semi-supervised expectation
+maximisation, :mod:`segma_fast.trainer.models.class_gaussians`). This makes it possible to sample a class and to move
+between classes.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from segma_fast.trainer.models.autoencoder import NetworkConfig
 from segma_fast.trainer.models.base import Batch, ImageModel, Task, as_pixels, register
+from segma_fast.trainer.models.class_gaussians import ClassGaussians
 from segma_fast.trainer.models.conditional import Conditional, PixelConfig, Pixels, log_standard_normal
 
-MEMORY = 0.9  # decay per step of the running sums over labelled codes, so that they follow changing codes
+FITTED = 10_000  # unlabelled images whose codes the classes are fitted to
+AT_ONCE = 1000  # images that are encoded at once
 
 
 class M1Layer(nn.Module):
@@ -37,12 +39,12 @@ class M1Layer(nn.Module):
 
     def forward(
         self, pixels: Pixels, observed: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """A sample z (N, D) of q(z|x) and ``log p(x|z) - log q(z|x)``, (N,), for images (N, C, H, W)."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """For images (N, C, H, W) a sample z (N, D) of q(z|x), ``log p(x|z) - log q(z|x)``, (N,), and q's mean."""
         posterior = self.encoder.given(pixels.features(observed))
         z = posterior.sample(generator)
         weight = pixels.log_prob(observed, self.decoder.mean_of(z)) - posterior.log_prob(z)
-        return z[:, 0], weight[:, 0]
+        return z[:, 0], weight[:, 0], posterior.mean[:, 0]
 
 
 @register("m1")
@@ -58,16 +60,11 @@ class M1(ImageModel):
     title = "M1"
     Config = PixelConfig
     terms = ("bound",)
-    sums: Tensor
-    squares: Tensor
-    counts: Tensor
 
     def __init__(self, pixels: Pixels, layer: M1Layer, classes: int) -> None:
         super().__init__()
         self.pixels, self.layer, self.components = pixels, layer, classes
-        self.register_buffer("sums", torch.zeros(classes, layer.latent_dim))
-        self.register_buffer("squares", torch.zeros(classes, layer.latent_dim))
-        self.register_buffer("counts", torch.zeros(classes))
+        self.classes = ClassGaussians(classes, layer.latent_dim)
 
     @classmethod
     def defaults(cls, experiment: str) -> dict[str, Any]:
@@ -86,26 +83,18 @@ class M1(ImageModel):
         return cls(pixels, M1Layer(pixels.size, network), task.classes)
 
     def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
-        """The negative bound, mean over all rows; the labelled codes update the running means."""
+        """The negative bound, mean over all rows."""
         observed = self.pixels.observed(as_pixels(batch.images))
-        codes, weight = self.layer(self.pixels, observed)
+        codes, weight, _ = self.layer(self.pixels, observed)
         bound = (weight + log_standard_normal(codes)).mean()
-        if self.training:
-            self._remember(codes[batch.unlabelled :].detach(), batch.labels)
         return -bound, {"bound": bound.detach()}
 
-    @torch.no_grad()
-    def _remember(self, codes: Tensor, labels: Tensor) -> None:
-        own = nn.functional.one_hot(labels, self.components).to(codes).T  # (K, l)
-        new = ((self.sums, own @ codes), (self.squares, own @ codes.square()), (self.counts, own.sum(1)))
-        for running, now in new:
-            running.mul_(MEMORY).add_(now)
-
-    def _classes(self) -> tuple[Tensor, Tensor]:
-        """Means (K, D) and the variance (D,) within classes."""
-        means = torch.where(self.counts[:, None] > 0, self.sums / self.counts[:, None], 0.0)
-        within = (self.squares - self.sums * means).sum(0) / self.counts.sum().clamp(min=1e-6)
-        return means, within.clamp(min=1e-3)
+    def settle(self, images: Tensor, labels: Tensor, unlabelled: Tensor, labelled: Tensor) -> None:
+        """Fit the classes to codes of all labelled images and of up to 10,000 others."""
+        some = unlabelled[:: -(-len(unlabelled) // FITTED)]
+        codes = [self.encode(images[rows.to(images.device)]) for rows in torch.cat([some, labelled]).split(AT_ONCE)]
+        free, given = torch.cat(codes).tensor_split([len(some)])
+        self.classes.fit(free, given, labels[labelled.to(labels.device)])
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -118,30 +107,26 @@ class M1(ImageModel):
         return self.pixels.decode(self.layer.decoder.mean_of(codes)).float()
 
     def posteriors(self, codes: Tensor) -> dict[str, Tensor]:
-        """By the distances to the means; classes without a label have probability 0."""
-        means, variance = self._classes()
-        scores = -0.5 * ((codes[:, None] - means).square() / variance).sum(-1)
-        return {"means of classes": (scores + (self.counts > 0).log()).softmax(-1)}
+        """By the normal distributions; classes without a label have probability 0."""
+        return {"normal distributions of classes": self.classes.posterior(codes)}
 
     @torch.no_grad()
     def sample(
         self, n: int, component: int | Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Sample the normal distribution of a class; without a class, or if it has no labels, the prior N(0, I)."""
+        """Sample the normal distribution of a class; without a class, the prior N(0, I)."""
         self.check_count(n)
         z = torch.randn(n, self.layer.latent_dim, generator=generator, device=self.device)
         if component is None:
             return z
-        means, variance = self._classes()
-        chosen = self.chosen(n, component, self.counts, generator)
-        return torch.where(self.counts[chosen, None] > 0, means[chosen] + variance.sqrt() * z, z)
+        return self.classes.at(self.chosen(n, component, self.classes.proportions, generator), z)
 
     def direction(self, codes: Tensor, source: Tensor, target: Tensor) -> Tensor:
-        means, _ = self._classes()
+        means = self.classes.means
         return means[target] - means[source]
 
     def centres(self) -> Tensor:
-        return self._classes()[0]
+        return self.classes.means
 
     @torch.no_grad()
     def log_likelihood(self, images: Tensor, samples: int, generator: torch.Generator) -> Tensor | None:
@@ -149,6 +134,6 @@ class M1(ImageModel):
         observed = self.pixels.observed(as_pixels(images), generator)
         found = [
             weight + log_standard_normal(z)
-            for z, weight in (self.layer(self.pixels, observed, generator) for _ in range(samples))
+            for z, weight, _ in (self.layer(self.pixels, observed, generator) for _ in range(samples))
         ]
         return torch.stack(found).logsumexp(0) - math.log(samples)

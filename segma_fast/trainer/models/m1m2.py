@@ -2,6 +2,9 @@
 
 M2 models samples of M1's codes. Both are trained at the same time, but M1 gets no gradient from M2, so it learns what
 it would learn alone. The authors train M1 to the end first; here M1's codes change for a while as M2 trains.
+
+Like the authors, M2 leaves out the dead coordinates of M1's codes, those that hardly depend on the image: the mean of
+q(z₁|x) has a standard deviation of 0.1 or less over recent images. They are N(0, 1) in the joint model.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ from segma_fast.trainer.models.m1 import M1Layer
 from segma_fast.trainer.models.m2 import M2
 from segma_fast.trainer.models.variational import VariationalConfig
 
+DEAD = 0.1  # standard deviation of the mean of a coordinate, up to which it is dead
+MEMORY = 0.99  # decay per step of the running moments
+
 
 @dataclass(frozen=True)
 class M1M2Config(VariationalConfig):
@@ -35,7 +41,7 @@ class M1M2Config(VariationalConfig):
             raise ValueError(f"first_dim and first_hidden must be >= 1, got {self.first_dim}, {self.first_hidden}")
 
     def with_hidden(self, widths: tuple[int, ...]) -> Self:
-        return replace(self, first_hidden=widths)
+        return replace(self, first_hidden=widths[: len(self.first_hidden) or None])
 
 
 @register("m1m2")
@@ -51,11 +57,13 @@ class M1M2(M2):
 
     title = "M1+M2"
     Config = M1M2Config
+    moments: Tensor
 
     def __init__(self, pixels: Pixels, classes: int, settings: M1M2Config, network: NetworkConfig) -> None:
         dim, hidden = settings.first_dim or network.latent_dim, settings.first_hidden or network.hidden
         super().__init__(pixels, classes, settings, network, dim)
         self.first = M1Layer(pixels.size, replace(network, latent_dim=dim, hidden=hidden, decoder_hidden=None))
+        self.register_buffer("moments", torch.tensor([[0.0], [1.0]]).repeat(1, dim))  # of the means of codes
 
     @classmethod
     def defaults(cls, experiment: str) -> dict[str, Any]:
@@ -66,19 +74,30 @@ class M1M2(M2):
             return found | {"objective": M1M2Config(first_dim=50, first_hidden=(600, 600))}
         return found | {"objective": M1M2Config(first_dim=300, first_hidden=(300,))}
 
+    def alive(self) -> Tensor:
+        """1 for the coordinates that M2 models and 0 for the dead ones, (D,)."""
+        mean, square = self.moments.unbind()
+        return (square - mean.square() > DEAD**2).to(mean)
+
     def below(self, observed: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """A sample of M1's code without gradient, its weight log p(x|z) - log q(z|x), and minus M1's bound."""
-        codes, weight = self.first(self.pixels, observed, generator)
+        codes, weight, mean = self.first(self.pixels, observed, generator)
         bound = weight + log_standard_normal(codes)
-        return codes.detach()[:, None], weight.detach(), -bound.mean()
+        if self.training:
+            now = torch.stack([mean.detach().mean(0), mean.detach().square().mean(0)])
+            self.moments.lerp_(now.to(self.moments), 1 - MEMORY)
+        alive = self.alive()
+        kept, dead = codes.detach() * alive, codes.detach() * (1 - alive)
+        return kept[:, None], weight.detach() + log_standard_normal(dead, 1 - alive), -bound.mean()
 
     def log_observed(self, observed: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        return self.decoder.given(y, z).log_prob(x)
+        return self.decoder.given(y, z).log_prob(x, self.alive())
 
     def observe(self, pixels: Tensor) -> Tensor:
-        return self.first.encoder.mean_of(self.pixels.features(pixels))
+        return self.first.encoder.mean_of(self.pixels.features(pixels)) * self.alive()
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         y, z = codes[:, None].split([self.components, self.latent_dim], -1)
-        return self.pixels.decode(self.first.decoder.mean_of(self.decoder.mean_of(y, z))[:, 0]).float()
+        first = self.decoder.mean_of(y, z) * self.alive()
+        return self.pixels.decode(self.first.decoder.mean_of(first)[:, 0]).float()

@@ -41,11 +41,10 @@ class M2(VariationalModel):
     ) -> None:
         super().__init__(pixels, classes, settings, network)
         size = pixels.size if inputs is None else inputs
-        self.classifier = Conditional([size], network.hidden, classes, variance=False)
-        self.encoder = Conditional([size, classes], network.hidden, network.latent_dim)
-        self.decoder = Conditional(
-            [classes, network.latent_dim], network.decoder_widths, size, variance=inputs is not None
-        )
+        hidden, outward, normed = network.hidden, network.decoder_widths, settings.batch_norm
+        self.classifier = Conditional([size], hidden, classes, variance=False, batch_norm=normed)
+        self.encoder = Conditional([size, classes], hidden, network.latent_dim, batch_norm=normed)
+        self.decoder = Conditional([classes, network.latent_dim], outward, size, inputs is not None, normed)
 
     @classmethod
     def defaults(cls, experiment: str) -> dict[str, Any]:
@@ -59,12 +58,18 @@ class M2(VariationalModel):
         return None, self.classifier.mean_of(x)[:, 0].log_softmax(-1)
 
     def log_weights(
-        self, observed: Tensor, x: Tensor, state: Any, y: Tensor, generator: torch.Generator | None = None
+        self,
+        observed: Tensor,
+        x: Tensor,
+        state: Any,
+        y: Tensor,
+        generator: torch.Generator | None = None,
+        warmth: Tensor | float = 1.0,
     ) -> Tensor:
         posterior = self.encoder.given(x, y)
         z = posterior.sample(generator)
         prior = log_standard_normal(z) - math.log(self.components)
-        return self.log_observed(observed, x, y, z) + prior - posterior.log_prob(z)
+        return self.log_observed(observed, x, y, z) + warmth * (prior - posterior.log_prob(z))
 
     def log_observed(self, observed: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         """log p(x|y, z), (N, K)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segma_fast import large_batch
@@ -54,6 +54,8 @@ class SeGMAConfig(ModelConfig):
     """where SeGMA's means start"""
     means_scale: float = 5.0
     """how far from the origin they start"""
+    means_rate: float = 1.0
+    """learning rate of the means, as a multiple of that of the networks"""
 
     def __post_init__(self) -> None:
         if not (0 <= self.alpha < math.inf and 0 <= self.beta < math.inf):
@@ -62,6 +64,8 @@ class SeGMAConfig(ModelConfig):
             raise ValueError(f"gamma must be finite and > 0 or None, got {self.gamma}")
         if not math.isfinite(self.means_scale):
             raise ValueError(f"means_scale must be finite, got {self.means_scale}")
+        if not 0 <= self.means_rate < math.inf:
+            raise ValueError(f"means_rate must be finite and >= 0, got {self.means_rate}")
 
     @property
     def label_use(self) -> Literal["required", "optional", "none"]:
@@ -112,6 +116,9 @@ class SeGMA(ImageModel):
         choose_precision(settings.precision)
         check_phi(settings.phi)
         choose_backend(settings.backend, step.device, torch.float32, network.latent_dim)
+
+    def rate_factors(self) -> dict[nn.Parameter, float]:
+        return {self.prior.means: self.settings.means_rate}
 
     def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, equation (9).

@@ -33,9 +33,22 @@ class VariationalConfig(PixelConfig):
     classifier_weight: float = 60.0
     """weight of the cross-entropy on labelled rows; 60 = 0.1 × 600, the rows per label of MNIST with 100 labels"""
 
+    labelled_weight: float | None = None
+    """weight of the bound of labelled rows, where that of unlabelled ones has 1; default the share of training rows
+    that have a label, so that every row counts alike"""
+
+    warm_up: int = 0
+    """steps in which the weight of the latent terms of the bounds grows from 0 to 1"""
+    batch_norm: bool = False
+    """batch norm in the networks of the latent variables"""
+
     def __post_init__(self) -> None:
-        if not 0 <= self.classifier_weight < math.inf:
-            raise ValueError(f"classifier_weight must be finite and >= 0, got {self.classifier_weight}")
+        if self.warm_up < 0:
+            raise ValueError(f"warm_up must be >= 0, got {self.warm_up}")
+        for name in ("classifier_weight", "labelled_weight"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be finite and >= 0, got {value}")
 
 
 class VariationalModel(ImageModel):
@@ -52,13 +65,15 @@ class VariationalModel(ImageModel):
 
     Config = VariationalConfig
     one_hot: Tensor
+    steps: Tensor | None
 
     def __init__(self, pixels: Pixels, classes: int, settings: VariationalConfig, network: NetworkConfig) -> None:
         super().__init__()
         self.pixels, self.components, self.settings = pixels, classes, settings
         self.latent_dim = network.latent_dim
-        self.supervised = True
+        self.supervised, self.labelled_weight = True, 1.0
         self.register_buffer("one_hot", torch.eye(classes), persistent=False)
+        self.register_buffer("steps", torch.zeros(()) if settings.warm_up else None)
 
     @classmethod
     def build(cls, settings: VariationalConfig, network: NetworkConfig, task: Task) -> Self:
@@ -72,6 +87,8 @@ class VariationalModel(ImageModel):
         pixels = Pixels(task.image_shape, network, settings.pixels)
         model = cls(pixels, task.components, settings, network)
         model.supervised = task.labelled
+        own = settings.labelled_weight
+        model.labelled_weight = task.labelled_share if own is None else own
         return model
 
     @abstractmethod
@@ -80,9 +97,18 @@ class VariationalModel(ImageModel):
 
     @abstractmethod
     def log_weights(
-        self, observed: Tensor, x: Tensor, state: Any, y: Tensor, generator: torch.Generator | None = None
+        self,
+        observed: Tensor,
+        x: Tensor,
+        state: Any,
+        y: Tensor,
+        generator: torch.Generator | None = None,
+        warmth: Tensor | float = 1.0,
     ) -> Tensor:
-        """``w_y``, (N, K or 1), of one-hot classes y, (N or 1, K or 1, K), given the ``state`` from :meth:`infer`."""
+        """``w_y``, (N, K or 1), of one-hot classes y, (N or 1, K or 1, K), given the ``state`` from :meth:`infer`.
+
+        All but log p(x|…) has the weight ``warmth``.
+        """
 
     def other_cross_entropy(self, x: Tensor, state: Any, labels: Tensor) -> Tensor:
         """The cross-entropy of a second classifier, 0-d, for models that have one."""
@@ -96,21 +122,28 @@ class VariationalModel(ImageModel):
     def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """The negative bounds, mean over rows, plus the cross-entropy; see :meth:`ImageModel.forward`."""
         observed = self.pixels.observed(as_pixels(batch.images))
-        count, labels = batch.unlabelled, batch.labels
+        count, labels, warmth = batch.unlabelled, batch.labels, self._warmth()
         x, _, loss = self.below(observed)
         state, log_posterior = self.infer(x[:count])
-        weights = self.log_weights(observed[:count], x[:count], state, self.one_hot[None])
-        bound = (log_posterior.exp() * (weights - log_posterior)).sum(1).mean()
+        weights = self.log_weights(observed[:count], x[:count], state, self.one_hot[None], None, warmth)
+        bound = (log_posterior.exp() * (weights - warmth * log_posterior)).sum(1).mean()
         loss = loss - bound
         terms = {"bound": bound.detach()}
         if len(labels):
             state, log_posterior = self.infer(x[count:])
-            own = self.log_weights(observed[count:], x[count:], state, self.one_hot[labels][:, None])
+            own = self.log_weights(observed[count:], x[count:], state, self.one_hot[labels][:, None], None, warmth)
             labelled_bound = own.mean()
             cross_entropy = F.nll_loss(log_posterior, labels) + self.other_cross_entropy(x[count:], state, labels)
-            loss = loss - labelled_bound + self.settings.classifier_weight * cross_entropy
+            loss = loss - self.labelled_weight * labelled_bound + self.settings.classifier_weight * cross_entropy
             terms |= {"labelled_bound": labelled_bound.detach(), "cross_entropy": cross_entropy.detach()}
         return loss, terms
+
+    def _warmth(self) -> Tensor | float:
+        """The weight of the latent terms in this step."""
+        if self.steps is None or not self.training:
+            return 1.0
+        self.steps += 1
+        return (self.steps / self.settings.warm_up).clamp(max=1)
 
     @torch.no_grad()
     def log_likelihood(self, images: Tensor, samples: int, generator: torch.Generator) -> Tensor | None:

@@ -236,3 +236,21 @@ def test_missing_labels(tmp_path, label, values, count):
     path = make(tmp_path / "missing", parts, label)
     with pytest.raises(DataError, match=f"'test' has no label in column 'label' for {count} of its 2 rows.*row 0"):
         load_data(DataConfig(dataset=path))
+
+
+def test_validation_rows_take_the_place_of_the_test_rows(tmp_path):
+    train, test = gray(50, 1), gray(7, 2)
+    label = datasets.ClassLabel(names=["cat", "dog"])
+    path = make(tmp_path / "pets", {"train": {"image": train, "label": [i % 2 for i in range(50)]},
+                                    "test": {"image": test, "label": [0] * 7}}, label)  # fmt: skip
+    whole, some = (load_data(DataConfig(dataset=path, validation=n)) for n in (0, 12))
+    assert len(whole.test_labels) == 7 and (len(some.train_labels), len(some.test_labels)) == (38, 12)
+    both = sorted(image.numpy().tobytes() for image in [*some.train_images, *some.test_images])
+    assert both == sorted(image.numpy().tobytes() for image in whole.train_images)
+    again, other = (load_data(DataConfig(dataset=path, validation=12, split_seed=seed)) for seed in (0, 1))
+    assert torch.equal(again.test_images, some.test_images) and not torch.equal(other.test_images, some.test_images)
+    with pytest.raises(DataError, match="validation must be less than the 50 training rows, got 50"):
+        load_data(DataConfig(dataset=path, validation=50))
+    with pytest.raises(DataError, match="validation must be >= 0, got -1"):
+        DataConfig(validation=-1)
+    assert len(load_data(DataConfig(validation=100)).test_labels) == 100  # of the digits

@@ -1,0 +1,50 @@
+"""Normal distributions of classes, fitted to codes of which few have a label."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from segma_fast.trainer.models.class_gaussians import ClassGaussians
+
+
+def clusters(rows: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Codes (rows, 2) and classes of three stretched clusters, and the clusters' means and factors."""
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
+    factors = torch.tensor([[[1.2, 0.0], [0.9, 0.3]], [[0.5, 0.0], [0.0, 0.9]], [[0.8, 0.0], [-0.6, 0.4]]])
+    labels = torch.randint(3, (rows,), generator=generator)
+    noise = torch.randn(rows, 2, 1, generator=generator)
+    return means[labels] + (factors[labels] @ noise)[..., 0], labels, means, factors
+
+
+def test_codes_without_labels_find_the_clusters() -> None:
+    codes, labels, means, factors = clusters(3000, 0)
+    few = torch.cat([(labels == k).nonzero()[:3, 0] for k in range(3)])
+    found = ClassGaussians(3, 2)
+    found.fit(codes, codes[few], labels[few])
+    assert (found.means - means).norm(dim=1).max() < 0.15
+    covariances = found.factors @ found.factors.mT
+    torch.testing.assert_close(covariances, factors @ factors.mT, rtol=0, atol=0.15)
+    fresh, classes, _, _ = clusters(3000, 1)
+    alone = ClassGaussians(3, 2)
+    alone.fit(codes[:0], codes[few], labels[few])
+    errors = [(model.posterior(fresh).argmax(1) != classes).float().mean() for model in (found, alone)]
+    assert errors[0] < 0.1 < errors[1]
+
+
+def test_probabilities_and_samples_are_those_of_the_normal_distributions() -> None:
+    codes, labels, _, _ = clusters(500, 2)
+    found = ClassGaussians(4, 2)  # of which the last has no label
+    found.fit(codes[50:], codes[:50], labels[:50])
+    assert found.proportions[3] == 0 and (found.posterior(codes)[:, 3] == 0).all()
+    joint = found.proportions[:3].log() + torch.stack(
+        [torch.distributions.MultivariateNormal(m, scale_tril=f).log_prob(codes) for m, f in
+         zip(found.means[:3], found.factors[:3], strict=True)], 1
+    )  # fmt: skip
+    torch.testing.assert_close(found.posterior(codes)[:, :3], joint.softmax(1), rtol=1e-4, atol=1e-6)
+    noise = torch.randn(20_000, 2, generator=torch.Generator().manual_seed(0))
+    drawn = found.at(torch.full((20_000,), 1), noise)
+    torch.testing.assert_close(drawn.T.cov(), found.factors[1] @ found.factors[1].T, rtol=0, atol=0.05)
+    assert (drawn.mean(0) - found.means[1]).norm() < 0.05
+    assert torch.equal(found.at(torch.full((5,), 3), noise[:5]), noise[:5])
