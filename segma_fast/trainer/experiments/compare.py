@@ -96,10 +96,8 @@ class Comparison:
             config = starting_config(self.data, preset, "segma" if is_segma else name)
             config = replace(config, seed=self.seed, label_choice="stratified", device=self.device)
             config = replace(config, checkpoint_every=3000, run_dir=self.folder / f"{name}-seed{self.seed}")
-            if self.network is not None and not is_segma:
-                kind = MODELS[name]
-                own = kind.convolutional(self.data) if self.network == "conv" else kind.defaults(self.data)
-                config = replace(config, **own)
+            if self.network == "conv" and not is_segma:
+                config = replace(config, **MODELS[name].convolutional(self.data))
             if self.network is not None:
                 config = replace(config, network=replace(config.network, network=self.network))
             if self.labels is not None:

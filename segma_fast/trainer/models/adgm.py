@@ -86,14 +86,8 @@ class ADGM(VariationalModel):
         return (a, posterior.log_prob(a)), self.classifier.mean_of(a, x)[:, 0].log_softmax(-1)
 
     def log_weights(
-        self,
-        observed: Tensor,
-        x: Tensor,
-        state: Any,
-        y: Tensor,
-        generator: torch.Generator | None = None,
-        warmth: Tensor | float = 1.0,
-    ) -> Tensor:
+        self, observed: Tensor, x: Tensor, state: Any, y: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
         a, log_q_of_a = state
         posterior = self.encoder.given(a, y, x)
         z = posterior.sample(generator)
@@ -105,8 +99,7 @@ class ADGM(VariationalModel):
             features = self.decoder.mean_of(y, z)
         log_p_of_y_and_z = log_standard_normal(z) - math.log(self.components)
         latent = log_p_of_y_and_z + log_p_of_a - log_q_of_a - posterior.log_prob(z)
-        weights: Tensor = self.pixels.log_prob(observed, features) + warmth * latent
-        return weights
+        return self.pixels.log_prob(observed, features), latent
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:

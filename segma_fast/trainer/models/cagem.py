@@ -88,14 +88,8 @@ class CaGeM(VariationalModel):
         return (z1, posterior.log_prob(z1)), self.classifier.mean_of(z1, x)[:, 0].log_softmax(-1)
 
     def log_weights(
-        self,
-        observed: Tensor,
-        x: Tensor,
-        state: Any,
-        y: Tensor,
-        generator: torch.Generator | None = None,
-        warmth: Tensor | float = 1.0,
-    ) -> Tensor:
+        self, observed: Tensor, x: Tensor, state: Any, y: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
         z1, log_q_of_z1 = state
         posterior = self.top_encoder.given(x, y, z1)
         z2 = posterior.sample(generator)
@@ -103,8 +97,7 @@ class CaGeM(VariationalModel):
         log_p_of_z1 = self.prior.given(y, z2).log_prob(z1)
         likelihood = self.pixels.log_prob(observed, self.decoder.mean_of(y, z1))
         latent = log_p_of_z1 + log_p_of_y + log_standard_normal(z2) - log_q_of_z1 - posterior.log_prob(z2)
-        weights: Tensor = likelihood + warmth * latent
-        return weights
+        return likelihood, latent
 
     def other_cross_entropy(self, x: Tensor, state: Any, labels: Tensor) -> Tensor:
         """The cross-entropy of p(y|x), with one sample of z₂ per class, weighted by q(y|z₁, x)."""

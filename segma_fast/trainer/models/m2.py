@@ -58,18 +58,12 @@ class M2(VariationalModel):
         return None, self.classifier.mean_of(x)[:, 0].log_softmax(-1)
 
     def log_weights(
-        self,
-        observed: Tensor,
-        x: Tensor,
-        state: Any,
-        y: Tensor,
-        generator: torch.Generator | None = None,
-        warmth: Tensor | float = 1.0,
-    ) -> Tensor:
+        self, observed: Tensor, x: Tensor, state: Any, y: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
         posterior = self.encoder.given(x, y)
         z = posterior.sample(generator)
         prior = log_standard_normal(z) - math.log(self.components)
-        return self.log_observed(observed, x, y, z) + warmth * (prior - posterior.log_prob(z))
+        return self.log_observed(observed, x, y, z), prior - posterior.log_prob(z)
 
     def log_observed(self, observed: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         """log p(x|y, z), (N, K)."""

@@ -97,17 +97,11 @@ class VariationalModel(ImageModel):
 
     @abstractmethod
     def log_weights(
-        self,
-        observed: Tensor,
-        x: Tensor,
-        state: Any,
-        y: Tensor,
-        generator: torch.Generator | None = None,
-        warmth: Tensor | float = 1.0,
-    ) -> Tensor:
+        self, observed: Tensor, x: Tensor, state: Any, y: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
         """``w_y``, (N, K or 1), of one-hot classes y, (N or 1, K or 1, K), given the ``state`` from :meth:`infer`.
 
-        All but log p(x|…) has the weight ``warmth``.
+        In two parts, of which ``w_y`` is the sum: log p(x|…), and the latent terms.
         """
 
     def other_cross_entropy(self, x: Tensor, state: Any, labels: Tensor) -> Tensor:
@@ -125,14 +119,14 @@ class VariationalModel(ImageModel):
         count, labels, warmth = batch.unlabelled, batch.labels, self._warmth()
         x, _, loss = self.below(observed)
         state, log_posterior = self.infer(x[:count])
-        weights = self.log_weights(observed[:count], x[:count], state, self.one_hot[None], None, warmth)
-        bound = (log_posterior.exp() * (weights - warmth * log_posterior)).sum(1).mean()
+        likelihood, latent = self.log_weights(observed[:count], x[:count], state, self.one_hot[None])
+        bound = (log_posterior.exp() * (likelihood + warmth * (latent - log_posterior))).sum(1).mean()
         loss = loss - bound
         terms = {"bound": bound.detach()}
         if len(labels):
             state, log_posterior = self.infer(x[count:])
-            own = self.log_weights(observed[count:], x[count:], state, self.one_hot[labels][:, None], None, warmth)
-            labelled_bound = own.mean()
+            likelihood, latent = self.log_weights(observed[count:], x[count:], state, self.one_hot[labels][:, None])
+            labelled_bound = (likelihood + warmth * latent).mean()
             cross_entropy = F.nll_loss(log_posterior, labels) + self.other_cross_entropy(x[count:], state, labels)
             loss = loss - self.labelled_weight * labelled_bound + self.settings.classifier_weight * cross_entropy
             terms |= {"labelled_bound": labelled_bound.detach(), "cross_entropy": cross_entropy.detach()}
@@ -153,7 +147,8 @@ class VariationalModel(ImageModel):
         for _ in range(samples):
             x, weight, _ = self.below(observed, generator)
             state, _ = self.infer(x, generator)
-            found.append(weight + self.log_weights(observed, x, state, self.one_hot[None], generator).logsumexp(1))
+            likelihood, latent = self.log_weights(observed, x, state, self.one_hot[None], generator)
+            found.append(weight + (likelihood + latent).logsumexp(1))
         return torch.stack(found).logsumexp(0) - math.log(samples)
 
     def names_classes(self, classes: int) -> bool:
