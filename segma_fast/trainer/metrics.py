@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from segma_fast.trainer.models.base import ImageModel, as_pixels, squared_error
+from segma_fast.trainer.models.base import ClassMapping, ImageModel, as_pixels, squared_error
 
 EVALUATION_ROWS = 1000  # images per forward pass
 LIKELIHOOD_IMAGES, LIKELIHOOD_ROWS = 1000, 100  # images whose log p(x) is estimated; images per forward pass
@@ -30,7 +29,8 @@ class Evaluation:
     """d² between the codes of the test set and the prior, equation (8), with γ by the paper's rule; NaN for models that
     do not minimise it"""
     other_errors: Mapping[str, float] = field(default_factory=dict)
-    """test errors of the model's other classifiers, by classifier name"""
+    """test errors of the model's other classifiers, by classifier name; without labels, also that of the main one under
+    the other mapping, one-to-one or many-to-one"""
 
 
 @torch.no_grad()
@@ -44,10 +44,12 @@ def evaluate(model: ImageModel, images: Tensor, labels: Tensor, classes: int) ->
         codes.append(code)
         errors.append(squared_error(as_pixels(batch), model.decode(code)))
     z = torch.cat(codes)
-    by_classifier = {
-        name: class_error(model, posterior.argmax(1), labels, classes)
-        for name, posterior in model.posteriors(z).items()
-    }
+    predicted = {name: posterior.argmax(1) for name, posterior in model.posteriors(z).items()}
+    by_classifier = {name: class_error(model, found, labels, classes) for name, found in predicted.items()}
+    if not model.names_classes(classes) and model.components > 1:
+        other: ClassMapping = "one-to-one" if model.mapping == "many-to-one" else "many-to-one"
+        main = next(iter(predicted.values()))
+        by_classifier[f"the best {other} mapping"] = mapped_error(main, labels, model.components, classes, other)
     own, *others = by_classifier
     distance = model.distance(z).item()
     model.train(was_training)
@@ -70,7 +72,7 @@ def mapped_error(
     labels: Tensor,
     components: int,
     classes: int,
-    mapping: Literal["one-to-one", "many-to-one"] = "one-to-one",
+    mapping: ClassMapping = "one-to-one",
 ) -> float:
     """Fraction of misclassified rows under the best mapping of components to classes."""
     from scipy.optimize import linear_sum_assignment

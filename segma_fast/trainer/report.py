@@ -72,12 +72,13 @@ def likelihood(found: LogLikelihood) -> str:
 
 
 def _quality(model: str, name: str, labels: int, evaluation: Evaluation) -> list[tuple[str, str]]:
-    mapped = "" if labels else " (best mapping of components to classes)"
+    mapped = "" if labels else f" (best {MODELS[model].mapping} mapping of components to classes)"
     error = f"{100 * evaluation.test_error:.2f} %{mapped}"
     if math.isnan(evaluation.test_error):
         error = "not defined for one component"
     lines = [("model", MODELS[model].title), ("data", f"{name}, {labels} labels"), ("test error", error)]
-    lines += [(f"  by {other}", f"{100 * value:.2f} %{mapped}") for other, value in evaluation.other_errors.items()]
+    for other, value in evaluation.other_errors.items():
+        lines.append((f"  by {other}", f"{100 * value:.2f} %{'' if other.endswith('mapping') else mapped}"))
     lines.append(("reconstruction error", f"{evaluation.reconstruction:.4f} (squared, summed over pixels)"))
     if not math.isnan(evaluation.distance):
         lines.append(("d² of the test codes", f"{evaluation.distance:.3e}"))

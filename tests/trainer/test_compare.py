@@ -15,6 +15,7 @@ from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.data import load_data
 from segma_fast.trainer.experiments import compare as compare_module
 from segma_fast.trainer.experiments.compare import Comparison
+from segma_fast.trainer.experiments.scores import load_scores
 from segma_fast.trainer.metrics import mean_log_likelihood
 from segma_fast.trainer.run_folder import load_run
 
@@ -39,10 +40,11 @@ def test_table_and_picture_of_models_that_are_added_one_by_one(
     folder = tmp_path / "compared"
     first = compare(folder, "--models", "segma", "cagem", "--budget", "6s")
     assert set(first) == {"SeGMA", "CaGeM", "real training images"}
-    labels, error, fid, between, likelihood, parameters, step, epochs, time = first["CaGeM"]
+    labels, error, fid, between, likelihood, parameters, step, steps_done, epochs, time = first["CaGeM"]
     run = load_run(folder / "cagem-seed0")
     assert labels == "100 stratified" and 0 < float(error) < 90 and min(float(fid), float(between)) > 0
     assert int(parameters.replace(",", "")) == sum(p.numel() for p in run.model.parameters())
+    assert int(steps_done.replace(",", "")) == run.step
     assert float(step) > 0 and time.endswith(" s") and epochs.startswith("**") and epochs.endswith("of 300**")
     by = mean_log_likelihood(run.model, load_data(run.config.data).test_images, 3)
     mean, standard_error = map(float, likelihood.split(" ± "))
@@ -64,12 +66,19 @@ def test_table_and_picture_of_models_that_are_added_one_by_one(
     third = compare(folder, "--models", "cagem", "--budget", "3s", "--likelihood-samples", "0")
     assert third["CaGeM"][4] == "–" and third["CaGeM"][:4] == first["CaGeM"][:4]
 
+    both = compare(folder, "--models", "m1", "cwae", "--seeds", "2", "--budget", "8s")
+    errors = [100 * score.test_error for seed in range(2) if (score := load_scores(folder / f"m1-seed{seed}"))]
+    assert both["M1"][1] == f"{np.mean(errors):.2f} ± {np.std(errors, ddof=1):.2f}"
+    page = (folder / "tables.md").read_text()
+    assert "2 seeds, mean ± sd" in page and "of interpolations between classes" in page
+
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--models", "segma", "vae"], "unknown model 'vae', expected one of segma"),
         (["--models", "m2", "m2"], "models must be different and at least one, got m2 m2"),
+        (["--seeds", "0"], "seeds must be >= 1, got 0"),
         (["--images", "1"], "images must be >= 2, got 1"),
         (["--budget", "soon"], "the budget must be a time > 0 such as 90s"),
     ],
@@ -141,8 +150,11 @@ def test_widths_keep_the_depth_of_each_model() -> None:
 
 
 def test_networks_and_steps_of_all_models() -> None:
-    plan = Comparison(data="mnist", models=("segma", "m2", "amm"), network="conv", epochs=7).trials()
-    segma, m2, amm = (trial.config for trial in plan)
+    comparison = Comparison(data="mnist", models=("segma", "m2", "amm"), network="conv", epochs=7, seeds=2)
+    segma, m2, amm, *others = (trial.config for trial in comparison.trials())
+    assert [config.seed for config in (segma, m2, amm, *others)] == [0] * 3 + [1] * 3
+    assert len({config.run_dir for config in (segma, m2, amm, *others)}) == 6
+    assert {trial.config.epochs for trial in Comparison(data="mnist", models=("segma", "adgm")).trials()} == {500}
     assert {config.network.network for config in (segma, m2, amm)} == {"conv"}
     assert {config.epochs for config in (segma, m2, amm)} == {7}
     assert (amm.learning_rate, amm.network.latent_dim, amm.objective.gradient_penalty) == (2e-4, 64, 10.0)

@@ -91,6 +91,21 @@ def test_inception_where_it_is_at_hand(tmp_path: Path, monkeypatch: pytest.Monke
         frechet.FrechetDistance(noise(20), DataConfig(cache=tmp_path), CPU, "auto", tmp_path / "weights.pth")
 
 
+@pytest.mark.parametrize("classes", [[0, 1, 1, 2, 2, 2, 2], [3, 3, 0, 5, 5]])
+def test_pairs_of_one_class_and_of_two(classes: list[int]) -> None:
+    """Every image is the partner of every other of the kind equally often."""
+    labels = torch.tensor(classes)
+    generator = torch.Generator().manual_seed(0)
+    for same in (True, False):
+        for row in range(len(labels)):
+            partners = frechet._partners(labels, torch.full((8000,), row), same, generator)
+            share = partners.bincount(minlength=len(labels)) / 8000
+            allowed = (labels == labels[row]) == same
+            expected = allowed.float() / allowed.sum()
+            torch.testing.assert_close(share, expected, atol=0.03, rtol=0)
+            assert (share[~allowed] == 0).all()
+
+
 def test_figures_of_classes_that_are_there(tmp_path: Path) -> None:
     from segma_fast.trainer.config import TrainConfig, build_model
 

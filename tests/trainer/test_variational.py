@@ -235,26 +235,6 @@ def test_a_class_is_sampled_where_the_top_layer_says_it_is() -> None:
     assert abs(drawn.std() - (density * (grid - mean).square()).sum().sqrt()) < 0.05
 
 
-def test_codes_that_do_not_depend_on_the_image_are_left_out() -> None:
-    """Their second coordinate is dead: M2 sees 0 there, and its loss has no part of it."""
-    torch.manual_seed(0)
-    network = NetworkConfig(latent_dim=2, hidden=(5,))
-    model = M1M2(Pixels(SHAPE, network, "binary"), CLASSES, M1M2Config(), network)
-    assert model.alive().tolist() == [1, 1]  # before anything is known
-    with torch.no_grad():
-        model.first.encoder.mean.weight[0] *= 5
-        model.first.encoder.mean.weight[1] = 0
-    pixels = (255 * images()).to(torch.uint8)
-    batch = Batch(pixels, torch.tensor([1, 2]), 3, 2)
-    for _ in range(500):
-        model(batch)
-    assert model.alive().tolist() == [1, 0]
-    assert (model.observe(images().float())[..., 1] == 0).all()
-    model(batch)[0].backward()
-    bias = model.decoder.mean.bias.grad
-    assert bias is not None and bias[0] != 0 and bias[1] == 0
-
-
 @pytest.mark.parametrize("weight", [None, 0.25])
 def test_weight_of_the_labelled_bound(weight: float | None) -> None:
     task = Task((1, 2, 2), CLASSES, CLASSES, True, torch.tensor([2, 1, 1]), rows=40)
@@ -314,3 +294,19 @@ def test_batch_norm_of_the_networks(kind: type[VariationalModel]) -> None:
     assert all(norm.weight.grad is not None for norm in norms)
     model.eval()
     torch.testing.assert_close(model.encode(images().float())[:2], model.encode(images().float()[:2]))
+
+
+@pytest.mark.parametrize("kind", [M2, ADGM, CaGeM])
+def test_bounds_are_means_over_samples(kind: type[VariationalModel]) -> None:
+    """Of one step with 4,000 samples a row, and of 4,000 rows with one: the same mean, and gradients of all."""
+    found = []
+    rows = (255 * images()).to(torch.uint8)
+    for samples, copies in ((4000, 1), (1, 4000)):
+        torch.manual_seed(0)
+        model = kind(pixels(), CLASSES, kind.Config(samples=samples), NETWORK)
+        free, known = rows[:3].repeat(copies, 1, 1, 1), rows[3:].repeat(copies, 1, 1, 1)
+        _, terms = model(Batch(torch.cat([free, known]), torch.tensor([1, 2]).repeat(copies), len(free), len(known)))
+        found.append(torch.stack([terms["bound"], terms["labelled_bound"]]))
+    torch.testing.assert_close(found[0], found[1], atol=0.1, rtol=0)
+    with pytest.raises(ValueError, match="samples must be >= 1, got 0"):
+        VariationalConfig(samples=0)

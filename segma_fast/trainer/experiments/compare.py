@@ -1,10 +1,11 @@
-"""``segma-fast compare``: several models on the same data, with the same labels and the same time."""
+"""``segma-fast compare``: several models on the same data and labels, for the same epochs or the same time."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -38,11 +39,11 @@ COLUMNS = 10
 class Comparison:
     """Train several models on the same data and labels, and compare them in a table and a picture.
 
-    A stopped command continues where it was when run again; more models or a larger budget extend the results.
+    A stopped command continues where it was when run again; more models, seeds, epochs or budget extend the results.
 
     examples:
       segma-fast compare
-      segma-fast compare --data mnist --dataset ./mnist --models segma m1m2 adgm cagem --budget 40m
+      segma-fast compare --data mnist --dataset ./mnist --models segma m1m2 adgm cagem --epochs 20 --seeds 2
       segma-fast compare --data svhn --models segma samm --budget 20h
     """
 
@@ -52,8 +53,8 @@ class Comparison:
     """segma, unsupervised (SeGMA with β = 0), cwae (and K = 1), m1, m2, m1m2, adgm, amm, samm, cagem"""
     budget: str | None = None
     """time for all trainings together, such as 90s, 20m or 10h, shared equally; default: no limit, all epochs"""
-    seed: int = 0
-    """of weights, labels and batches"""
+    seeds: int = 1
+    """trainings of each model, with seeds 0, 1, … of weights, labels and batches"""
     labels: int | None = None
     """labelled rows, as many of each class; default the experiment's"""
     dataset: DatasetFlag = None
@@ -62,7 +63,7 @@ class Comparison:
     network: Literal["dense", "conv"] | None = None
     """kind of all networks in place of their own; amm and samm then have their paper's networks and settings"""
     epochs: int | None = None
-    """of all models in place of their own"""
+    """of all models; default the experiment's, so that all see the same number of images"""
     out: Path | None = None
     """folder of all runs, the table and the picture; default runs/compare-DATA"""
     images: ImagesFlag = 10_000
@@ -73,7 +74,7 @@ class Comparison:
     device: DeviceFlag = "auto"
 
     def __post_init__(self) -> None:
-        runner.check_flags(self, images=2, likelihood_samples=0)
+        runner.check_flags(self, seeds=1, images=2, likelihood_samples=0)
         if self.epochs is not None and self.epochs < 1:
             raise ValueError(f"epochs must be >= 1, got {self.epochs}")
         known = dict.fromkeys([*VARIANTS, *MODELS])
@@ -88,22 +89,21 @@ class Comparison:
         return self.out or Path(f"runs/compare-{self.data}")
 
     def trials(self) -> list[Trial]:
-        """One training per model, with its own settings for the data set; SeGMA with the settings that work best."""
+        """Seed by seed one training per model, with its own settings for the data; SeGMA with those that work best."""
         found = []
-        for name in self.models:
+        epochs = self.epochs or starting_config(self.data).epochs
+        for seed, name in product(range(self.seeds), self.models):
             is_segma = name in VARIANTS
             preset = "tuned" if is_segma and self.data != "digits" else None  # defaults for digits are already tuned
             config = starting_config(self.data, preset, "segma" if is_segma else name)
-            config = replace(config, seed=self.seed, label_choice="stratified", device=self.device)
-            config = replace(config, checkpoint_every=3000, run_dir=self.folder / f"{name}-seed{self.seed}")
+            config = replace(config, seed=seed, label_choice="stratified", device=self.device, epochs=epochs)
+            config = replace(config, checkpoint_every=3000, run_dir=self.folder / f"{name}-seed{seed}")
             if self.network == "conv" and not is_segma:
-                config = replace(config, **MODELS[name].convolutional(self.data))
+                config = replace(config, **(MODELS[name].convolutional(self.data) | {"epochs": epochs}))
             if self.network is not None:
                 config = replace(config, network=replace(config.network, network=self.network))
             if self.labels is not None:
                 config = replace(config, labels=self.labels)
-            if self.epochs is not None:
-                config = replace(config, epochs=self.epochs)
             if isinstance(config.objective, SeGMAConfig) and name != "segma":
                 config = replace(config, objective=replace(config.objective, beta=0.0))
                 config = replace(config, components=1 if name == "cwae" else None)
@@ -113,7 +113,7 @@ class Comparison:
                 widths = self.hidden[: len(config.network.hidden)]
                 network = replace(config.network, hidden=widths, decoder_hidden=None)
                 config = replace(config, network=network, objective=config.objective.with_hidden(self.hidden))
-            found.append(Trial(name, self.seed, config))
+            found.append(Trial(name, seed, config))
         return found
 
     def run(self) -> None:
@@ -123,34 +123,34 @@ class Comparison:
         with only_one(self.folder):
             conditions = runner.prepare(plan, budget, self.device, self.images, self.features, self.inception_weights)
             results: list[Result] = []
-            models: list[ImageModel | None] = []
+            models: dict[str, ImageModel] = {}
             for result in runner.finish_all(plan, conditions, self.likelihood_samples):
-                folder = result.trial.config.run_dir
                 results.append(result)
-                models.append(None if result.failure else load_run(folder, conditions.device).model)
+                if not result.failure and result.trial.model not in models:
+                    models[result.trial.model] = load_run(result.trial.config.run_dir, conditions.device).model
                 parts = [self._above(conditions), *table(results, models, conditions.floor)]
                 page = "\n\n".join(part for part in parts if part)
                 write_text(self.folder / "tables.md", page + "\n")
             print(f"\n{page}\n\n{self.folder / 'tables.md'}")
-            if any(model is not None for model in models):
-                print(self._picture(conditions.data, results, models))
+            if models:
+                print(self._picture(conditions.data, models))
 
     def _above(self, conditions: Conditions) -> str:
         """The header of the table: data set, seed, budget, machine and features."""
         each = f"a budget of {duration(conditions.budget)} each"
         limit = "no limit of time" if math.isnan(conditions.budget) else each
-        return f"{conditions.data.name}, seed {self.seed}; {limit}; {conditions.machine}\n{conditions.distances}"
+        seeds = f"{self.seeds} seeds, mean ± sd" if self.seeds > 1 else "one seed"
+        return f"{conditions.data.name}, {seeds}; {limit}; {conditions.machine}\n{conditions.distances}"
 
-    def _picture(self, data: ImageData, results: Sequence[Result], models: Sequence[ImageModel | None]) -> Path:
+    def _picture(self, data: ImageData, models: Mapping[str, ImageModel]) -> Path:
         """One row of samples per model, cycling through the components."""
         rows: list[Tensor] = []
-        names: list[str] = []
-        for result, model in zip(results, models, strict=True):
-            if model is not None:
-                generator = torch.Generator(model.device).manual_seed(0)
-                component = torch.arange(COLUMNS, device=model.device) % model.components
-                rows.append(model.decode(model.sample(COLUMNS, component, generator=generator)).cpu())
-                names.append(result.trial.name)
+        for model in models.values():
+            generator = torch.Generator(model.device).manual_seed(0)
+            component = torch.arange(COLUMNS, device=model.device) % model.components
+            codes = model.sample(COLUMNS, component, generator=generator)
+            rows.append(model.decode_sample(codes, generator).cpu())
+        names = [VARIANTS.get(name) or MODELS[name].title for name in models]
         columns = [data.class_names[i % data.classes] for i in range(COLUMNS)]
         title = "Samples, one component a column (with labels: the class)"
         return paper_figures.save_labelled(torch.stack(rows), names, columns, title, self.folder / "samples.png")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from segma_fast.trainer.checkpoints import progress
-from segma_fast.trainer.experiments.tables import Result, duration, row
+from segma_fast.trainer.experiments.tables import Result, between, duration, fid_parts, row, spread
 from segma_fast.trainer.models import ImageModel
 
 HEAD = (
@@ -19,62 +19,78 @@ HEAD = (
     "log p(x) ≥, nats",
     "parameters",
     "ms a step",
+    "steps",
     "epochs",
     "time",
 )
 
 
-def table(results: Sequence[Result], models: Sequence[ImageModel | None], floor: float) -> tuple[str, str]:
-    """A Markdown table with one row per model, and the notes below it.
+def table(results: Sequence[Result], models: Mapping[str, ImageModel], floor: float) -> tuple[str, str]:
+    """A Markdown table with one row per model, means and standard deviations over its seeds, and the notes below it.
 
     Args:
         results: results of the trainings.
-        models: the trained models; None where training failed.
+        models: a trained model of each name, of those that could be trained.
         floor: Fréchet distance of real training images.
     """
     lines = [row(list(HEAD)), row(["---"] * len(HEAD))]
-    notes = []
+    notes = [f"{result.trial.title}: {result.failure}." for result in results if result.scores is None]
     estimates: dict[tuple[str, int, int], list[str]] = {}
-    for result, model in zip(results, models, strict=True):
-        if result.scores is None or model is None:
-            notes.append(f"{result.trial.title}: {result.failure}.")
-            continue
-        lines.append(row([result.trial.name, result.trial.labels, *_figures(result, model)]))
-        notes += _notes(result, model)
-        if not math.isnan(result.scores.log_likelihood):
+    for key, model in models.items():
+        own = [result for result in results if result.trial.model == key and result.scores is not None]
+        lines.append(row([own[0].trial.name, own[0].trial.labels, *_figures(own, model)]))
+        notes += _notes(own, model)
+        scores = own[0].scores
+        assert scores is not None
+        if not math.isnan(scores.log_likelihood):
             kind = getattr(getattr(model, "pixels", None), "kind", "")
-            key = (kind, result.scores.likelihood_samples, result.scores.likelihood_images)
-            estimates.setdefault(key, []).append(result.trial.name)
+            how = (kind, scores.likelihood_samples, scores.likelihood_images)
+            estimates.setdefault(how, []).append(own[0].trial.name)
     lines.append(row(["real training images", "–", "–", f"{floor:.2f}", *["–"] * (len(HEAD) - 4)]))
     for (kind, samples, count), names in estimates.items():
         pixels = "pixels are drawn black or white" if kind == "binary" else "log density is that of pixels in [0, 1]"
         notes.append(
             f"log p(x) of {', '.join(names)}: by {samples} importance-weighted samples for each of {count} test "
-            f"images at random, whose {pixels}; ± is the standard error over images."
+            f"images at random, whose {pixels}; with one seed, ± is the standard error over images."
         )
     return "\n".join(lines), "\n".join(notes)
 
 
-def _figures(result: Result, model: ImageModel) -> list[str]:
+def _figures(results: Sequence[Result], model: ImageModel) -> list[str]:
     """The cells after the model's name and labels."""
-    scores, config = result.scores, result.trial.config
-    assert scores is not None
-    step = statistics.median(progress(config.run_dir).per_step or [math.nan])
-    cells = [100 * scores.test_error, scores.fid, scores.fid_interpolations]
-    epochs = f"**{result.epochs:.3g} of {config.epochs}**" if result.cut else str(config.epochs)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    shown = ["–" if math.isnan(cell) else f"{cell:.2f}" for cell in cells]
-    likelihood = f"{scores.log_likelihood:.2f} ± {scores.likelihood_error:.2f}"
-    shown.append("–" if math.isnan(scores.log_likelihood) else likelihood)
-    return [*shown, f"{parameters:,}", f"{1e3 * step:.1f}", epochs, duration(result.seconds)]
-
-
-def _notes(result: Result, model: ImageModel) -> list[str]:
-    assert result.scores is not None
-    notes = [
-        f"{result.trial.name}: test error {100 * error:.2f} % by {name}."
-        for name, error in result.scores.other_errors.items()
+    scores = [result.scores for result in results if result.scores is not None]
+    planned = results[0].trial.config.epochs
+    errors, fids, others = (
+        [100 * s.test_error for s in scores],
+        [s.fid for s in scores],
+        [s.fid_interpolations for s in scores],
+    )
+    likelihoods = [s.log_likelihood for s in scores]
+    shown = ["–" if math.isnan(cell[0]) else spread(cell) for cell in (errors, fids, others, likelihoods)]
+    if len(scores) == 1 and shown[-1] != "–":
+        shown[-1] += f" ± {scores[0].likelihood_error:.2f}"
+    clocks = [progress(result.trial.config.run_dir) for result in results]
+    per_step = [value for clock in clocks for value in clock.per_step] or [math.nan]
+    steps = between([f"{n:,}" for n in sorted(clock.steps for clock in clocks)])
+    epochs = between([f"{n:.3g}" for n in sorted(result.epochs for result in results)])
+    cut = any(result.cut for result in results)
+    return [
+        *shown,
+        f"{sum(parameter.numel() for parameter in model.parameters()):,}",
+        f"{1e3 * statistics.median(per_step):.1f}",
+        steps,
+        f"**{epochs} of {planned}**" if cut else str(planned),
+        between([duration(seconds) for seconds in sorted(result.seconds for result in results)]),
     ]
-    if not result.trial.config.takes_labels and model.components > 1:
-        notes.append(f"{result.trial.name}: by the best {model.mapping} mapping of components to classes.")
-    return notes
+
+
+def _notes(results: Sequence[Result], model: ImageModel) -> list[str]:
+    trial = results[0].trial
+    scores = [result.scores for result in results if result.scores is not None]
+    notes = [
+        f"{trial.name}: test error {spread([100 * s.other_errors[name] for s in scores])} % by {name}."
+        for name in scores[0].other_errors
+    ]
+    if not trial.config.takes_labels and model.components > 1:
+        notes.append(f"{trial.name}: in the table by the best {model.mapping} mapping of components to classes.")
+    return [*notes, *fid_parts(trial.name, results)]

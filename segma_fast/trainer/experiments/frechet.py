@@ -117,14 +117,47 @@ def _kept_weights() -> Path:
 def samples(model: ImageModel, count: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Batches of images decoded from samples of the prior, ``count`` in all, (n, C, H, W) in [0, 1]."""
     for start in range(0, count, BATCH):
-        yield model.decode(model.sample(min(BATCH, count - start), generator=generator))
+        codes = model.sample(min(BATCH, count - start), generator=generator)
+        yield model.decode_sample(codes, generator)
 
 
-def interpolations(model: ImageModel, images: Tensor, count: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Batches of interpolations between random pairs of images (N, C, H, W), at t uniform in (0, 1)."""
+Pairs = Literal["any", "same class", "other class"]
+
+
+def interpolations(
+    model: ImageModel,
+    images: Tensor,
+    count: int,
+    generator: torch.Generator,
+    pairs: Pairs = "any",
+    labels: Tensor | None = None,
+) -> Iterator[Tensor]:
+    """Batches of interpolations between random pairs of images (N, C, H, W), at t uniform in (0, 1).
+
+    ``pairs`` other than ``"any"`` need the images' classes (N,); ``"other class"`` needs two classes at least.
+    """
     for start in range(0, count, BATCH):
         n = min(BATCH, count - start)
-        pairs = torch.randint(len(images), (2, n), generator=generator, device=images.device)
-        first, second = model.encode(images[pairs[0]]), model.encode(images[pairs[1]])
+        first, second = torch.randint(len(images), (2, n), generator=generator, device=images.device)
+        if labels is not None and pairs != "any":
+            second = _partners(labels, first, pairs == "same class", generator)
+        codes, others = model.encode(images[first]), model.encode(images[second])
         t = torch.rand(n, 1, generator=generator, device=images.device)
-        yield model.decode(torch.lerp(first, second, t))
+        yield model.decode(torch.lerp(codes, others, t))
+
+
+def _partners(labels: Tensor, rows: Tensor, same: bool, generator: torch.Generator) -> Tensor:
+    """For each of some rows (n,) a random one of its class, or of any other class."""
+    by_class, counts = labels.argsort(), labels.bincount()
+    own, before = counts[labels[rows]], (counts.cumsum(0) - counts)[labels[rows]]
+    part = torch.rand(len(rows), generator=generator, device=labels.device, dtype=torch.float64)
+    if same:
+        return by_class[before + (part * own).long()]
+    place = (part * (len(labels) - own)).long()
+    return by_class[place + own * (place >= before)]
+
+
+def reconstructions(model: ImageModel, images: Tensor, count: int) -> Iterator[Tensor]:
+    """Batches of images (N, C, H, W), ``count`` at most, after encoding and decoding."""
+    for batch in images[:count].split(BATCH):
+        yield model.decode(model.encode(batch))

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from segma_fast.trainer.data import ImageData
-from segma_fast.trainer.experiments.frechet import FrechetDistance, interpolations, samples
+from segma_fast.trainer.experiments.frechet import FrechetDistance, Pairs, interpolations, reconstructions, samples
 from segma_fast.trainer.metrics import evaluate, mean_log_likelihood
 from segma_fast.trainer.run_folder import SCORES, Run, load_figures, save_figures
 
@@ -27,6 +27,8 @@ class Scores:
     """Fréchet distance of images sampled from the prior to the test images"""
     fid_interpolations: float = math.nan
     """the same for interpolations between pairs of test images"""
+    fid_parts: dict[str, float] = field(default_factory=dict)
+    """the same for reconstructions of test images, and for interpolations within a class and between classes"""
     features: str = ""
     """description of the feature extractor of the Fréchet distances"""
     images: int = 0
@@ -78,7 +80,13 @@ def _judge(run: Run, data: ImageData, frechet: FrechetDistance | None, images: i
     generator = torch.Generator(device).manual_seed(run.config.seed)
     drawn = frechet.of(samples(run.model, images, generator))
     between = frechet.of(interpolations(run.model, test_images, images, generator))
-    found = replace(found, fid=drawn, fid_interpolations=between)
+    parts = {"reconstructions": frechet.of(reconstructions(run.model, test_images, images))}
+    kinds: dict[str, Pairs] = {"interpolations within a class": "same class"}
+    if len(test_labels.unique()) > 1:
+        kinds["interpolations between classes"] = "other class"
+    for name, kind in kinds.items():
+        parts[name] = frechet.of(interpolations(run.model, test_images, images, generator, kind, test_labels))
+    found = replace(found, fid=drawn, fid_interpolations=between, fid_parts=parts)
     return replace(found, features=frechet.features, images=images, extractor=frechet.extractor)
 
 
@@ -89,7 +97,7 @@ def kept_scores(
     found = load_scores(run_dir)
     if found is None or found.step != step:
         return None
-    same = frechet is None or (found.extractor, found.images) == (frechet.extractor, images)
+    same = frechet is None or bool(found.fid_parts) and (found.extractor, found.images) == (frechet.extractor, images)
     return found if same and likelihood_samples in (0, found.likelihood_samples) else None
 
 

@@ -71,6 +71,8 @@ def render(
             notes.append(f"{MODELS[model]}, {labels}: the same labels with every seed.")
         if model == "unsupervised" and table == 2:
             notes.append(f"{MODELS[model]}: by the best one-to-one mapping of components to classes.")
+        if table == 3:
+            notes += fid_parts(f"{MODELS[model]}, {labels}", done)
         if max(r.seconds for r in done) > 1.2 * min(r.seconds for r in done) and any(result.cut for result in done):
             notes.append(
                 f"{MODELS[model]}, {labels}: its trainings took different times, which is part of the deviation."
@@ -78,6 +80,15 @@ def render(
     if table != 2 and math.isfinite(floor):
         lines.append(row(["real training images", "–", f"{floor:.2f}", "–", "–", "–", "–"]))
     return "\n".join([*lines, *([""] if notes else []), *notes])
+
+
+def fid_parts(name: str, results: Iterable[Result]) -> list[str]:
+    """A note on what the Fréchet distance of interpolations is made of, mean over the results; none if not measured."""
+    measured = [result.scores.fid_parts for result in results if result.scores is not None and result.scores.fid_parts]
+    if not measured:
+        return []
+    parts = [f"{spread([own[part] for own in measured])} of {part}" for part in measured[0]]
+    return [f"{name}: FID {', '.join(parts)}."]
 
 
 def grouped(results: Iterable[Result], table: Table) -> dict[tuple[str, str], list[Result]]:

@@ -21,7 +21,16 @@ from torch.nn import functional as F
 from segma_fast.trainer.models.amm_networks import Shape, gradient_penalty
 from segma_fast.trainer.models.amm_tables import SIZES, build_networks, choose_architecture
 from segma_fast.trainer.models.autoencoder import NetworkConfig
-from segma_fast.trainer.models.base import Batch, ImageModel, ModelConfig, StepPlan, Task, as_pixels, register
+from segma_fast.trainer.models.base import (
+    Batch,
+    ClassMapping,
+    ImageModel,
+    ModelConfig,
+    StepPlan,
+    Task,
+    as_pixels,
+    register,
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ class AMM(ImageModel):
     Config: ClassVar[type[AMMConfig]] = AMMConfig
     title = "AMM"
     terms = ("generator", "penalty", "real", "fake")
-    mapping: ClassVar[Literal["one-to-one", "many-to-one"]] = "many-to-one"
+    mapping: ClassVar[ClassMapping] = "many-to-one"
 
     def __init__(self, image_shape: Shape, network: NetworkConfig, settings: AMMConfig, proportions: Tensor) -> None:
         super().__init__()

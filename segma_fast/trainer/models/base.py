@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from segma_fast.trainer.models.autoencoder import NetworkConfig
 
+ClassMapping = Literal["one-to-one", "many-to-one"]
 MODELS: dict[str, type[ImageModel]] = {}
 """Every model by its name on the command line."""
 
@@ -110,7 +111,7 @@ class ImageModel(nn.Module, ABC):
     """name in tables"""
     terms: ClassVar[tuple[str, ...]]
     """the terms that :meth:`forward` returns besides the loss; columns of metrics.csv"""
-    mapping: ClassVar[Literal["one-to-one", "many-to-one"]] = "one-to-one"
+    mapping: ClassVar[ClassMapping] = "one-to-one"
     """how the components of a model without labels are matched with classes"""
     shares_batches: ClassVar[bool] = False
     """whether :meth:`forward` computes the loss of the whole batch when it is split over several processes"""
@@ -187,6 +188,10 @@ class ImageModel(nn.Module, ABC):
     @abstractmethod
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (N, D) to images (N, C, H, W) in [0, 1], float32; no gradient."""
+
+    def decode_sample(self, codes: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The same, for samples of images: layers between code and image are sampled too, but pixels are means."""
+        return self.decode(codes)
 
     @abstractmethod
     def posteriors(self, codes: Tensor) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """M1 and M2 stacked, of "Semi-supervised learning with deep generative models" (Kingma et al. 2014).
 
-M2 models samples of M1's codes. Both are trained at the same time, but M1 gets no gradient from M2, so it learns what
-it would learn alone. The authors train M1 to the end first; here M1's codes change for a while as M2 trains.
+M2 models samples of M1's codes. M1 gets no gradient from M2, so it learns what it would learn alone. The authors train
+M1 to the end first. Here M2 trains from the start, on codes that change until M1 stays as it is (``first_steps``).
 
 Like the authors, M2 leaves out the dead coordinates of M1's codes, those that hardly depend on the image: the mean of
 q(z₁|x) has a standard deviation of 0.1 or less over recent images. They are N(0, 1) in the joint model.
@@ -17,10 +17,10 @@ from torch import Tensor
 
 from segma_fast.trainer.models.autoencoder import NetworkConfig
 from segma_fast.trainer.models.base import register
-from segma_fast.trainer.models.conditional import Pixels, log_standard_normal
+from segma_fast.trainer.models.conditional import Normal, Pixels, log_standard_normal
 from segma_fast.trainer.models.m1 import M1Layer
 from segma_fast.trainer.models.m2 import M2
-from segma_fast.trainer.models.variational import VariationalConfig
+from segma_fast.trainer.models.variational import VariationalConfig, VariationalModel
 
 DEAD = 0.1  # standard deviation of the mean of a coordinate, up to which it is dead
 MEMORY = 0.99  # decay per step of the running moments
@@ -34,9 +34,13 @@ class M1M2Config(VariationalConfig):
     """dimension of M1's codes; default latent_dim"""
     first_hidden: tuple[int, ...] = ()
     """widths of M1's dense layers; default those of M2"""
+    first_steps: int | None = None
+    """steps after which M1 stays as it is and only M2 goes on; default: both train to the end"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.first_steps is not None and self.first_steps < 0:
+            raise ValueError(f"first_steps must be >= 0, got {self.first_steps}")
         if min([1 if self.first_dim is None else self.first_dim, *self.first_hidden]) < 1:
             raise ValueError(f"first_dim and first_hidden must be >= 1, got {self.first_dim}, {self.first_hidden}")
 
@@ -57,6 +61,7 @@ class M1M2(M2):
 
     title = "M1+M2"
     Config = M1M2Config
+    settings: M1M2Config
     moments: Tensor
 
     def __init__(self, pixels: Pixels, classes: int, settings: M1M2Config, network: NetworkConfig) -> None:
@@ -74,6 +79,10 @@ class M1M2(M2):
             return found | {"objective": M1M2Config(first_dim=50, first_hidden=(600, 600))}
         return found | {"objective": M1M2Config(first_dim=300, first_hidden=(300,))}
 
+    @staticmethod
+    def counts_steps(settings: M1M2Config) -> bool:
+        return VariationalModel.counts_steps(settings) or settings.first_steps is not None
+
     def alive(self) -> Tensor:
         """1 for the coordinates that M2 models and 0 for the dead ones, (D,)."""
         mean, square = self.moments.unbind()
@@ -88,7 +97,10 @@ class M1M2(M2):
             self.moments.lerp_(now.to(self.moments), 1 - MEMORY)
         alive = self.alive()
         kept, dead = codes.detach() * alive, codes.detach() * (1 - alive)
-        return kept[:, None], weight.detach() + log_standard_normal(dead, 1 - alive), -bound.mean()
+        loss = -bound.mean()
+        if self.steps is not None and self.settings.first_steps is not None:
+            loss = loss * (self.steps <= self.settings.first_steps)
+        return kept[:, None], weight.detach() + log_standard_normal(dead, 1 - alive), loss
 
     def log_observed(self, observed: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         return self.decoder.given(y, z).log_prob(x, self.alive())
@@ -98,6 +110,19 @@ class M1M2(M2):
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
+        """By the mean of p(z₁|y, z₂), with dead coordinates at 0."""
+        return self._decode_first(self._given(codes).mean * self.alive())
+
+    @torch.no_grad()
+    def decode_sample(self, codes: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """By a sample of p(z₁|y, z₂), with dead coordinates from N(0, 1)."""
+        given = self._given(codes)
+        noise = torch.randn(given.mean.shape, generator=generator, device=given.mean.device)
+        return self._decode_first(torch.where(self.alive() > 0, given.sample(generator), noise))
+
+    def _given(self, codes: Tensor) -> Normal:
         y, z = codes[:, None].split([self.components, self.latent_dim], -1)
-        first = self.decoder.mean_of(y, z) * self.alive()
-        return self.pixels.decode(self.first.decoder.mean_of(first)[:, 0]).float()
+        return self.decoder.given(y, z)
+
+    def _decode_first(self, codes: Tensor) -> Tensor:
+        return self.pixels.decode(self.first.decoder.mean_of(codes)[:, 0]).float()

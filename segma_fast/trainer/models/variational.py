@@ -41,10 +41,14 @@ class VariationalConfig(PixelConfig):
     """steps in which the weight of the latent terms of the bounds grows from 0 to 1"""
     batch_norm: bool = False
     """batch norm in the networks of the latent variables"""
+    samples: int = 1
+    """samples of the latent variables for each row of a step, whose bounds are averaged"""
 
     def __post_init__(self) -> None:
         if self.warm_up < 0:
             raise ValueError(f"warm_up must be >= 0, got {self.warm_up}")
+        if self.samples < 1:
+            raise ValueError(f"samples must be >= 1, got {self.samples}")
         for name in ("classifier_weight", "labelled_weight"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
@@ -73,7 +77,7 @@ class VariationalModel(ImageModel):
         self.latent_dim = network.latent_dim
         self.supervised, self.labelled_weight = True, 1.0
         self.register_buffer("one_hot", torch.eye(classes), persistent=False)
-        self.register_buffer("steps", torch.zeros(()) if settings.warm_up else None)
+        self.register_buffer("steps", torch.zeros(()) if self.counts_steps(settings) else None)
 
     @classmethod
     def build(cls, settings: VariationalConfig, network: NetworkConfig, task: Task) -> Self:
@@ -90,6 +94,11 @@ class VariationalModel(ImageModel):
         own = settings.labelled_weight
         model.labelled_weight = task.labelled_share if own is None else own
         return model
+
+    @staticmethod
+    def counts_steps(settings: Any) -> bool:
+        """Whether the loss depends on the number of steps so far."""
+        return bool(settings.warm_up)
 
     @abstractmethod
     def infer(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Any, Tensor]:
@@ -115,8 +124,9 @@ class VariationalModel(ImageModel):
 
     def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """The negative bounds, mean over rows, plus the cross-entropy; see :meth:`ImageModel.forward`."""
-        observed = self.pixels.observed(as_pixels(batch.images))
-        count, labels, warmth = batch.unlabelled, batch.labels, self._warmth()
+        samples = self.settings.samples
+        observed = self.pixels.observed(as_pixels(batch.images)).repeat_interleave(samples, 0)
+        count, labels, warmth = samples * batch.unlabelled, batch.labels.repeat_interleave(samples), self._warmth()
         x, _, loss = self.below(observed)
         state, log_posterior = self.infer(x[:count])
         likelihood, latent = self.log_weights(observed[:count], x[:count], state, self.one_hot[None])
@@ -133,11 +143,11 @@ class VariationalModel(ImageModel):
         return loss, terms
 
     def _warmth(self) -> Tensor | float:
-        """The weight of the latent terms in this step."""
+        """Count a step, and return the weight of the latent terms in it."""
         if self.steps is None or not self.training:
             return 1.0
         self.steps += 1
-        return (self.steps / self.settings.warm_up).clamp(max=1)
+        return (self.steps / max(self.settings.warm_up, 1)).clamp(max=1)
 
     @torch.no_grad()
     def log_likelihood(self, images: Tensor, samples: int, generator: torch.Generator) -> Tensor | None:
