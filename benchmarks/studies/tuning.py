@@ -7,22 +7,15 @@ stays in ``--out``, so that a study that is stopped goes on.
 
 from __future__ import annotations
 
-import argparse
-import math
-import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks import ROOT
 from benchmarks.report.tables import put_into, table
+from benchmarks.studies.trained import finish_all, flags
 from segma_fast.trainer.config import TrainConfig, starting_config
-from segma_fast.trainer.data import load_data
-from segma_fast.trainer.experiments import runner, tables
+from segma_fast.trainer.experiments import tables
 from segma_fast.trainer.experiments.paper import Trial
 
 PAGE = ROOT / "docs" / "experiments.md"
@@ -54,6 +47,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "means at 20 times the networks' rate": {"objective": {"means_rate": 20.0}},
     "β = 1": {"objective": {"beta": 1.0}},
     "β = 100": {"objective": {"beta": 100.0}},
+    "all rows in d² and reconstruction (the paper's)": {"objective": {"rows": "all", "gamma_rows": "distance"}},
+    "8 latent dimensions": {"network": {"latent_dim": 8}},
+    "20 latent dimensions": {"network": {"latent_dim": 20}},
+    "layers of 512": {"network": {"hidden": (512, 512)}},
 }
 
 
@@ -73,15 +70,9 @@ def study(dataset: str, epochs: int, seeds: int, out: Path) -> list[tuple[str, T
 
 
 def changed(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
-    objective = replace(config.objective, **changes.get("objective", {}))
-    return replace(config, **(changes | {"objective": objective}))
-
-
-def train(trial: Trial) -> float:
-    """The error on the held-out images in percent; NaN where the training diverged."""
-    torch.set_num_threads(1)
-    result = runner.finish(trial, load_data(trial.config.data), None, 0, math.nan, torch.device("cpu"))
-    return result.figure(2)
+    """A configuration with some fields changed, those of its objective and network one by one."""
+    parts = {name: replace(getattr(config, name), **changes.get(name, {})) for name in ("objective", "network")}
+    return replace(config, **(changes | parts))
 
 
 def rendered(errors: dict[str, list[float]], epochs: int) -> str:
@@ -90,20 +81,13 @@ def rendered(errors: dict[str, list[float]], epochs: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--dataset", default="ylecun/mnist", help="Hub name or folder of MNIST")
+    parser = flags(__doc__, "runs/tuning", seeds=2)
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("runs/tuning"))
     options = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"
-    planned = study(options.dataset, options.epochs, options.seeds, options.out)
     errors: dict[str, list[float]] = {name: [] for name in VARIANTS}
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        for (name, _), error in zip(planned, pool.map(train, [trial for _, trial in planned]), strict=True):
-            errors[name].append(error)
-            print(f"{name}: {error:.2f} %", flush=True)
-            put_into(PAGE, rendered(errors, options.epochs), MARKS)
+    for name, result in finish_all(study(options.dataset, options.epochs, options.seeds, options.out), options.workers):
+        errors[name].append(result.figure(2))
+        put_into(PAGE, rendered(errors, options.epochs), MARKS)
 
 
 if __name__ == "__main__":

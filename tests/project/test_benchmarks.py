@@ -16,7 +16,7 @@ from cases import relative_error
 from benchmarks import RESULTS, ROOT
 from benchmarks.peers import lineup
 from benchmarks.report import check_factors, figures, tables, update_docs
-from benchmarks.studies import experiments_page, tuning
+from benchmarks.studies import cures, experiments_page, tuning
 from benchmarks.studies import processes_on_paper as paper
 from benchmarks.suites import scaling, segma_step
 from benchmarks.suites import test_overhead as overhead
@@ -28,6 +28,8 @@ from segma_fast.bench.problems import Case, make_problem, truth
 from segma_fast.bench.records import Record, Results
 from segma_fast.distance.backends import extension
 from segma_fast.trainer.config_file import differences
+from segma_fast.trainer.experiments.scores import Scores
+from segma_fast.trainer.experiments.tables import Result
 from segma_fast.trainer.models import NetworkConfig
 
 
@@ -223,9 +225,25 @@ def test_study_of_settings(tmp_path: Path) -> None:
     base = replace(planned[0][1].config, run_dir=tmp_path)
     for (name, changes), (same, trial) in zip(tuning.VARIANTS.items(), planned, strict=False):
         different = differences(base, trial.config)
-        assert name == same and len(different) == sum(len(v) if k == "objective" else 1 for k, v in changes.items())
+        assert name == same and len(different) == sum(len(v) if isinstance(v, dict) else 1 for v in changes.values())
     assert tuning.MARKS[0] in tuning.PAGE.read_text() and tuning.MARKS[1] in tuning.PAGE.read_text()
     assert "| the preset | 9.50 ± 0.71 | 2 |" in tuning.rendered({"the preset": [9.0, 10.0], "exact φ": []}, 40)
+
+
+def test_study_of_cures(tmp_path: Path) -> None:
+    """The rows of a model differ in what their names say alone; they train for the same epochs."""
+    planned = cures.study("./mnist", 2, tmp_path)
+    assert len(planned) == 2 * len(cures.ROWS) == len({trial.config.run_dir for _, trial in planned})
+    for model in ("m2", "m1m2", "cagem"):
+        own = [trial.config for _, trial in planned if trial.model == model and trial.seed == cures.FIRST_SEED]
+        assert len(own) > 1 and len({(c.epochs, c.network, c.learning_rate, c.batch_size) for c in own}) == 1
+        fields = {line.split(":")[0] for config in own for line in differences(own[0], config)}
+        allowed = {"labelled_weight", "first_steps", "warm_up", "batch_norm"}
+        assert fields <= {f"objective.{name}" for name in allowed} | {"labels"}
+    assert cures.MARKS[0] in cures.PAGE.read_text() and cures.MARKS[1] in cures.PAGE.read_text()
+    scores = Scores(step=1, test_error=0.25, reconstruction=1.0, other_errors={"p(y|x)": 0.5}, log_likelihood=-100.0)
+    found = {name: [Result(trial, scores, 6, 60.0)] for name, trial in planned[-1:]}
+    assert "| 25.00 | 50.00 | -100.00 | 1 |" in cures.rendered(found)
 
 
 def test_pages_of_experiments(tmp_path: Path) -> None:

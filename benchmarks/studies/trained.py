@@ -1,0 +1,47 @@
+"""The trainings of a study, several at once with one thread each; what was trained stays, so a study goes on."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from segma_fast.trainer.data import load_data
+from segma_fast.trainer.experiments import runner
+from segma_fast.trainer.experiments.paper import Trial
+from segma_fast.trainer.experiments.tables import Result
+
+
+def flags(about: str | None, out: str, seeds: int) -> argparse.ArgumentParser:
+    """The flags that all studies have; ``about`` is the module's docstring."""
+    parser = argparse.ArgumentParser(description=(about or "").split("\n")[0])
+    parser.add_argument("--dataset", default="ylecun/mnist", help="Hub name or folder of MNIST")
+    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="trainings at once, one thread each")
+    parser.add_argument("--out", type=Path, default=Path(out))
+    return parser
+
+
+def finish_all(
+    planned: Sequence[tuple[str, Trial]], workers: int, likelihood_samples: int = 0
+) -> Iterator[tuple[str, Result]]:
+    """Names and results of named trials in their order, as they are finished."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    one = partial(_finish, likelihood_samples=likelihood_samples)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for (name, _), result in zip(planned, pool.map(one, [trial for _, trial in planned]), strict=True):
+            print(f"{name}, seed {result.trial.seed}: {result.failure or f'{result.figure(2):.2f} %'}", flush=True)
+            yield name, result
+
+
+def _finish(trial: Trial, likelihood_samples: int) -> Result:
+    torch.set_num_threads(1)
+    data = load_data(trial.config.data)
+    return runner.finish(trial, data, None, 0, math.nan, torch.device("cpu"), likelihood_samples)
