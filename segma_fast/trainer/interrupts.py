@@ -11,13 +11,13 @@ from typing import Any
 class Interrupts:
     """Inside the block, the first Ctrl-C or SIGTERM is only recorded in ``asked``; a second one acts as usual.
 
-    Args:
-        active: whether to catch signals; in other threads than the main one this is impossible and nothing changes.
+    Several trainings may be in the block at once; it ends with the last of them. In other threads than the main one
+    signals cannot be caught, and nothing changes.
     """
 
-    def __init__(self, active: bool = True) -> None:
+    def __init__(self) -> None:
         self.asked: int | None = None
-        self._active = active and threading.current_thread() is threading.main_thread()
+        self._inside = 0
         self._former: dict[int, Any] = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -42,11 +42,14 @@ class Interrupts:
             raise SystemExit(128 + self.asked)
 
     def __enter__(self) -> Interrupts:
-        if self._active:
+        self._inside += 1
+        if self._inside == 1 and threading.current_thread() is threading.main_thread():
             self._former = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._restore()
+        self._inside -= 1
+        if self._inside == 0:
+            self._restore()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections.abc import Generator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -57,6 +59,25 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         KeyboardInterrupt: after Ctrl-C, at the end of the step and after saving a checkpoint. A second Ctrl-C acts at
             once; with several processes the first one does too.
     """
+    interrupts = Interrupts()
+    turns = training(config, interrupts, resume=resume, overwrite=overwrite)
+    while True:
+        try:
+            next(turns)
+        except StopIteration as end:
+            interrupts.act()
+            outcome: Outcome = end.value
+            return outcome
+
+
+def training(
+    config: TrainConfig, interrupts: Interrupts, *, resume: bool = False, overwrite: bool = False
+) -> Generator[None, None, Outcome]:
+    """What :func:`train` does, in turns: it yields whenever the host would wait for the results of its last steps.
+
+    Others may train while it waits, as :mod:`segma_fast.trainer.side_by_side` does. Once ``interrupts`` have been asked
+    for, it ends after the next step with a checkpoint. Arguments and errors are otherwise those of :func:`train`.
+    """
     check_folder(config, resume, overwrite)
     accelerator = make_accelerator(config)
     with accelerator.main_process_first():
@@ -92,7 +113,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     with (
         begin(config, accelerator, resume, overwrite, info, state) as start,
         Records(config.run_dir, accelerator, plain_model.terms, start, steps, rows) as records,
-        Interrupts(accelerator.num_processes == 1) as interrupts,
+        interrupts if accelerator.num_processes == 1 else nullcontext(),
     ):
         if start >= steps:
             reached = f"{start / pool.steps:.1f} of {config.epochs}"
@@ -112,6 +133,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
             saving = step % config.checkpoint_every == 0 or step == steps or stopping or overdue
             if not (saving or step % config.log_every == 0):
                 continue
+            yield
             values = {name: accelerator.reduce(value, "mean").item() for name, value in line.items()}
             now = time.perf_counter()
             done = clock.advance(step, now - tick)
@@ -132,7 +154,6 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
             tick = time.perf_counter()
             if stopping:
                 break
-    interrupts.act()
 
     if evaluation is None:  # nothing was left to train
         evaluation = judge()

@@ -16,6 +16,7 @@ from segma_fast.trainer.batches import gather
 from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.loop import train
 from segma_fast.trainer.models import MODELS, AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
+from segma_fast.trainer.side_by_side import train_side_by_side
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 
@@ -90,3 +91,18 @@ def test_captured_steps_resume(tmp_path: Path) -> None:
     run(tmp_path / "parts", "segma", decay=0.5, decay_every=1, epochs=1)
     assert_same(run(tmp_path / "parts", "segma", decay=0.5, decay_every=1), whole)
     assert_same(run(tmp_path / "parts", "segma", decay=0.5, decay_every=1, device="cpu"), whole)  # nothing left to do
+
+
+def test_side_by_side_trains_to_the_weights_of_each_alone(tmp_path: Path) -> None:
+    """Captured steps on a stream for each, with random numbers of its own: M2 samples in each step."""
+    configs = [
+        dataclasses.replace(
+            starting_config("digits", None, name), epochs=3, seed=seed, run_dir=tmp_path / f"{name}{seed}"
+        )
+        for name, seed in (("segma", 0), ("m2", 0), ("m2", 1))
+    ]
+    for config, found in zip(configs, train_side_by_side(configs), strict=True):
+        assert not isinstance(found, FloatingPointError)
+        alone = train(dataclasses.replace(config, run_dir=tmp_path / "alone" / config.run_dir.name)).model.state_dict()
+        for name, value in found.model.state_dict().items():
+            torch.testing.assert_close(value, alone[name], rtol=1e-3, atol=1e-4)

@@ -14,6 +14,7 @@ import torch
 from cases import relative_error
 
 from benchmarks import RESULTS, ROOT
+from benchmarks.gpu import papers
 from benchmarks.peers import lineup
 from benchmarks.report import check_factors, figures, tables, update_docs
 from benchmarks.studies import cures, experiments_page, tuning
@@ -27,6 +28,7 @@ from segma_fast.bench.contenders import ours
 from segma_fast.bench.problems import Case, make_problem, truth
 from segma_fast.bench.records import Record, Results
 from segma_fast.distance.backends import extension
+from segma_fast.trainer.config import build_model
 from segma_fast.trainer.config_file import differences
 from segma_fast.trainer.experiments.scores import Scores
 from segma_fast.trainer.experiments.tables import Result
@@ -306,3 +308,17 @@ def test_cost_on_paper_is_that_of_the_page() -> None:
     limit = 1 + 4 * (1 << 20) * 4e10 / (4 * 1e14)  # processes at which gathering takes as long as evaluating
     for processes, longer in ((round(0.9 * limit), 1), (round(1.1 * limit), 0)):
         assert max(range(2), key=paper.seconds(1 << 20, 64, processes, paper.Rates()).__getitem__) == longer
+
+
+def test_plan_of_the_papers_trainings(tmp_path: Path) -> None:
+    """Eight trainings with folders of their own, which can be built, with the papers' networks."""
+    trials = papers.plan("./mnist", tmp_path, "cpu")
+    assert [trial.model for trial in trials] == ["segma"] * 5 + ["adgm", "cagem", "amm"]
+    assert len({trial.config.run_dir for trial in trials}) == 8 and [t.config.seed for t in trials[:5]] == list(
+        range(5)
+    )
+    assert trials[0].config.network.hidden == (1024, 1024) and trials[0].config.epochs == 500
+    amm = trials[-1].config
+    assert (amm.network.network, amm.network.latent_dim, amm.learning_rate) == ("conv", 64, 2e-4)
+    for trial in trials:
+        build_model(trial.config, (1, 28, 28), 10, torch.full((10,), 10), 60_000)

@@ -66,11 +66,14 @@ def test_table_and_picture_of_models_that_are_added_one_by_one(
     third = compare(folder, "--models", "cagem", "--budget", "3s", "--likelihood-samples", "0")
     assert third["CaGeM"][4] == "–" and third["CaGeM"][:4] == first["CaGeM"][:4]
 
-    both = compare(folder, "--models", "m1", "cwae", "--seeds", "2", "--budget", "8s")
+    both = compare(folder, "--models", "m1", "cwae", "--seeds", "2", "--budget", "4s", "--side-by-side")
     errors = [100 * score.test_error for seed in range(2) if (score := load_scores(folder / f"m1-seed{seed}"))]
     assert both["M1"][1] == f"{np.mean(errors):.2f} ± {np.std(errors, ddof=1):.2f}"
     page = (folder / "tables.md").read_text()
-    assert "2 seeds, mean ± sd" in page and "of interpolations between classes" in page
+    assert (
+        "2 seeds, mean ± sd; a budget of 4.0 s each side by side" in page
+        and "of interpolations between classes" in page
+    )
 
 
 @pytest.mark.parametrize(

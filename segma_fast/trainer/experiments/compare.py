@@ -25,6 +25,7 @@ from segma_fast.trainer.experiments.runner import (
     DeviceFlag,
     FeaturesFlag,
     ImagesFlag,
+    SideBySideFlag,
     WeightsFlag,
 )
 from segma_fast.trainer.experiments.tables import Result, duration
@@ -71,6 +72,7 @@ class Comparison:
     inception_weights: WeightsFlag = None
     likelihood_samples: int = 100
     """importance-weighted samples for the log-likelihood of a test image; 0 leaves it out"""
+    side_by_side: SideBySideFlag = False
     device: DeviceFlag = "auto"
 
     def __post_init__(self) -> None:
@@ -119,12 +121,12 @@ class Comparison:
     def run(self) -> None:
         """Train what is not trained yet, and write the table after each training and the picture at the end."""
         plan = self.trials()
-        budget = runner.budget_of_each(self.budget, len(plan))
+        budget = runner.budget_of_each(self.budget, 1 if self.side_by_side else len(plan))
         with only_one(self.folder):
             conditions = runner.prepare(plan, budget, self.device, self.images, self.features, self.inception_weights)
             results: list[Result] = []
             models: dict[str, ImageModel] = {}
-            for result in runner.finish_all(plan, conditions, self.likelihood_samples):
+            for result in runner.finish_all(plan, conditions, self.likelihood_samples, self.side_by_side):
                 results.append(result)
                 if not result.failure and result.trial.model not in models:
                     models[result.trial.model] = load_run(result.trial.config.run_dir, conditions.device).model
@@ -137,7 +139,7 @@ class Comparison:
 
     def _above(self, conditions: Conditions) -> str:
         """The header of the table: data set, seed, budget, machine and features."""
-        each = f"a budget of {duration(conditions.budget)} each"
+        each = f"a budget of {duration(conditions.budget)} each{' side by side' if self.side_by_side else ''}"
         limit = "no limit of time" if math.isnan(conditions.budget) else each
         seeds = f"{self.seeds} seeds, mean ± sd" if self.seeds > 1 else "one seed"
         return f"{conditions.data.name}, {seeds}; {limit}; {conditions.machine}\n{conditions.distances}"

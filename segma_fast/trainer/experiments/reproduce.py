@@ -17,6 +17,7 @@ from segma_fast.trainer.experiments.runner import (
     DeviceFlag,
     FeaturesFlag,
     ImagesFlag,
+    SideBySideFlag,
     WeightsFlag,
 )
 from segma_fast.trainer.files import only_one, write_text
@@ -57,6 +58,7 @@ class Reproduction:
     images: ImagesFlag = 10_000
     features: FeaturesFlag = "auto"
     inception_weights: WeightsFlag = None
+    side_by_side: SideBySideFlag = False
     device: DeviceFlag = "auto"
 
     def __post_init__(self) -> None:
@@ -71,7 +73,7 @@ class Reproduction:
         plan = trials(
             self.experiment, self.preset, self.seeds, self.table, self.folder, self.device, self.dataset, self.hidden
         )
-        budget = runner.budget_of_each(self.budget, len(plan))
+        budget = runner.budget_of_each(self.budget, 1 if self.side_by_side else len(plan))
         with only_one(self.folder):
             conditions = runner.prepare(
                 plan, budget, self.device, self.images, self.features, self.inception_weights, self.table != 2
@@ -80,7 +82,7 @@ class Reproduction:
             page = self.folder / ("tables.md" if self.table is None else f"table-{self.table}.md")
             results = [runner.kept_result(trial, conditions.frechet, self.images) for trial in plan]
             is_inception = conditions.frechet is not None and conditions.frechet.is_inception
-            for number, found in enumerate(runner.finish_all(plan, conditions)):
+            for number, found in enumerate(runner.finish_all(plan, conditions, side_by_side=self.side_by_side)):
                 results[number] = found
                 done = [result for result in results if result is not None]
                 parts = [self._above(conditions, len(plan), len(done))]
@@ -102,6 +104,7 @@ class Reproduction:
         """The header of the tables: data set, settings, budget, machine and features."""
         networks = f"networks of {'-'.join(map(str, self.hidden))}" if self.hidden else "the paper's networks"
         each = f"{self.budget} for {plan} trainings, {tables.duration(conditions.budget)} each"
+        each += " side by side" * self.side_by_side
         lines = [
             f"{TITLES[self.experiment]} ({conditions.data.name}), rules: {self.preset}, {networks}; "
             f"{each if self.budget else 'no limit of time'}; {conditions.machine}",

@@ -14,7 +14,7 @@ from tyro.conf import arg
 
 from segma_fast import __version__
 from segma_fast.trainer.checkpoints import progress
-from segma_fast.trainer.config import build_model, check_step
+from segma_fast.trainer.config import TrainConfig, build_model, check_step
 from segma_fast.trainer.data import ImageData, load_data
 from segma_fast.trainer.experiments.frechet import Features, FrechetDistance
 from segma_fast.trainer.experiments.paper import Trial
@@ -22,6 +22,7 @@ from segma_fast.trainer.experiments.scores import kept_scores, score
 from segma_fast.trainer.experiments.tables import Result
 from segma_fast.trainer.loop import choose_rows, train
 from segma_fast.trainer.run_folder import check_folder, holds_run, load_run
+from segma_fast.trainer.side_by_side import train_side_by_side
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 Device = Literal["auto", "cpu"]
@@ -34,6 +35,10 @@ FeaturesFlag = Annotated[
     arg(help="whose activations the Fréchet distances compare; auto is Inception's where its weights are at hand"),
 ]
 WeightsFlag = Annotated[Path | None, arg(help="file of Inception's weights; default where torch-fidelity keeps it")]
+SideBySideFlag = Annotated[
+    bool,
+    arg(help="train all at the same time, which small models on one GPU are faster with; a budget is then of each"),
+]
 DeviceFlag = Annotated[Device, arg(help="auto takes a GPU where there is one")]
 
 
@@ -111,16 +116,20 @@ def prepare(
     return Conditions(data, chosen, budget, images, frechet, floor)
 
 
-def finish_all(plan: Sequence[Trial], conditions: Conditions, likelihood_samples: int = 0) -> Iterator[Result]:
-    """The results of all trials, one after the other; see :func:`finish`."""
+def finish_all(
+    plan: Sequence[Trial], conditions: Conditions, likelihood_samples: int = 0, side_by_side: bool = False
+) -> Iterator[Result]:
+    """The results of all trials, which are trained one after the other or ``side_by_side``; see :func:`finish`."""
     c = conditions
+    if side_by_side:
+        train_side_by_side([left for trial in plan if (left := left_to_train(trial, c.budget)) is not None])
     for number, trial in enumerate(plan):
         print(f"{number + 1} of {len(plan)}: {trial.title}", flush=True)
         yield finish(trial, c.data, c.frechet, c.images, c.budget, c.device, likelihood_samples)
 
 
 def budget_of_each(budget: str | None, trials: int) -> float:
-    """The seconds per trial when ``trials`` trials share a budget equally; NaN without a budget."""
+    """The seconds per trial when ``trials`` trials in turn share a budget equally; NaN without a budget."""
     return math.nan if budget is None else parse_budget(budget) / trials
 
 
@@ -159,18 +168,25 @@ def finish(
         The result; if the loss was not finite, a result with ``failure`` set.
     """
     config = trial.config
-    clock = progress(config.run_dir)
-    used_up = max(clock.seconds, clock.allowed) >= budget * (1 - 1e-9)
-    if clock.epochs < config.epochs and not used_up:
-        minutes = None if math.isnan(budget) else (budget - clock.seconds) / 60
+    left = left_to_train(trial, budget)
+    if left is not None:
         try:
-            train(replace(config, minutes=minutes), resume=holds_run(config.run_dir))
+            train(left, resume=holds_run(config.run_dir))
         except FloatingPointError as error:
             clock = progress(config.run_dir)
             return Result(trial, None, clock.epochs, clock.seconds, failure=str(error))
-        clock = progress(config.run_dir)
+    clock = progress(config.run_dir)
     run = load_run(config.run_dir, device)
     return Result(trial, score(run, data, frechet, images, likelihood_samples), clock.epochs, clock.seconds)
+
+
+def left_to_train(trial: Trial, budget: float) -> TrainConfig | None:
+    """The trial's configuration with the time that is left of a budget in seconds; None if its training has ended."""
+    clock = progress(trial.config.run_dir)
+    used_up = max(clock.seconds, clock.allowed) >= budget * (1 - 1e-9)
+    if clock.epochs >= trial.config.epochs or used_up:
+        return None
+    return replace(trial.config, minutes=None if math.isnan(budget) else (budget - clock.seconds) / 60)
 
 
 def chosen_device(choice: Device) -> torch.device:

@@ -1,0 +1,86 @@
+"""``python -m benchmarks.gpu.papers --out FOLDER`` trains models as their papers do, side by side on one GPU.
+
+SeGMA with five seeds and the paper's 500 epochs, ADGM, CaGeM and AMM with as many epochs as ``--minutes`` allow. Leaves
+the run folders, and tables.md with errors, Fréchet distances and likelihoods; run again, it goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import replace
+from pathlib import Path
+
+from segma_fast.trainer.config import TrainConfig, starting_config
+from segma_fast.trainer.experiments import runner
+from segma_fast.trainer.experiments.comparison_table import table
+from segma_fast.trainer.experiments.paper import Trial
+from segma_fast.trainer.experiments.tables import Result
+from segma_fast.trainer.files import write_text
+from segma_fast.trainer.models import MODELS, ImageModel
+from segma_fast.trainer.models.cagem import CaGeMConfig
+from segma_fast.trainer.run_folder import load_run
+
+SEEDS = 5  # of SeGMA
+EPOCHS = 1000  # of the others, if there is time
+WARM_UP = 60_000  # steps of CaGeM: 100 epochs
+
+
+def plan(dataset: str, out: Path, device: runner.Device = "auto") -> list[Trial]:
+    """The trainings, all of MNIST with 100 labels, ten of each class; AMM has none."""
+    segma = starting_config("mnist", "tuned")
+    adgm, cagem, amm = (starting_config("mnist", None, name) for name in ("adgm", "cagem", "amm"))
+    cagem = replace(cagem, objective=CaGeMConfig(warm_up=WARM_UP, batch_norm=True))
+    amm = replace(amm, **MODELS["amm"].convolutional("mnist"))
+    amm = replace(amm, network=replace(amm.network, network="conv"))
+    found = [_trial("segma", segma, seed) for seed in range(SEEDS)]
+    found += [_trial(config.model, replace(config, epochs=EPOCHS), 0) for config in (adgm, cagem, amm)]
+    return [
+        replace(
+            trial, config=replace(_of(trial.config, dataset, device), run_dir=out / f"{trial.model}-seed{trial.seed}")
+        )
+        for trial in found
+    ]
+
+
+def _trial(name: str, config: TrainConfig, seed: int) -> Trial:
+    return Trial(name, seed, replace(config, seed=seed, label_choice="stratified", checkpoint_every=12_000))
+
+
+def _of(config: TrainConfig, dataset: str, device: runner.Device) -> TrainConfig:
+    return replace(config, data=replace(config.data, dataset=dataset), device=device)
+
+
+def run(trials: list[Trial], minutes: float, page: Path, device: runner.Device, samples: int, images: int) -> str:
+    """Train and judge all, and write the table after each."""
+    conditions = runner.prepare(trials, 60 * minutes, device, images, "classifier", None)
+    results: list[Result] = []
+    models: dict[str, ImageModel] = {}
+    text = ""
+    for result in runner.finish_all(trials, conditions, samples, side_by_side=True):
+        results.append(result)
+        if not result.failure:
+            models[result.trial.model] = load_run(result.trial.config.run_dir, conditions.device).model
+        above = (
+            f"{conditions.data.name}, {minutes:g} minutes side by side; {conditions.machine}\n{conditions.distances}"
+        )
+        text = "\n\n".join([above, *table(results, models, conditions.floor)])
+        write_text(page, text + "\n")
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--dataset", default="ylecun/mnist", help="Hub name or folder of MNIST")
+    parser.add_argument("--minutes", type=float, default=8.0, help="time of training")
+    parser.add_argument("--likelihood-samples", type=int, default=100)
+    parser.add_argument("--out", type=Path, default=Path("runs/papers"))
+    options = parser.parse_args()
+    if not (math.isfinite(options.minutes) and options.minutes > 0):
+        parser.error(f"--minutes must be finite and > 0, got {options.minutes}")
+    trials = plan(options.dataset, options.out)
+    print(run(trials, options.minutes, options.out / "tables.md", "auto", options.likelihood_samples, 10_000))
+
+
+if __name__ == "__main__":
+    main()
