@@ -126,8 +126,11 @@ PRESETS: dict[str, dict[str, Any]] = {
             "rows": "all",
             "gamma_rows": "distance",
             "means_init": "coordinates",
+            "means_rate": 1.0,
+            "classifier": "mixture",
         },
         "label_choice": "random",
+        "learning_rate": 3e-4,
         "unlabelled_pool": "rest",
         "clip_norm": None,
         "clip_value": None,
@@ -139,15 +142,18 @@ PRESETS: dict[str, dict[str, Any]] = {
             "rows": "unlabelled",
             "gamma_rows": "unlabelled",
             "means_init": "coordinates",
+            "means_rate": 1.0,
+            "classifier": "mixture",
         },
         "label_choice": "first",
+        "learning_rate": 3e-4,
         "unlabelled_pool": "all",
         "clip_norm": 5.0,
         "clip_value": 1.0,
     },
 }
 PRESETS["tuned"] = PRESETS["authors"] | {
-    "objective": PRESETS["authors"]["objective"] | {"alpha": 2.0, "means_rate": 5.0},
+    "objective": PRESETS["authors"]["objective"] | {"alpha": 2.0, "means_rate": 5.0, "classifier": "fitted"},
     "label_choice": "stratified",
     "learning_rate": 1e-3,
     "labelled_share": 0.1,
@@ -155,7 +161,7 @@ PRESETS["tuned"] = PRESETS["authors"] | {
 PRESET_MEANS_SCALE = {"digits": 0.1, "mnist": 0.1, "svhn": 2.0, "celeba": 1.0}
 ExperimentName = Literal["digits", "mnist", "svhn", "celeba"]
 EXPERIMENTS: dict[str, dict[str, Any]] = {
-    "digits": {},
+    "digits": {"objective": SeGMAConfig(alpha=2.0, means_rate=5.0), "learning_rate": 1e-3},
     "mnist": {
         "data": DataConfig(dataset="ylecun/mnist"),
         "network": NetworkConfig(latent_dim=10, hidden=(1024, 1024)),

@@ -101,7 +101,7 @@ def intensify(
 
 
 def classify(model: ImageModel, images: Tensor) -> Tensor:
-    """The most probable component of each image, by equation (7) for SeGMA, (n, C, H, W) -> (n,) int64."""
+    """The most probable component of each image by the model's main classifier, (n, C, H, W) -> (n,) int64."""
     return _classes(model, model.encode(images))
 
 

@@ -21,7 +21,7 @@ class Evaluation:
     """Metrics on a test set."""
 
     test_error: float
-    """fraction of test images that the model's main classifier (for SeGMA equation (7)) gets wrong; for models trained
+    """fraction of test images that the model's main classifier gets wrong; for models trained
     without labels under the best mapping of components to classes; NaN for a single component"""
     reconstruction: float
     """squared error summed over pixels, mean over images, equation (1)"""

@@ -155,7 +155,7 @@ def intensify(
 
 @_command
 def classify(run_dir: Path = DEFAULT_RUN, images: tuple[str, ...] = ("0", "1", "2", "3", "4")) -> None:
-    """Say which class images belong to, with its probability by equation (7).
+    """Say which class images belong to, with its probability by the model's main classifier.
 
     examples:
       segma-fast classify --images 3 17 40

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from segma_fast.trainer.checkpoints import progress
-from segma_fast.trainer.experiments.tables import Result, between, duration, fid_parts, row, spread
+from segma_fast.trainer.experiments.tables import Result, between, duration, fid_parts, other_errors, row, spread
 from segma_fast.trainer.models import ImageModel
 
 HEAD = (
@@ -86,11 +86,7 @@ def _figures(results: Sequence[Result], model: ImageModel) -> list[str]:
 
 def _notes(results: Sequence[Result], model: ImageModel) -> list[str]:
     trial = results[0].trial
-    scores = [result.scores for result in results if result.scores is not None]
-    notes = [
-        f"{trial.name}: test error {spread([100 * s.other_errors[name] for s in scores])} % by {name}."
-        for name in scores[0].other_errors
-    ]
+    notes = other_errors(trial.name, results)
     if not trial.config.takes_labels and model.components > 1:
         notes.append(f"{trial.name}: in the table by the best {model.mapping} mapping of components to classes.")
     return [*notes, *fid_parts(trial.name, results)]

@@ -20,7 +20,7 @@ class Scores:
 
     step: int
     test_error: float
-    """fraction of misclassified test images, by equation (7), or by the best one-to-one mapping without labels"""
+    """fraction of test images that the main classifier gets wrong; without labels under the best mapping"""
     reconstruction: float
     """squared error summed over pixels, mean over the test images"""
     fid: float = math.nan

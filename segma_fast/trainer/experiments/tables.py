@@ -69,6 +69,8 @@ def render(
         lines.append(row([*cells, "–" if reported is None else f"{reported:.2f}".rstrip("0").rstrip(".")]))
         if labels.endswith("first") and len(done) > 1:
             notes.append(f"{MODELS[model]}, {labels}: the same labels with every seed.")
+        if table == 2:
+            notes += other_errors(f"{MODELS[model]}, {labels}" if labels != "–" else MODELS[model], done)
         if model == "unsupervised" and table == 2:
             notes.append(f"{MODELS[model]}: by the best one-to-one mapping of components to classes.")
         if table == 3:
@@ -80,6 +82,13 @@ def render(
     if table != 2 and math.isfinite(floor):
         lines.append(row(["real training images", "–", f"{floor:.2f}", "–", "–", "–", "–"]))
     return "\n".join([*lines, *([""] if notes else []), *notes])
+
+
+def other_errors(name: str, results: Iterable[Result]) -> list[str]:
+    """A note for each other classifier or mapping, with its mean test error over the results."""
+    found = [result.scores.other_errors for result in results if result.scores is not None]
+    by = {other: [100 * own[other] for own in found if other in own] for other in found[0]}
+    return [f"{name}: test error {spread(errors)} % by {other}." for other, errors in by.items()]
 
 
 def fid_parts(name: str, results: Iterable[Result]) -> list[str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 ITERATIONS = 30
+FITTED = 10_000  # unlabelled images whose codes the classes are fitted to
+AT_ONCE = 1000  # images that are encoded at once
 RIDGE = 1e-2  # added to the variances of codes, whose prior has 1
 
 
@@ -29,6 +32,25 @@ class ClassGaussians(nn.Module):
         self.register_buffer("means", torch.zeros(classes, dim))
         self.register_buffer("factors", torch.eye(dim).repeat(classes, 1, 1))  # C_k = L_k L_kᵀ
         self.register_buffer("proportions", torch.full((classes,), 1 / classes))
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there was a fit, now or in the run that the weights are of."""
+        return bool(self.means.any())
+
+    def fit_images(
+        self,
+        encode: Callable[[Tensor], Tensor],
+        images: Tensor,
+        labels: Tensor,
+        unlabelled: Tensor,
+        labelled: Tensor,
+    ) -> None:
+        """Fit to the codes of all labelled images and of up to 10,000 others; see :meth:`ImageModel.settle`."""
+        some = unlabelled[:: -(-len(unlabelled) // FITTED)]
+        codes = [encode(images[rows.to(images.device)]) for rows in torch.cat([some, labelled]).split(AT_ONCE)]
+        free, given = torch.cat(codes).tensor_split([len(some)])
+        self.fit(free, given, labels[labelled.to(labels.device)])
 
     @torch.no_grad()
     def fit(self, unlabelled: Tensor, labelled: Tensor, labels: Tensor) -> None:

@@ -19,9 +19,6 @@ from segma_fast.trainer.models.base import Batch, ImageModel, Task, as_pixels, r
 from segma_fast.trainer.models.class_gaussians import ClassGaussians
 from segma_fast.trainer.models.conditional import Conditional, PixelConfig, Pixels, log_standard_normal
 
-FITTED = 10_000  # unlabelled images whose codes the classes are fitted to
-AT_ONCE = 1000  # images that are encoded at once
-
 
 class M1Layer(nn.Module):
     """q(z|x) and the network of p(x|z): from image features to codes, and from codes to decoder features.
@@ -91,10 +88,7 @@ class M1(ImageModel):
 
     def settle(self, images: Tensor, labels: Tensor, unlabelled: Tensor, labelled: Tensor) -> None:
         """Fit the classes to codes of all labelled images and of up to 10,000 others."""
-        some = unlabelled[:: -(-len(unlabelled) // FITTED)]
-        codes = [self.encode(images[rows.to(images.device)]) for rows in torch.cat([some, labelled]).split(AT_ONCE)]
-        free, given = torch.cat(codes).tensor_split([len(some)])
-        self.classes.fit(free, given, labels[labelled.to(labels.device)])
+        self.classes.fit_images(self.encode, images, labels, unlabelled, labelled)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:

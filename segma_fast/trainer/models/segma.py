@@ -28,6 +28,7 @@ from segma_fast.trainer.models.base import (
     register,
     squared_error,
 )
+from segma_fast.trainer.models.class_gaussians import ClassGaussians
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ class SeGMAConfig(ModelConfig):
     """how far from the origin they start"""
     means_rate: float = 1.0
     """learning rate of the means, as a multiple of that of the networks"""
+    classifier: Literal["mixture", "fitted"] = "fitted"
+    """what gives a code its class: the mixture, by equation (7), or a normal distribution of any covariance for each
+    class, fitted to the codes of labelled and other images before each evaluation; nothing else depends on it"""
 
     def __post_init__(self) -> None:
         if not (0 <= self.alpha < math.inf and 0 <= self.beta < math.inf):
@@ -97,6 +101,8 @@ class SeGMA(ImageModel):
         self.prior = prior
         self.settings = settings
         self.components = prior.components
+        fitted = settings.classifier == "fitted" and settings.beta > 0
+        self.classes = ClassGaussians(prior.components, prior.dim) if fitted else None
 
     @classmethod
     def build(cls, settings: SeGMAConfig, network: NetworkConfig, task: Task) -> SeGMA:
@@ -209,10 +215,18 @@ class SeGMA(ImageModel):
         """Codes (N, D) to images (N, C, H, W) in [0, 1], float32."""
         return self.autoencoder.decode(codes).float()
 
+    def settle(self, images: Tensor, labels: Tensor, unlabelled: Tensor, labelled: Tensor) -> None:
+        """Fit the classes of the fitted classifier."""
+        if self.classes is not None:
+            self.classes.fit_images(self.encode, images, labels, unlabelled, labelled)
+
     @torch.no_grad()
     def posteriors(self, codes: Tensor) -> dict[str, Tensor]:
-        """Equation (7)."""
-        return {"equation (7)": self.prior.posterior(codes)}
+        """Equation (7), and before it the fitted classifier if there is one that has been fitted."""
+        found = {"equation (7)": self.prior.posterior(codes)}
+        if self.classes is not None and self.classes.is_fitted:
+            return {"normal distributions of classes": self.classes.posterior(codes)} | found
+        return found
 
     @torch.no_grad()
     def sample(
