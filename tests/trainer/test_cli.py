@@ -194,7 +194,7 @@ def test_presets_set_the_rules() -> None:
     assert (authors.data.subset, authors.data.train_splits) == ("cropped_digits", ("train", "extra"))
     paper = parse(["--preset", "paper", "--alpha", "2"]).config
     assert (paper.objective.rows, paper.objective.alpha, paper.clip_norm) == ("all", 2.0, None)
-    assert parse([]).config == TrainConfig()
+    assert parse([]).config == starting_config("digits")
 
 
 @pytest.mark.parametrize(

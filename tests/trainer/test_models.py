@@ -14,6 +14,7 @@ from segma_fast import GaussianMixture, cw_distance_reference, fast_cw_distance,
 from segma_fast.distance.mixture import initial_means
 from segma_fast.trainer.config import build_model, starting_config
 from segma_fast.trainer.models import AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
+from segma_fast.trainer.models.class_gaussians import ClassGaussians
 
 
 def segma(objective: SeGMAConfig, components: int = 3) -> SeGMA:
@@ -147,3 +148,29 @@ def test_model_is_built_for_the_data() -> None:
     wrong = dataclasses.replace(config, components=4)
     with pytest.raises(ValueError, match=r"components=4 for 10 classes.*beta"):
         build_model(wrong, (1, 8, 8), 10)
+
+
+def test_classes_are_fitted_to_codes_once_there_is_a_fit() -> None:
+    """Before it, and for the rules of the paper and without labels, equation (7) alone; a saved model keeps its fit."""
+    torch.manual_seed(0)
+    config = starting_config("digits")
+    labels, images = torch.arange(300) % 10, torch.randint(0, 256, (300, 1, 8, 8), dtype=torch.uint8)
+    model = build_model(config, (1, 8, 8), 10, torch.full((10,), 5))
+    codes = model.encode(images)
+    assert list(model.posteriors(codes)) == ["equation (7)"]
+    model.settle(images, labels, torch.arange(50, 300), torch.arange(50))
+    fitted, mixture = model.posteriors(codes).values()
+    assert list(model.posteriors(codes)) == ["normal distributions of classes", "equation (7)"]
+    alone = ClassGaussians(10, codes.shape[1])
+    alone.fit(codes[50:], codes[:50], labels[:50])
+    torch.testing.assert_close(fitted, alone.posterior(codes))
+    torch.testing.assert_close(mixture, model.prior.posterior(codes))
+    again = build_model(config, (1, 8, 8), 10)
+    again.load_state_dict(model.state_dict())
+    torch.testing.assert_close(next(iter(again.posteriors(codes).values())), fitted)
+    for preset, beta in (("paper", 10.0), ("authors", 10.0), (None, 0.0)):
+        other = starting_config("digits", preset)
+        other = dataclasses.replace(other, objective=dataclasses.replace(other.objective, beta=beta))
+        without = build_model(other, (1, 8, 8), 10, torch.full((10,), 5))
+        without.settle(images, labels, torch.arange(50, 300), torch.arange(50))
+        assert list(without.posteriors(codes)) == ["equation (7)"]
