@@ -229,7 +229,12 @@ def test_study_of_settings(tmp_path: Path) -> None:
         different = differences(base, trial.config)
         assert name == same and len(different) == sum(len(v) if isinstance(v, dict) else 1 for v in changes.values())
     assert tuning.MARKS[0] in tuning.PAGE.read_text() and tuning.MARKS[1] in tuning.PAGE.read_text()
-    assert "| the preset | 9.50 ± 0.71 | 2 |" in tuning.rendered({"the preset": [9.0, 10.0], "exact φ": []}, 40)
+    results = []
+    for error in (0.09, 0.10):
+        scores = Scores(step=1, test_error=error, reconstruction=1.0, other_errors={"equation (7)": 0.2})
+        results.append(Result(planned[0][1], scores, 40, 60.0))
+    text = tuning.rendered({"the preset": results, "γ = 1": []}, 40)
+    assert "| the preset | 9.50 ± 0.71 | 20.00 ± 0.00 | 2 |" in text and "γ = 1" not in text
 
 
 def test_study_of_cures(tmp_path: Path) -> None:
