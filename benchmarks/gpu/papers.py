@@ -17,6 +17,7 @@ from segma_fast.trainer.experiments.comparison_table import table
 from segma_fast.trainer.experiments.paper import Trial
 from segma_fast.trainer.experiments.tables import Result
 from segma_fast.trainer.files import write_text
+from segma_fast.trainer.metrics import ImportanceSampling
 from segma_fast.trainer.models import MODELS, ImageModel
 from segma_fast.trainer.models.cagem import CaGeMConfig
 from segma_fast.trainer.run_folder import load_run
@@ -51,13 +52,15 @@ def _of(config: TrainConfig, dataset: str, device: runner.Device) -> TrainConfig
     return replace(config, data=replace(config.data, dataset=dataset), device=device)
 
 
-def run(trials: list[Trial], minutes: float, page: Path, device: runner.Device, samples: int, images: int) -> str:
+def run(
+    trials: list[Trial], minutes: float, page: Path, device: runner.Device, by: ImportanceSampling, images: int
+) -> str:
     """Train and judge all, and write the table after each."""
     conditions = runner.prepare(trials, 60 * minutes, device, images, "classifier", None)
     results: list[Result] = []
     models: dict[str, ImageModel] = {}
     text = ""
-    for result in runner.finish_all(trials, conditions, samples, side_by_side=True):
+    for result in runner.finish_all(trials, conditions, by, side_by_side=True):
         results.append(result)
         if not result.failure:
             models[result.trial.model] = load_run(result.trial.config.run_dir, conditions.device).model
@@ -79,7 +82,8 @@ def main() -> None:
     if not (math.isfinite(options.minutes) and options.minutes > 0):
         parser.error(f"--minutes must be finite and > 0, got {options.minutes}")
     trials = plan(options.dataset, options.out)
-    print(run(trials, options.minutes, options.out / "tables.md", "auto", options.likelihood_samples, 10_000))
+    by = ImportanceSampling(options.likelihood_samples)
+    print(run(trials, options.minutes, options.out / "tables.md", "auto", by, 10_000))
 
 
 if __name__ == "__main__":

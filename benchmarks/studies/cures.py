@@ -17,6 +17,7 @@ from benchmarks.studies.tuning import changed
 from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.experiments.paper import Trial
 from segma_fast.trainer.experiments.tables import Result, spread
+from segma_fast.trainer.metrics import ImportanceSampling
 
 PAGE = ROOT / "docs" / "experiments.md"
 MARKS = ("<!-- cures -->", "<!-- end of cures -->")
@@ -67,7 +68,7 @@ def main() -> None:
     options = flags(__doc__, "runs/cures", seeds=2).parse_args()
     planned = study(options.dataset, options.seeds, options.out)
     results: dict[str, list[Result]] = {name: [] for name in ROWS}
-    for name, result in finish_all(planned, options.workers, likelihood_samples=100):
+    for name, result in finish_all(planned, options.workers, ImportanceSampling()):
         results[name].append(result)
         put_into(PAGE, rendered(results), MARKS)
 

@@ -16,7 +16,9 @@ import torch
 from segma_fast.trainer.data import load_data
 from segma_fast.trainer.experiments import runner
 from segma_fast.trainer.experiments.paper import Trial
+from segma_fast.trainer.experiments.scores import NO_ESTIMATE
 from segma_fast.trainer.experiments.tables import Result
+from segma_fast.trainer.metrics import ImportanceSampling
 
 
 def flags(about: str | None, out: str, seeds: int) -> argparse.ArgumentParser:
@@ -30,18 +32,18 @@ def flags(about: str | None, out: str, seeds: int) -> argparse.ArgumentParser:
 
 
 def finish_all(
-    planned: Sequence[tuple[str, Trial]], workers: int, likelihood_samples: int = 0
+    planned: Sequence[tuple[str, Trial]], workers: int, likelihood: ImportanceSampling = NO_ESTIMATE
 ) -> Iterator[tuple[str, Result]]:
     """Names and results of named trials in their order, as they are finished."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    one = partial(_finish, likelihood_samples=likelihood_samples)
+    one = partial(_finish, likelihood=likelihood)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for (name, _), result in zip(planned, pool.map(one, [trial for _, trial in planned]), strict=True):
             print(f"{name}, seed {result.trial.seed}: {result.failure or f'{result.figure(2):.2f} %'}", flush=True)
             yield name, result
 
 
-def _finish(trial: Trial, likelihood_samples: int) -> Result:
+def _finish(trial: Trial, likelihood: ImportanceSampling) -> Result:
     torch.set_num_threads(1)
     data = load_data(trial.config.data)
-    return runner.finish(trial, data, None, 0, math.nan, torch.device("cpu"), likelihood_samples)
+    return runner.finish(trial, data, None, 0, math.nan, torch.device("cpu"), likelihood)

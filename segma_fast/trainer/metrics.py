@@ -13,7 +13,7 @@ from torch import Tensor
 from segma_fast.trainer.models.base import ClassMapping, ImageModel, as_pixels, squared_error
 
 EVALUATION_ROWS = 1000  # images per forward pass
-LIKELIHOOD_IMAGES, LIKELIHOOD_ROWS = 1000, 100  # images whose log p(x) is estimated; images per forward pass
+LIKELIHOOD_ROWS = 100  # images per forward pass of the estimate of log p(x)
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,16 @@ def mapped_error(
 
 
 @dataclass(frozen=True)
+class ImportanceSampling:
+    """How log p(x) is estimated."""
+
+    samples: int = 100
+    """for each image; 0 leaves the estimate out"""
+    images: int = 1000
+    """how many test images, at random, because test sets may be in order of difficulty; all if there are no more"""
+
+
+@dataclass(frozen=True)
 class LogLikelihood:
     """Mean of log p(x) in nats over some images."""
 
@@ -98,13 +108,13 @@ class LogLikelihood:
     images: int
 
 
-def mean_log_likelihood(model: ImageModel, images: Tensor, samples: int) -> LogLikelihood:
-    """Of up to 1,000 images of (N, C, H, W), chosen at random, because test sets may be in order of difficulty."""
+def mean_log_likelihood(model: ImageModel, images: Tensor, by: ImportanceSampling) -> LogLikelihood:
+    """The estimate for some of the images (N, C, H, W)."""
     generator = torch.Generator(model.device).manual_seed(0)
-    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:LIKELIHOOD_IMAGES]
+    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: by.images]
     parts = []
     for rows in chosen.split(LIKELIHOOD_ROWS):
-        found = model.log_likelihood(images[rows.to(images.device)].to(model.device), samples, generator)
+        found = model.log_likelihood(images[rows.to(images.device)].to(model.device), by.samples, generator)
         if found is None:
             return LogLikelihood(math.nan, math.nan, 0)
         parts.append(found)

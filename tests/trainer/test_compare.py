@@ -16,7 +16,7 @@ from segma_fast.trainer.data import load_data
 from segma_fast.trainer.experiments import compare as compare_module
 from segma_fast.trainer.experiments.compare import Comparison
 from segma_fast.trainer.experiments.scores import load_scores
-from segma_fast.trainer.metrics import mean_log_likelihood
+from segma_fast.trainer.metrics import ImportanceSampling, mean_log_likelihood
 from segma_fast.trainer.run_folder import load_run
 
 
@@ -46,7 +46,7 @@ def test_table_and_picture_of_models_that_are_added_one_by_one(
     assert int(parameters.replace(",", "")) == sum(p.numel() for p in run.model.parameters())
     assert int(steps_done.replace(",", "")) == run.step
     assert float(step) > 0 and time.endswith(" s") and epochs.startswith("**") and epochs.endswith("of 300**")
-    by = mean_log_likelihood(run.model, load_data(run.config.data).test_images, 3)
+    by = mean_log_likelihood(run.model, load_data(run.config.data).test_images, ImportanceSampling(3))
     mean, standard_error = map(float, likelihood.split(" ± "))
     assert mean == pytest.approx(by.mean, abs=0.006) and by.images == 359
     assert standard_error == pytest.approx(by.standard_error, abs=0.006)
@@ -64,6 +64,8 @@ def test_table_and_picture_of_models_that_are_added_one_by_one(
     assert second["CWAE (β = 0, K = 1)"][:2] == ["–", "–"]
     assert np.asarray(Image.open(folder / "samples.png")).std() > 5
     third = compare(folder, "--models", "cagem", "--budget", "3s", "--likelihood-samples", "0")
+    fewer = compare(folder, "--models", "cagem", "--budget", "3s", "--likelihood-images", "100")
+    assert fewer["CaGeM"][4] != first["CaGeM"][4] and fewer["CaGeM"][:4] == first["CaGeM"][:4]
     assert third["CaGeM"][4] == "–" and third["CaGeM"][:4] == first["CaGeM"][:4]
 
     both = compare(folder, "--models", "m1", "cwae", "--seeds", "2", "--budget", "4s", "--side-by-side")
@@ -125,7 +127,7 @@ def test_likelihood_of_models_without_one() -> None:
         def log_likelihood(self, *_: object) -> None:
             return None
 
-    found = mean_log_likelihood(Without(), torch.zeros(2, 1, 4, 4), 3)  # type: ignore[arg-type]
+    found = mean_log_likelihood(Without(), torch.zeros(2, 1, 4, 4), ImportanceSampling(3))  # type: ignore[arg-type]
     assert np.isnan(found.mean) and found.images == 0
 
 
@@ -139,10 +141,12 @@ def test_likelihood_of_images_at_random() -> None:
             return images.flatten(1).mean(1)
 
     images = torch.arange(4000.0)[:, None, None, None].expand(-1, 1, 2, 2)
-    found = mean_log_likelihood(Brightness(), images, 3)  # type: ignore[arg-type]
+    found = mean_log_likelihood(Brightness(), images, ImportanceSampling(3))  # type: ignore[arg-type]
     expected_error = 4000 / 12**0.5 / 1000**0.5
     assert found.images == 1000 and found.standard_error == pytest.approx(expected_error, rel=0.1)
     assert abs(found.mean - 1999.5) < 4 * expected_error
+    every = mean_log_likelihood(Brightness(), images, ImportanceSampling(3, 10_000))  # type: ignore[arg-type]
+    assert every.images == 4000 and every.mean == pytest.approx(1999.5)
 
 
 def test_widths_keep_the_depth_of_each_model() -> None:

@@ -177,7 +177,7 @@ def classify(run_dir: Path = DEFAULT_RUN, images: tuple[str, ...] = ("0", "1", "
 
 
 @_command
-def evaluate(run_dir: Path = DEFAULT_RUN, likelihood_samples: int = 0) -> None:
+def evaluate(run_dir: Path = DEFAULT_RUN, likelihood_samples: int = 0, likelihood_images: int = 1000) -> None:
     """Test error, reconstruction error and d² of a trained model on its test set; log p(x) where it has one.
 
     examples:
@@ -187,16 +187,20 @@ def evaluate(run_dir: Path = DEFAULT_RUN, likelihood_samples: int = 0) -> None:
 
     Args:
         run_dir: folder of a run
-        likelihood_samples: importance-weighted samples of log p(x) for each of up to 1,000 test images; 0 leaves it out
+        likelihood_samples: importance-weighted samples of log p(x) for each test image; 0 leaves it out
+        likelihood_images: test images, at random, of which log p(x) is estimated; all if there are no more
     """
     if likelihood_samples < 0:
         raise ValueError(f"likelihood_samples must be >= 0, got {likelihood_samples}")
+    if likelihood_images < 2:
+        raise ValueError(f"likelihood_images must be >= 2, got {likelihood_images}")
     run = load_run(run_dir)
     data = _data(run)
     result = metrics.evaluate(run.model, data.test_images, data.test_labels, data.classes)
     print(report.quality_table(run.config.model, data.name, run.config.used_labels, result, len(data.test_labels)))
     if likelihood_samples:
-        print(report.likelihood(metrics.mean_log_likelihood(run.model, data.test_images, likelihood_samples)))
+        by = metrics.ImportanceSampling(likelihood_samples, likelihood_images)
+        print(report.likelihood(metrics.mean_log_likelihood(run.model, data.test_images, by)))
 
 
 def _data(run: Run) -> ImageData:

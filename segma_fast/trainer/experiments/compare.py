@@ -30,6 +30,7 @@ from segma_fast.trainer.experiments.runner import (
 )
 from segma_fast.trainer.experiments.tables import Result, duration
 from segma_fast.trainer.files import only_one, write_text
+from segma_fast.trainer.metrics import ImportanceSampling
 from segma_fast.trainer.models import MODELS, ImageModel, SeGMAConfig
 from segma_fast.trainer.run_folder import load_run
 
@@ -72,11 +73,13 @@ class Comparison:
     inception_weights: WeightsFlag = None
     likelihood_samples: int = 100
     """importance-weighted samples for the log-likelihood of a test image; 0 leaves it out"""
+    likelihood_images: int = 1000
+    """test images, at random, of which the log-likelihood is estimated; all if there are no more"""
     side_by_side: SideBySideFlag = False
     device: DeviceFlag = "auto"
 
     def __post_init__(self) -> None:
-        runner.check_flags(self, seeds=1, images=2, likelihood_samples=0)
+        runner.check_flags(self, seeds=1, images=2, likelihood_samples=0, likelihood_images=2)
         if self.epochs is not None and self.epochs < 1:
             raise ValueError(f"epochs must be >= 1, got {self.epochs}")
         known = dict.fromkeys([*VARIANTS, *MODELS])
@@ -124,9 +127,10 @@ class Comparison:
         budget = runner.budget_of_each(self.budget, 1 if self.side_by_side else len(plan))
         with only_one(self.folder):
             conditions = runner.prepare(plan, budget, self.device, self.images, self.features, self.inception_weights)
+            likelihood = ImportanceSampling(self.likelihood_samples, self.likelihood_images)
             results: list[Result] = []
             models: dict[str, ImageModel] = {}
-            for result in runner.finish_all(plan, conditions, self.likelihood_samples, self.side_by_side):
+            for result in runner.finish_all(plan, conditions, likelihood, self.side_by_side):
                 results.append(result)
                 if not result.failure and result.trial.model not in models:
                     models[result.trial.model] = load_run(result.trial.config.run_dir, conditions.device).model

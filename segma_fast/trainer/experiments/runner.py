@@ -18,9 +18,10 @@ from segma_fast.trainer.config import TrainConfig, build_model, check_step
 from segma_fast.trainer.data import ImageData, load_data
 from segma_fast.trainer.experiments.frechet import Features, FrechetDistance
 from segma_fast.trainer.experiments.paper import Trial
-from segma_fast.trainer.experiments.scores import kept_scores, score
+from segma_fast.trainer.experiments.scores import NO_ESTIMATE, kept_scores, score
 from segma_fast.trainer.experiments.tables import Result
 from segma_fast.trainer.loop import choose_rows, train
+from segma_fast.trainer.metrics import ImportanceSampling
 from segma_fast.trainer.run_folder import check_folder, holds_run, load_run
 from segma_fast.trainer.side_by_side import train_side_by_side
 
@@ -117,7 +118,10 @@ def prepare(
 
 
 def finish_all(
-    plan: Sequence[Trial], conditions: Conditions, likelihood_samples: int = 0, side_by_side: bool = False
+    plan: Sequence[Trial],
+    conditions: Conditions,
+    likelihood: ImportanceSampling = NO_ESTIMATE,
+    side_by_side: bool = False,
 ) -> Iterator[Result]:
     """The results of all trials, which are trained one after the other or ``side_by_side``; see :func:`finish`."""
     c = conditions
@@ -125,7 +129,7 @@ def finish_all(
         train_side_by_side([left for trial in plan if (left := left_to_train(trial, c.budget)) is not None])
     for number, trial in enumerate(plan):
         print(f"{number + 1} of {len(plan)}: {trial.title}", flush=True)
-        yield finish(trial, c.data, c.frechet, c.images, c.budget, c.device, likelihood_samples)
+        yield finish(trial, c.data, c.frechet, c.images, c.budget, c.device, likelihood)
 
 
 def budget_of_each(budget: str | None, trials: int) -> float:
@@ -153,14 +157,14 @@ def finish(
     images: int,
     budget: float,
     device: torch.device,
-    likelihood_samples: int = 0,
+    likelihood: ImportanceSampling = NO_ESTIMATE,
 ) -> Result:
     """Train a trial until its epochs or its budget are used up, resuming an earlier run, and evaluate it.
 
     Args:
         trial: what to train; its run folder holds the progress so far.
         data: the trial's data set.
-        frechet, images, likelihood_samples: see :func:`segma_fast.trainer.experiments.scores.score`.
+        frechet, images, likelihood: see :func:`segma_fast.trainer.experiments.scores.score`.
         budget: seconds of training, including those of earlier sessions; NaN without a limit.
         device: device for the evaluation.
 
@@ -177,7 +181,7 @@ def finish(
             return Result(trial, None, clock.epochs, clock.seconds, failure=str(error))
     clock = progress(config.run_dir)
     run = load_run(config.run_dir, device)
-    return Result(trial, score(run, data, frechet, images, likelihood_samples), clock.epochs, clock.seconds)
+    return Result(trial, score(run, data, frechet, images, likelihood), clock.epochs, clock.seconds)
 
 
 def left_to_train(trial: Trial, budget: float) -> TrainConfig | None:

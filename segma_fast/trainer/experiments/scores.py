@@ -10,8 +10,10 @@ import torch
 
 from segma_fast.trainer.data import ImageData
 from segma_fast.trainer.experiments.frechet import FrechetDistance, Pairs, interpolations, reconstructions, samples
-from segma_fast.trainer.metrics import evaluate, mean_log_likelihood
+from segma_fast.trainer.metrics import ImportanceSampling, evaluate, mean_log_likelihood
 from segma_fast.trainer.run_folder import SCORES, Run, load_figures, save_figures
+
+NO_ESTIMATE = ImportanceSampling(samples=0)
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,11 @@ class Scores:
 
 
 def score(
-    run: Run, data: ImageData, frechet: FrechetDistance | None, images: int, likelihood_samples: int = 0
+    run: Run,
+    data: ImageData,
+    frechet: FrechetDistance | None,
+    images: int,
+    likelihood: ImportanceSampling = NO_ESTIMATE,
 ) -> Scores:
     """Evaluate a run and store the scores in its folder, or return stored scores of the same step and features.
 
@@ -57,14 +63,17 @@ def score(
         data: its data set.
         frechet: distances to the real images; None leaves them out.
         images: number of images to sample for each distance.
-        likelihood_samples: importance-weighted samples per image, for models with a log-likelihood; 0 skips it.
+        likelihood: how log p(x) is estimated, for models that have it; default not at all.
     """
-    kept = kept_scores(run.folder, run.step, frechet, images, likelihood_samples)
-    if kept is not None:
-        return kept if likelihood_samples else replace(kept, log_likelihood=math.nan)
-    found = replace(_judge(run, data, frechet, images), likelihood_samples=likelihood_samples)
-    if likelihood_samples:
-        by = mean_log_likelihood(run.model, data.test_images, likelihood_samples)
+    kept = kept_scores(run.folder, run.step, frechet, images)
+    if kept is not None and not likelihood.samples:
+        return replace(kept, log_likelihood=math.nan)
+    used = min(likelihood.images, len(data.test_images))
+    if kept is not None and kept.likelihood_samples == likelihood.samples and kept.likelihood_images in (0, used):
+        return kept
+    found = replace(_judge(run, data, frechet, images), likelihood_samples=likelihood.samples)
+    if likelihood.samples:
+        by = mean_log_likelihood(run.model, data.test_images, likelihood)
         found = replace(found, log_likelihood=by.mean, likelihood_error=by.standard_error, likelihood_images=by.images)
     save_figures(run.folder / SCORES, asdict(found))
     return found
@@ -90,15 +99,13 @@ def _judge(run: Run, data: ImageData, frechet: FrechetDistance | None, images: i
     return replace(found, features=frechet.features, images=images, extractor=frechet.extractor)
 
 
-def kept_scores(
-    run_dir: Path, step: int, frechet: FrechetDistance | None, images: int, likelihood_samples: int = 0
-) -> Scores | None:
+def kept_scores(run_dir: Path, step: int, frechet: FrechetDistance | None, images: int) -> Scores | None:
     """The stored scores of a run folder if they are of this step and these features, or None."""
     found = load_scores(run_dir)
     if found is None or found.step != step:
         return None
     same = frechet is None or bool(found.fid_parts) and (found.extractor, found.images) == (frechet.extractor, images)
-    return found if same and likelihood_samples in (0, found.likelihood_samples) else None
+    return found if same else None
 
 
 def load_scores(run_dir: Path) -> Scores | None:
