@@ -14,7 +14,7 @@ COMMANDS = {  # name: (module, function, one line)
     "interpolate": (TRAINED, "interpolate", "interpolate between images in the latent space"),
     "transfer": (TRAINED, "transfer", "move images to another class, keeping their style (equation 10)"),
     "intensify": (TRAINED, "intensify", "move images away from a class (equation 11)"),
-    "classify": (TRAINED, "classify", "say which class images belong to (equation 7)"),
+    "classify": (TRAINED, "classify", "say which class images belong to"),
     "evaluate": (TRAINED, "evaluate", "test error, reconstruction error and d² of a trained model"),
     "reproduce": ("segma_fast.trainer.experiments.reproduce", "main", "reproduce the paper's tables and figures"),
     "compare": (

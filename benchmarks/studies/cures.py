@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks import ROOT
 from benchmarks.report.tables import put_into, table
-from benchmarks.studies.trained import finish_all, flags
+from benchmarks.studies.trained import finish_all, flags, folder_name
 from benchmarks.studies.tuning import changed
 from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.experiments.paper import Trial
@@ -28,7 +28,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "M2, labelled bound with weight 1": ("m2", {"epochs": 15, "objective": {"labelled_weight": 1.0}}),
     "M2, with the share of labelled rows": ("m2", {"epochs": 15}),
     "M1+M2, both to the end": ("m1m2", {"epochs": 20}),
-    "M1+M2, M1 as it is after half of the steps": ("m1m2", {"epochs": 20, "objective": {"first_steps": 6000}}),
+    "M1+M2, M1 for half of the steps": ("m1m2", {"epochs": 20, "objective": {"first_steps": 6000}}),
     "CaGeM, labelled bound with weight 1": ("cagem", NARROW | {"objective": {"labelled_weight": 1.0}}),
     "CaGeM, with the share of labelled rows": ("cagem", NARROW),
     "CaGeM, and warm-up and batch norm": ("cagem", NARROW | {"objective": ALIVE}),
@@ -41,10 +41,10 @@ def study(dataset: str, seeds: int, out: Path) -> list[tuple[str, Trial]]:
     """Every row with every seed, all rows of one seed first."""
     found = []
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        for number, (name, (model, changes)) in enumerate(ROWS.items()):
+        for name, (model, changes) in ROWS.items():
             base = starting_config("mnist", None, model)
             base = replace(base, data=replace(base.data, dataset=dataset), device="cpu", seed=seed)
-            base = replace(base, checkpoint_every=3000, run_dir=out / f"{number:02d}-seed{seed}")
+            base = replace(base, checkpoint_every=3000, run_dir=out / folder_name(name, seed))
             found.append((name, Trial(model, seed, changed(base, changes))))
     return found
 

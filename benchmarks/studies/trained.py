@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -31,10 +32,17 @@ def flags(about: str | None, out: str, seeds: int) -> argparse.ArgumentParser:
     return parser
 
 
+def folder_name(name: str, seed: int) -> str:
+    """Of the run of a named setting, so that a setting with another name never finds it."""
+    slug = re.sub(r"\W+", "-", name).strip("-")
+    return f"{slug}-seed{seed}"
+
+
 def finish_all(
     planned: Sequence[tuple[str, Trial]], workers: int, likelihood: ImportanceSampling = NO_ESTIMATE
 ) -> Iterator[tuple[str, Result]]:
     """Names and results of named trials in their order, as they are finished."""
+    runner.check([trial for _, trial in planned])
     os.environ["OMP_NUM_THREADS"] = "1"
     one = partial(_finish, likelihood=likelihood)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:

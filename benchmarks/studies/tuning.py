@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks import ROOT
 from benchmarks.report.tables import put_into, table
-from benchmarks.studies.trained import finish_all, flags
+from benchmarks.studies.trained import finish_all, flags, folder_name
 from segma_fast.trainer.config import TrainConfig, starting_config
 from segma_fast.trainer.experiments.paper import Trial
 from segma_fast.trainer.experiments.tables import Result, spread
@@ -59,9 +59,8 @@ def study(dataset: str, epochs: int, seeds: int, out: Path) -> list[tuple[str, T
     base = replace(base, epochs=epochs, device="cpu", checkpoint_every=3000)
     found = []
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        for number, (name, changes) in enumerate(VARIANTS.items()):
-            folder = out / f"{number:02d}-seed{seed}"
-            config = changed(replace(base, seed=seed, run_dir=folder), changes)
+        for name, changes in VARIANTS.items():
+            config = changed(replace(base, seed=seed, run_dir=out / folder_name(name, seed)), changes)
             found.append((name, Trial("segma", seed, config)))
     return found
 

@@ -69,11 +69,13 @@ def _settings_of(model: Any) -> type[ModelConfig]:
 
 
 def _as_of_today(values: dict[str, Any]) -> dict[str, Any]:
-    """Convert the fields of an older file, which has SeGMA's means settings at the top level for every model."""
+    """Convert an older file, with SeGMA's means settings at the top level for every model, or without a classifier."""
     means = {name: values[name] for name in FORMERLY_AT_THE_TOP if name in values}
     kept = {name: value for name, value in values.items() if name not in means}
     if kept.get("model", "segma") == "segma" and isinstance(kept["objective"], dict):
         kept["objective"] = means | kept["objective"]
+        if "gamma_rows" in kept["objective"]:  # a file that was saved, not written by hand: then all fields are there
+            kept["objective"] = {"classifier": "mixture"} | kept["objective"]
     return kept
 
 

@@ -61,27 +61,35 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     """
     interrupts = Interrupts()
     turns = training(config, interrupts, resume=resume, overwrite=overwrite)
-    while True:
-        try:
+    try:
+        while True:
             next(turns)
-        except StopIteration as end:
-            interrupts.act()
-            outcome: Outcome = end.value
-            return outcome
+    except StopIteration as end:
+        outcome: Outcome = end.value
+    finally:
+        interrupts.act()
+    return outcome
 
 
 def training(
-    config: TrainConfig, interrupts: Interrupts, *, resume: bool = False, overwrite: bool = False
+    config: TrainConfig,
+    interrupts: Interrupts,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    data: ImageData | None = None,
+    label: str = "",
 ) -> Generator[None, None, Outcome]:
     """What :func:`train` does, in turns: it yields whenever the host would wait for the results of its last steps.
 
     Others may train while it waits, as :mod:`segma_fast.trainer.side_by_side` does. Once ``interrupts`` have been asked
-    for, it ends after the next step with a checkpoint. Arguments and errors are otherwise those of :func:`train`.
+    for, it ends after the next step with a checkpoint. ``data`` is the data set if it is loaded already, and ``label``
+    begins the lines that are printed. Arguments and errors are otherwise those of :func:`train`.
     """
     check_folder(config, resume, overwrite)
     accelerator = make_accelerator(config)
     with accelerator.main_process_first():
-        data = load_data(config.data)
+        data = load_data(config.data) if data is None else data
     labelled, pool = choose_rows(config, data)
     set_seed(config.seed)
     info = DataInfo.of(data)
@@ -112,7 +120,7 @@ def training(
 
     with (
         begin(config, accelerator, resume, overwrite, info, state) as start,
-        Records(config.run_dir, accelerator, plain_model.terms, start, steps, rows) as records,
+        Records(config.run_dir, accelerator, plain_model.terms, start, steps, rows, label) as records,
         interrupts if accelerator.num_processes == 1 else nullcontext(),
     ):
         if start >= steps:

@@ -28,6 +28,8 @@ class Evaluation:
     distance: float
     """d² between the codes of the test set and the prior, equation (8), with γ by the paper's rule; NaN for models that
     do not minimise it"""
+    classifier: str = ""
+    """name of the main classifier"""
     other_errors: Mapping[str, float] = field(default_factory=dict)
     """test errors of the model's other classifiers, by classifier name; without labels, also that of the main one under
     the other mapping, one-to-one or many-to-one"""
@@ -54,7 +56,11 @@ def evaluate(model: ImageModel, images: Tensor, labels: Tensor, classes: int) ->
     distance = model.distance(z).item()
     model.train(was_training)
     return Evaluation(
-        by_classifier[own], torch.cat(errors).mean().item(), distance, {name: by_classifier[name] for name in others}
+        by_classifier[own],
+        torch.cat(errors).mean().item(),
+        distance,
+        own,
+        {name: by_classifier[name] for name in others},
     )
 
 

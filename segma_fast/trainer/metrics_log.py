@@ -39,6 +39,7 @@ class Records:
         terms: names of the terms of the model's loss.
         start: the step that the run continues from; later lines, left by an interrupted run, are dropped.
         steps, images_per_step: total steps of the run, and images per step, for the progress bar.
+        label: what the printed lines begin with.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class Records:
         start: int,
         steps: int,
         images_per_step: int,
+        label: str = "",
     ) -> None:
+        self.label = f"{label}: " if label else ""
         self.columns = columns(terms)
         self.accelerator = accelerator
         self.main = accelerator.is_main_process
@@ -64,6 +67,7 @@ class Records:
             unit=" img",
             unit_scale=True,
             bar_format="{percentage:3.0f}% {remaining} {rate_fmt}{postfix}",  # fits into 80 columns
+            desc=label or None,
             disable=None if self.main else True,  # None: shown only on a terminal
         )
 
@@ -101,7 +105,7 @@ class Records:
         if show and self.bar.disable:
             listed = ", ".join(f"{k.replace('_', ' ')} {values[k]:.4g}" for k, _ in self._short(values))
             speed = f"{values['images_per_second']:.0f} images/s"
-            print(f"step {step}, epoch {values['epoch']:.1f}: {listed}, {speed}", flush=True)
+            print(f"{self.label}step {step}, epoch {values['epoch']:.1f}: {listed}, {speed}", flush=True)
 
     def _short(self, values: dict[str, Any]) -> list[tuple[str, str]]:
         """The columns shown in the progress bar (the loss and all after it), with their formats."""

@@ -23,6 +23,7 @@ def summarize(outcome: Outcome, config: TrainConfig) -> dict[str, Any]:
         "data": data.name,
         "labels": config.used_labels,
         "test_error": outcome.evaluation.test_error,
+        "classifier": outcome.evaluation.classifier,
         "other_errors": dict(outcome.evaluation.other_errors),
         "reconstruction": outcome.evaluation.reconstruction,
         "distance": outcome.evaluation.distance,
@@ -43,7 +44,7 @@ def summarize(outcome: Outcome, config: TrainConfig) -> dict[str, Any]:
 def table(summary: dict[str, Any]) -> str:
     """The summary as lines of text."""
     s = summary
-    evaluation = Evaluation(s["test_error"], s["reconstruction"], s["distance"], s["other_errors"])
+    evaluation = Evaluation(s["test_error"], s["reconstruction"], s["distance"], s["classifier"], s["other_errors"])
     lines = [
         *_quality(s["model"], s["data"], s["labels"], evaluation),
         (
@@ -73,7 +74,8 @@ def likelihood(found: LogLikelihood) -> str:
 
 def _quality(model: str, name: str, labels: int, evaluation: Evaluation) -> list[tuple[str, str]]:
     mapped = "" if labels else f" (best {MODELS[model].mapping} mapping of components to classes)"
-    error = f"{100 * evaluation.test_error:.2f} %{mapped}"
+    by = f" by {evaluation.classifier}" if evaluation.other_errors else ""
+    error = f"{100 * evaluation.test_error:.2f} %{by}{mapped}"
     if math.isnan(evaluation.test_error):
         error = "not defined for one component"
     lines = [("model", MODELS[model].title), ("data", f"{name}, {labels} labels"), ("test error", error)]

@@ -7,12 +7,14 @@ as alone. On a CPU the trainings just take turns.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 
 from segma_fast.trainer.config import TrainConfig
+from segma_fast.trainer.data import ImageData, load_data
 from segma_fast.trainer.interrupts import Interrupts
 from segma_fast.trainer.loop import Outcome, training
 from segma_fast.trainer.run_folder import check_folder, holds_run
@@ -41,7 +43,8 @@ def train_side_by_side(configs: Sequence[TrainConfig]) -> list[Outcome | Floatin
     for config in configs:
         check_folder(config, resume=holds_run(config.run_dir), overwrite=False)
     interrupts = Interrupts()
-    waiting = {number: _Turns(config, interrupts) for number, config in enumerate(configs)}
+    shared = {config.data: _loaded(config) for config in {config.data: config for config in configs}.values()}
+    waiting = {n: _Turns(config, interrupts, shared[config.data]) for n, config in enumerate(configs)}
     ended: dict[int, Outcome | FloatingPointError] = {}
     before = _RandomNumbers.current()
     try:
@@ -59,14 +62,25 @@ def train_side_by_side(configs: Sequence[TrainConfig]) -> list[Outcome | Floatin
     return [ended[number] for number in range(len(configs))]
 
 
+def _on_gpu(config: TrainConfig) -> bool:
+    return config.device != "cpu" and torch.cuda.is_available()
+
+
+def _loaded(config: TrainConfig) -> ImageData:
+    """The data set, with its images where they are trained on, so that all trainings share them."""
+    data = load_data(config.data)
+    if not _on_gpu(config):
+        return data
+    return replace(data, train_images=data.train_images.cuda(), test_images=data.test_images.cuda())
+
+
 class _Turns:
     """One of the trainings, with its stream and its random numbers."""
 
-    def __init__(self, config: TrainConfig, interrupts: Interrupts) -> None:
-        resume = holds_run(config.run_dir)
-        self._turns: Generator[None, None, Outcome] = training(config, interrupts, resume=resume)
-        on_gpu = config.device != "cpu" and torch.cuda.is_available()
-        self._stream = torch.cuda.Stream() if on_gpu else None
+    def __init__(self, config: TrainConfig, interrupts: Interrupts, data: ImageData) -> None:
+        resume, label = holds_run(config.run_dir), config.run_dir.name
+        self._turns = training(config, interrupts, resume=resume, data=data, label=label)
+        self._stream = torch.cuda.Stream() if _on_gpu(config) else None
         self._numbers = _RandomNumbers.new()
 
     def take(self) -> Outcome | FloatingPointError | None:

@@ -48,3 +48,14 @@ def test_probabilities_and_samples_are_those_of_the_normal_distributions() -> No
     torch.testing.assert_close(drawn.T.cov(), found.factors[1] @ found.factors[1].T, rtol=0, atol=0.05)
     assert (drawn.mean(0) - found.means[1]).norm() < 0.05
     assert torch.equal(found.at(torch.full((5,), 3), noise[:5]), noise[:5])
+
+
+def test_codes_that_cannot_be_fitted_change_nothing_and_far_ones_can() -> None:
+    codes, labels, _, _ = clusters(60, 3)
+    found = ClassGaussians(3, 2)
+    found.fit(codes.fill_diagonal_(torch.nan), codes[:9], labels[:9])
+    assert not found.is_fitted
+    line = 1e8 * torch.arange(60.0)[:, None].expand(-1, 2)
+    found.fit(line[9:], line[:9], torch.arange(9) // 3)
+    assert found.is_fitted and found.factors.isfinite().all()
+    torch.testing.assert_close(found.posterior(line).sum(1), torch.ones(60))

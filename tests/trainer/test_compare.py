@@ -73,7 +73,7 @@ def test_table_and_picture_of_models_that_are_added_one_by_one(
     assert both["M1"][1] == f"{np.mean(errors):.2f} ± {np.std(errors, ddof=1):.2f}"
     page = (folder / "tables.md").read_text()
     assert (
-        "2 seeds, mean ± sd; a budget of 4.0 s each side by side" in page
+        "2 seeds, mean ± sd; a budget of 4.0 s each, side by side" in page
         and "of interpolations between classes" in page
     )
 

@@ -1,4 +1,4 @@
-"""M1+M2: codes that are dead, an M1 that stays as it is, and images that are samples of the whole model."""
+"""M1+M2: codes that are dead, an M1 that stops, and images that are samples of the whole model."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_codes_that_do_not_depend_on_the_image_are_left_out() -> None:
     assert bias is not None and bias[0] != 0 and bias[1] == 0
 
 
-def test_the_first_model_stays_as_it_is_after_its_steps() -> None:
+def test_the_first_model_has_no_gradient_after_its_steps() -> None:
     model = made(M1M2Config(first_steps=2))
 
     def largest_gradients() -> tuple[float, float]:

@@ -130,6 +130,10 @@ def train_segma(folder: Path) -> Outcome:
 def test_settings_that_a_file_leaves_out(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model": "cagem"}')
     assert load_config(tmp_path / "config.json").objective == MODELS["cagem"].Config()
+    saved = '{"objective": {"alpha": 5.0, "gamma_rows": "distance"}}'  # by a version without a fitted classifier
+    for text, classifier in ((saved, "mixture"), ('{"objective": {"alpha": 5.0}}', "fitted")):
+        (tmp_path / "config.json").write_text(text)
+        assert load_config(tmp_path / "config.json").objective.classifier == classifier
     (tmp_path / "config.json").write_text('{"model": "none"}')
     with pytest.raises(ValueError, match="unknown model 'none'"):
         load_config(tmp_path / "config.json")

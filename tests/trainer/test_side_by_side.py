@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,9 @@ import torch
 
 from segma_fast.trainer import loop
 from segma_fast.trainer.config import TrainConfig, starting_config
+from segma_fast.trainer.data import load_data
+from segma_fast.trainer.experiments import runner
+from segma_fast.trainer.experiments.paper import Trial
 from segma_fast.trainer.models import NetworkConfig
 from segma_fast.trainer.models.segma import SeGMA
 from segma_fast.trainer.run_folder import load_run
@@ -51,6 +55,20 @@ def test_one_whose_loss_is_not_finite_leaves_the_others(tmp_path: Path) -> None:
     outcome, error = train_side_by_side([good, bad])
     assert isinstance(outcome, loop.Outcome) and outcome.complete
     assert isinstance(error, FloatingPointError) and "the loss is not finite" in str(error)
+
+
+def test_a_training_that_failed_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor one that has trained for more epochs than are wanted taken for a shorter one."""
+    good, bad = small("segma", tmp_path), small("m2", tmp_path, learning_rate=1e9)
+    trials = [Trial(config.model, 0, config) for config in (good, bad)]
+    conditions = runner.Conditions(load_data(good.data), torch.device("cpu"), math.nan, 0, None, math.nan)
+    monkeypatch.setattr(runner, "train", lambda *_, **__: pytest.fail("trained alone"))
+    first, second = runner.finish_all(trials, conditions, side_by_side=True)
+    assert first.scores is not None and first.epochs == 2 and not first.failure
+    assert second.scores is None and "the loss is not finite" in second.failure
+    runner.check(trials[:1])
+    with pytest.raises(ValueError, match="segma holds 2 epochs, more than 1; --out names another folder"):
+        runner.check([Trial("segma", 0, replace(good, epochs=1))])
 
 
 def test_an_interruption_saves_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,8 +143,9 @@ class Comparison:
 
     def _above(self, conditions: Conditions) -> str:
         """The header of the table: data set, seed, budget, machine and features."""
-        each = f"a budget of {duration(conditions.budget)} each{' side by side' if self.side_by_side else ''}"
+        each = f"a budget of {duration(conditions.budget)} each"
         limit = "no limit of time" if math.isnan(conditions.budget) else each
+        limit += ", side by side, so that times are those of all together" * self.side_by_side
         seeds = f"{self.seeds} seeds, mean ± sd" if self.seeds > 1 else "one seed"
         return f"{conditions.data.name}, {seeds}; {limit}; {conditions.machine}\n{conditions.distances}"
 

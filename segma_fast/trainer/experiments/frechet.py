@@ -158,6 +158,7 @@ def _partners(labels: Tensor, rows: Tensor, same: bool, generator: torch.Generat
 
 
 def reconstructions(model: ImageModel, images: Tensor, count: int) -> Iterator[Tensor]:
-    """Batches of images (N, C, H, W), ``count`` at most, after encoding and decoding."""
-    for batch in images[:count].split(BATCH):
-        yield model.decode(model.encode(batch))
+    """Batches of random images out of (N, C, H, W), ``count`` at most, after encoding and decoding."""
+    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:count]
+    for rows in chosen.split(BATCH):
+        yield model.decode(model.encode(images[rows.to(images.device)]))

@@ -104,10 +104,10 @@ class Reproduction:
         """The header of the tables: data set, settings, budget, machine and features."""
         networks = f"networks of {'-'.join(map(str, self.hidden))}" if self.hidden else "the paper's networks"
         each = f"{self.budget} for {plan} trainings, {tables.duration(conditions.budget)} each"
-        each += " side by side" * self.side_by_side
+        together = ", side by side, so that times are those of all together" * self.side_by_side
         lines = [
             f"{TITLES[self.experiment]} ({conditions.data.name}), rules: {self.preset}, {networks}; "
-            f"{each if self.budget else 'no limit of time'}; {conditions.machine}",
+            f"{each if self.budget else 'no limit of time'}{together}; {conditions.machine}",
             f"{done} of {plan} trainings are in the tables.",
         ]
         if conditions.frechet is not None:

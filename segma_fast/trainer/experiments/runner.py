@@ -125,10 +125,18 @@ def finish_all(
 ) -> Iterator[Result]:
     """The results of all trials, which are trained one after the other or ``side_by_side``; see :func:`finish`."""
     c = conditions
+    failures: dict[Path, str] = {}
     if side_by_side:
-        train_side_by_side([left for trial in plan if (left := left_to_train(trial, c.budget)) is not None])
+        waiting = [left for trial in plan if (left := left_to_train(trial, c.budget)) is not None]
+        for config, outcome in zip(waiting, train_side_by_side(waiting), strict=True):
+            if isinstance(outcome, FloatingPointError):
+                failures[config.run_dir] = str(outcome)
     for number, trial in enumerate(plan):
         print(f"{number + 1} of {len(plan)}: {trial.title}", flush=True)
+        if failure := failures.get(trial.config.run_dir):
+            clock = progress(trial.config.run_dir)
+            yield Result(trial, None, clock.epochs, clock.seconds, failure)
+            continue
         yield finish(trial, c.data, c.frechet, c.images, c.budget, c.device, likelihood)
 
 
@@ -217,12 +225,15 @@ def check(trials: Sequence[Trial]) -> None:
     """Check the run folders of all trials before the first is trained.
 
     Raises:
-        ValueError: if one holds a run with another configuration.
+        ValueError: if one holds a run with another configuration, or one that has trained for more epochs.
     """
     for trial in trials:
         folder = trial.config.run_dir
         try:
             check_folder(trial.config, resume=holds_run(folder), overwrite=False)
+            trained = progress(folder).epochs
+            if trained > trial.config.epochs:
+                raise ValueError(f"{folder} holds {trained:.3g} epochs, more than {trial.config.epochs}")
         except ValueError as error:
             raise ValueError(f"{error}; --out names another folder") from error
 

@@ -37,6 +37,8 @@ class Scores:
     """images sampled for each Fréchet distance"""
     extractor: str = ""
     """exact identifier of the feature extractor"""
+    classifier: str = ""
+    """name of the main classifier"""
     other_errors: dict[str, float] = field(default_factory=dict)
     """test errors of the model's other classifiers"""
     log_likelihood: float = math.nan
@@ -83,7 +85,8 @@ def _judge(run: Run, data: ImageData, frechet: FrechetDistance | None, images: i
     device = run.model.device
     test_images, test_labels = data.test_images.to(device), data.test_labels.to(device)
     figures = evaluate(run.model, test_images, test_labels, data.classes)
-    found = Scores(run.step, figures.test_error, figures.reconstruction, other_errors=dict(figures.other_errors))
+    found = Scores(run.step, figures.test_error, figures.reconstruction)
+    found = replace(found, classifier=figures.classifier, other_errors=dict(figures.other_errors))
     if frechet is None:
         return found
     generator = torch.Generator(device).manual_seed(run.config.seed)

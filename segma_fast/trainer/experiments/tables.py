@@ -85,10 +85,12 @@ def render(
 
 
 def other_errors(name: str, results: Iterable[Result]) -> list[str]:
-    """A note for each other classifier or mapping, with its mean test error over the results."""
-    found = [result.scores.other_errors for result in results if result.scores is not None]
+    """A note on what gives the classes, and the mean test errors by other classifiers and mappings, if any."""
+    scores = [result.scores for result in results if result.scores is not None]
+    found = [own.other_errors for own in scores]
     by = {other: [100 * own[other] for own in found if other in own] for other in found[0]}
-    return [f"{name}: test error {spread(errors)} % by {other}." for other, errors in by.items()]
+    parts = [f"{spread(errors)} % by {other}" for other, errors in by.items()]
+    return [f"{name}: test error in the table by {scores[0].classifier}; {', '.join(parts)}."] if parts else []
 
 
 def fid_parts(name: str, results: Iterable[Result]) -> list[str]:
@@ -96,7 +98,7 @@ def fid_parts(name: str, results: Iterable[Result]) -> list[str]:
     measured = [result.scores.fid_parts for result in results if result.scores is not None and result.scores.fid_parts]
     if not measured:
         return []
-    parts = [f"{spread([own[part] for own in measured])} of {part}" for part in measured[0]]
+    parts = [f"{spread([own[part] for own in measured if part in own])} of {part}" for part in measured[0]]
     return [f"{name}: FID {', '.join(parts)}."]
 
 

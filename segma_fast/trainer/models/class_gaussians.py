@@ -57,9 +57,11 @@ class ClassGaussians(nn.Module):
         """Fit to codes (n, D) and (l, D), of which the latter keep their labels (l,), l ≥ 1.
 
         It starts from the means of the labelled codes and one diagonal covariance for all classes. A class without a
-        label gets probability 0 and N(0, I), which is the prior of codes.
+        label gets probability 0 and N(0, I), which is the prior of codes. Codes that are not finite change nothing.
         """
         codes, classes = torch.cat([unlabelled, labelled]).double(), len(self.means)
+        if not codes.isfinite().all():
+            return
         given = F.one_hot(labels, classes).double()
         present = given.sum(0) > 0
         means = given.T @ labelled.double() / given.sum(0).clamp(min=1)[:, None]
@@ -76,7 +78,7 @@ class ClassGaussians(nn.Module):
             for k in present.nonzero().flatten().tolist():
                 gaps = codes - means[k]
                 covariance = (gaps * shares[:, k, None]).T @ gaps / counts[k]
-                covariance.diagonal().add_(RIDGE)
+                covariance.diagonal().add_(RIDGE + 1e-10 * covariance.diagonal().mean())
                 factors[k] = torch.linalg.cholesky(covariance)
         for buffer, found in ((self.means, means), (self.factors, factors), (self.proportions, proportions)):
             buffer.copy_(found)

@@ -1,7 +1,7 @@
 """M1 and M2 stacked, of "Semi-supervised learning with deep generative models" (Kingma et al. 2014).
 
 M2 models samples of M1's codes. M1 gets no gradient from M2, so it learns what it would learn alone. The authors train
-M1 to the end first. Here M2 trains from the start, on codes that change until M1 stays as it is (``first_steps``).
+M1 to the end first. Here M2 trains from the start, on codes that change as long as M1 does (``first_steps``).
 
 Like the authors, M2 leaves out the dead coordinates of M1's codes, those that hardly depend on the image: the mean of
 q(z₁|x) has a standard deviation of 0.1 or less over recent images. They are N(0, 1) in the joint model.
@@ -35,7 +35,8 @@ class M1M2Config(VariationalConfig):
     first_hidden: tuple[int, ...] = ()
     """widths of M1's dense layers; default those of M2"""
     first_steps: int | None = None
-    """steps after which M1 stays as it is and only M2 goes on; default: both train to the end"""
+    """steps after which M1 gets no gradient any more, so that Adam's momentum moves it about ten learning rates further
+    and no more; default: it trains to the end"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
