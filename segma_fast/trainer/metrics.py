@@ -29,7 +29,7 @@ class Evaluation:
     """d² between the codes of the test set and the prior, equation (8), with γ by the paper's rule; NaN for models that
     do not minimise it"""
     classifier: str = ""
-    """name of the main classifier"""
+    """name of the main classifier, and of the mapping of components to classes if there is one"""
     other_errors: Mapping[str, float] = field(default_factory=dict)
     """test errors of the model's other classifiers, by classifier name; without labels, also that of the main one under
     the other mapping, one-to-one or many-to-one"""
@@ -53,13 +53,14 @@ def evaluate(model: ImageModel, images: Tensor, labels: Tensor, classes: int) ->
         main = next(iter(predicted.values()))
         by_classifier[f"the best {other} mapping"] = mapped_error(main, labels, model.components, classes, other)
     own, *others = by_classifier
+    mapped = "" if model.names_classes(classes) or model.components == 1 else f" and the best {model.mapping} mapping"
     distance = model.distance(z).item()
     model.train(was_training)
     return Evaluation(
         by_classifier[own],
         torch.cat(errors).mean().item(),
         distance,
-        own,
+        own + mapped,
         {name: by_classifier[name] for name in others},
     )
 

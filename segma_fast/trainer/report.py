@@ -63,24 +63,23 @@ def quality_table(model: str, name: str, labels: int, evaluation: Evaluation, ro
     return _aligned([*_quality(model, name, labels, evaluation), ("test images", str(rows))])
 
 
-def likelihood(found: LogLikelihood) -> str:
+def likelihood(found: LogLikelihood, samples: int) -> str:
     """The table line for log p(x)."""
     known = (
-        f"{found.mean:.2f} ± {found.standard_error:.2f} nats (importance-weighted estimate, {found.images} test images "
-        "at random, standard error)"
+        f"at least {found.mean:.2f} nats in expectation, by {samples} importance-weighted samples for each of "
+        f"{found.images} test images at random; standard error over images {found.standard_error:.2f}"
     )
     return _aligned([("log p(x)", "not defined for this model" if math.isnan(found.mean) else known)])
 
 
 def _quality(model: str, name: str, labels: int, evaluation: Evaluation) -> list[tuple[str, str]]:
-    mapped = "" if labels else f" (best {MODELS[model].mapping} mapping of components to classes)"
     by = f" by {evaluation.classifier}" if evaluation.other_errors else ""
-    error = f"{100 * evaluation.test_error:.2f} %{by}{mapped}"
+    error = f"{100 * evaluation.test_error:.2f} %{by}"
     if math.isnan(evaluation.test_error):
         error = "not defined for one component"
     lines = [("model", MODELS[model].title), ("data", f"{name}, {labels} labels"), ("test error", error)]
     for other, value in evaluation.other_errors.items():
-        lines.append((f"  by {other}", f"{100 * value:.2f} %{'' if other.endswith('mapping') else mapped}"))
+        lines.append((f"  by {other}", f"{100 * value:.2f} %"))
     lines.append(("reconstruction error", f"{evaluation.reconstruction:.4f} (squared, summed over pixels)"))
     if not math.isnan(evaluation.distance):
         lines.append(("d² of the test codes", f"{evaluation.distance:.3e}"))

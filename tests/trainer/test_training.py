@@ -30,6 +30,7 @@ from segma_fast.trainer.run_folder import load_run
 SMALL = NetworkConfig(latent_dim=3, hidden=(16,))
 NORMAL = SeGMAConfig(means_init="normal")
 FLAGS = "--latent-dim 3 --hidden 16 --means-init normal --batch-size 64 --labelled-batch-size 64 --log-every 3".split()
+FLAGS += "--learning-rate 3e-4 --alpha 5 --means-rate 1".split()  # as in config(); rounding changes small steps little
 
 
 def config(folder: Path, **changes: object) -> TrainConfig:
@@ -38,6 +39,7 @@ def config(folder: Path, **changes: object) -> TrainConfig:
         network=SMALL,
         objective=NORMAL,
         run_dir=folder,
+        learning_rate=3e-4,
         batch_size=100,
         epochs=2,
         checkpoint_every=10,

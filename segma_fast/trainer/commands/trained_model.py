@@ -200,7 +200,7 @@ def evaluate(run_dir: Path = DEFAULT_RUN, likelihood_samples: int = 0, likelihoo
     print(report.quality_table(run.config.model, data.name, run.config.used_labels, result, len(data.test_labels)))
     if likelihood_samples:
         by = metrics.ImportanceSampling(likelihood_samples, likelihood_images)
-        print(report.likelihood(metrics.mean_log_likelihood(run.model, data.test_images, by)))
+        print(report.likelihood(metrics.mean_log_likelihood(run.model, data.test_images, by), likelihood_samples))
 
 
 def _data(run: Run) -> ImageData:

@@ -42,6 +42,7 @@ class Comparison:
     """Train several models on the same data and labels, and compare them in a table and a picture.
 
     A stopped command continues where it was when run again; more models, seeds, epochs or budget extend the results.
+    The table shows the models and seeds of the last command.
 
     examples:
       segma-fast compare
@@ -54,9 +55,9 @@ class Comparison:
     models: tuple[str, ...] = ("segma", "m1m2", "adgm", "samm", "cagem", "amm")
     """segma, unsupervised (SeGMA with β = 0), cwae (and K = 1), m1, m2, m1m2, adgm, amm, samm, cagem"""
     budget: str | None = None
-    """time for all trainings together, such as 90s, 20m or 10h, shared equally; default: no limit, all epochs"""
+    """time for all trainings together, such as 90s, 20m or 10h, shared equally unless side by side; default no limit"""
     seeds: int = 1
-    """trainings of each model, with seeds 0, 1, … of weights, labels and batches"""
+    """N trains each model with the seeds 0 … N-1 of weights, labels and batches; the table has mean ± deviation"""
     labels: int | None = None
     """labelled rows, as many of each class; default the experiment's"""
     dataset: DatasetFlag = None

@@ -35,23 +35,23 @@ def table(results: Sequence[Result], models: Mapping[str, ImageModel], floor: fl
     """
     lines = [row(list(HEAD)), row(["---"] * len(HEAD))]
     notes = [f"{result.trial.title}: {result.failure}." for result in results if result.scores is None]
-    estimates: dict[tuple[str, int, int], list[str]] = {}
+    estimates: dict[tuple[str, int, int, bool], list[str]] = {}
     for key, model in models.items():
         own = [result for result in results if result.trial.model == key and result.scores is not None]
         lines.append(row([own[0].trial.name, own[0].trial.labels, *_figures(own, model)]))
-        notes += _notes(own, model)
+        notes += _notes(own)
         scores = own[0].scores
         assert scores is not None
         if not math.isnan(scores.log_likelihood):
             kind = getattr(getattr(model, "pixels", None), "kind", "")
             how = (kind, scores.likelihood_samples, scores.likelihood_images)
-            estimates.setdefault(how, []).append(own[0].trial.name)
+            estimates.setdefault((*how, len(own) > 1), []).append(own[0].trial.name)
     lines.append(row(["real training images", "–", "–", f"{floor:.2f}", *["–"] * (len(HEAD) - 4)]))
-    for (kind, samples, count), names in estimates.items():
+    for (kind, samples, count, several), names in estimates.items():
         pixels = "pixels are drawn black or white" if kind == "binary" else "log density is that of pixels in [0, 1]"
         notes.append(
             f"log p(x) of {', '.join(names)}: by {samples} importance-weighted samples for each of {count} test "
-            f"images at random, whose {pixels}; with one seed, ± is the standard error over images."
+            f"images at random, whose {pixels}; ± is {'over seeds' if several else 'the standard error over images'}."
         )
     return "\n".join(lines), "\n".join(notes)
 
@@ -84,9 +84,6 @@ def _figures(results: Sequence[Result], model: ImageModel) -> list[str]:
     ]
 
 
-def _notes(results: Sequence[Result], model: ImageModel) -> list[str]:
-    trial = results[0].trial
-    notes = other_errors(trial.name, results)
-    if not trial.config.takes_labels and model.components > 1:
-        notes.append(f"{trial.name}: in the table by the best {model.mapping} mapping of components to classes.")
-    return [*notes, *fid_parts(trial.name, results)]
+def _notes(results: Sequence[Result]) -> list[str]:
+    name = results[0].trial.name
+    return [*other_errors(name, results), *fid_parts(name, results)]

@@ -38,7 +38,7 @@ FeaturesFlag = Annotated[
 WeightsFlag = Annotated[Path | None, arg(help="file of Inception's weights; default where torch-fidelity keeps it")]
 SideBySideFlag = Annotated[
     bool,
-    arg(help="train all at the same time, which small models on one GPU are faster with; a budget is then of each"),
+    arg(help="train all at once: faster for small models on one GPU, no gain on a CPU; each gets all of a budget"),
 ]
 DeviceFlag = Annotated[Device, arg(help="auto takes a GPU where there is one")]
 
@@ -132,7 +132,7 @@ def finish_all(
             if isinstance(outcome, FloatingPointError):
                 failures[config.run_dir] = str(outcome)
     for number, trial in enumerate(plan):
-        print(f"{number + 1} of {len(plan)}: {trial.title}", flush=True)
+        print(f"{'judging ' if side_by_side else ''}{number + 1} of {len(plan)}: {trial.title}", flush=True)
         if failure := failures.get(trial.config.run_dir):
             clock = progress(trial.config.run_dir)
             yield Result(trial, None, clock.epochs, clock.seconds, failure)

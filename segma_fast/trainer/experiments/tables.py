@@ -71,8 +71,6 @@ def render(
             notes.append(f"{MODELS[model]}, {labels}: the same labels with every seed.")
         if table == 2:
             notes += other_errors(f"{MODELS[model]}, {labels}" if labels != "–" else MODELS[model], done)
-        if model == "unsupervised" and table == 2:
-            notes.append(f"{MODELS[model]}: by the best one-to-one mapping of components to classes.")
         if table == 3:
             notes += fid_parts(f"{MODELS[model]}, {labels}", done)
         if max(r.seconds for r in done) > 1.2 * min(r.seconds for r in done) and any(result.cut for result in done):

@@ -35,8 +35,7 @@ class M1M2Config(VariationalConfig):
     first_hidden: tuple[int, ...] = ()
     """widths of M1's dense layers; default those of M2"""
     first_steps: int | None = None
-    """steps after which M1 gets no gradient any more, so that Adam's momentum moves it about ten learning rates further
-    and no more; default: it trains to the end"""
+    """M1 trains for this many steps, and M2 alone goes on; default: M1 trains to the end"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,7 +99,9 @@ class M1M2(M2):
         kept, dead = codes.detach() * alive, codes.detach() * (1 - alive)
         loss = -bound.mean()
         if self.steps is not None and self.settings.first_steps is not None:
-            loss = loss * (self.steps <= self.settings.first_steps)
+            loss = loss * (
+                self.steps <= self.settings.first_steps
+            )  # Adam's momentum still moves M1, by ten rates or so
         return kept[:, None], weight.detach() + log_standard_normal(dead, 1 - alive), loss
 
     def log_observed(self, observed: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:

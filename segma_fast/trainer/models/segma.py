@@ -59,7 +59,7 @@ class SeGMAConfig(ModelConfig):
     """learning rate of the means, as a multiple of that of the networks"""
     classifier: Literal["mixture", "fitted"] = "fitted"
     """what gives a code its class: the mixture, by equation (7), or a normal distribution of any covariance for each
-    class, fitted to the codes of labelled and other images before each evaluation; nothing else depends on it"""
+    class, fitted to the codes of labelled and other images before each evaluation; training does not depend on it"""
 
     def __post_init__(self) -> None:
         if not (0 <= self.alpha < math.inf and 0 <= self.beta < math.inf):
