@@ -14,10 +14,9 @@ import torch
 from cases import relative_error
 
 from benchmarks import RESULTS, ROOT
-from benchmarks.gpu import papers
 from benchmarks.peers import lineup
 from benchmarks.report import check_factors, figures, tables, update_docs
-from benchmarks.studies import cures, experiments_page, tuning
+from benchmarks.studies import experiments_page
 from benchmarks.studies import processes_on_paper as paper
 from benchmarks.suites import scaling, segma_step
 from benchmarks.suites import test_overhead as overhead
@@ -28,10 +27,6 @@ from segma_fast.bench.contenders import ours
 from segma_fast.bench.problems import Case, make_problem, truth
 from segma_fast.bench.records import Record, Results
 from segma_fast.distance.backends import extension
-from segma_fast.trainer.config import build_model
-from segma_fast.trainer.config_file import differences
-from segma_fast.trainer.experiments.scores import Scores
-from segma_fast.trainer.experiments.tables import Result
 from segma_fast.trainer.models import NetworkConfig
 
 
@@ -220,39 +215,6 @@ def test_training_steps_of_all_backends_agree(monkeypatch: pytest.MonkeyPatch) -
     assert relative_error(bare.weights(), step.weights()) < 1e-5
 
 
-def test_study_of_settings(tmp_path: Path) -> None:
-    """Each setting is one change of the preset, with every seed, in a folder of its own."""
-    planned = tuning.study("./mnist", 40, 2, tmp_path)
-    assert len(planned) == 2 * len(tuning.VARIANTS) == len({trial.config.run_dir for _, trial in planned})
-    base = replace(planned[0][1].config, run_dir=tmp_path)
-    for (name, changes), (same, trial) in zip(tuning.VARIANTS.items(), planned, strict=False):
-        different = differences(base, trial.config)
-        assert name == same and len(different) == sum(len(v) if isinstance(v, dict) else 1 for v in changes.values())
-    assert tuning.MARKS[0] in tuning.PAGE.read_text() and tuning.MARKS[1] in tuning.PAGE.read_text()
-    results = []
-    for error in (0.09, 0.10):
-        scores = Scores(step=1, test_error=error, reconstruction=1.0, other_errors={"equation (7)": 0.2})
-        results.append(Result(planned[0][1], scores, 40, 60.0))
-    text = tuning.rendered({"the preset": results, "γ = 1": []}, 40)
-    assert "| the preset | 9.50 ± 0.71 | 20.00 ± 0.00 | 2 |" in text and "γ = 1" not in text
-
-
-def test_study_of_cures(tmp_path: Path) -> None:
-    """The rows of a model differ in what their names say alone; they train for the same epochs."""
-    planned = cures.study("./mnist", 2, tmp_path)
-    assert len(planned) == 2 * len(cures.ROWS) == len({trial.config.run_dir for _, trial in planned})
-    for model in ("m2", "m1m2", "cagem"):
-        own = [trial.config for _, trial in planned if trial.model == model and trial.seed == cures.FIRST_SEED]
-        assert len(own) > 1 and len({(c.epochs, c.network, c.learning_rate, c.batch_size) for c in own}) == 1
-        fields = {line.split(":")[0] for config in own for line in differences(own[0], config)}
-        allowed = {"labelled_weight", "first_steps", "warm_up", "batch_norm"}
-        assert fields <= {f"objective.{name}" for name in allowed} | {"labels"}
-    assert cures.MARKS[0] in cures.PAGE.read_text() and cures.MARKS[1] in cures.PAGE.read_text()
-    scores = Scores(step=1, test_error=0.25, reconstruction=1.0, other_errors={"p(y|x)": 0.5}, log_likelihood=-100.0)
-    found = {name: [Result(trial, scores, 6, 60.0)] for name, trial in planned[-1:]}
-    assert "| 25.00 | 50.00 | -100.00 | 1 |" in cures.rendered(found)
-
-
 def test_pages_of_experiments(tmp_path: Path) -> None:
     """Tables go between the marks of their folder, and the pictures that the page shows beside it."""
     docs, run = tmp_path / "docs", tmp_path / "mnist-x"
@@ -313,17 +275,3 @@ def test_cost_on_paper_is_that_of_the_page() -> None:
     limit = 1 + 4 * (1 << 20) * 4e10 / (4 * 1e14)  # processes at which gathering takes as long as evaluating
     for processes, longer in ((round(0.9 * limit), 1), (round(1.1 * limit), 0)):
         assert max(range(2), key=paper.seconds(1 << 20, 64, processes, paper.Rates()).__getitem__) == longer
-
-
-def test_plan_of_the_papers_trainings(tmp_path: Path) -> None:
-    """Eight trainings with folders of their own, which can be built, with the papers' networks."""
-    trials = papers.plan("./mnist", tmp_path, "cpu")
-    assert [trial.model for trial in trials] == ["segma"] * 5 + ["adgm", "cagem", "amm"]
-    assert len({trial.config.run_dir for trial in trials}) == 8 and [t.config.seed for t in trials[:5]] == list(
-        range(5)
-    )
-    assert trials[0].config.network.hidden == (1024, 1024) and trials[0].config.epochs == 500
-    amm = trials[-1].config
-    assert (amm.network.network, amm.network.latent_dim, amm.learning_rate) == ("conv", 64, 2e-4)
-    for trial in trials:
-        build_model(trial.config, (1, 28, 28), 10, torch.full((10,), 10), 60_000)
