@@ -12,7 +12,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from segma_fast.trainer.config import TrainConfig, starting_config
+from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.experiments import runner
 from segma_fast.trainer.experiments.comparison_table import table
 from segma_fast.trainer.experiments.paper import Trial
@@ -34,23 +34,13 @@ def plan(dataset: str, out: Path, device: runner.Device = "auto") -> list[Trial]
     adgm, cagem, amm = (starting_config("mnist", None, name) for name in ("adgm", "cagem", "amm"))
     cagem = replace(cagem, objective=CaGeMConfig(warm_up=WARM_UP, batch_norm=True))
     amm = replace(amm, **MODELS["amm"].convolutional("mnist"))
-    amm = replace(amm, network=replace(amm.network, network="conv"))
-    found = [_trial("segma", segma, seed) for seed in range(SEEDS)]
-    found += [_trial(config.model, replace(config, epochs=EPOCHS), 0) for config in (adgm, cagem, amm)]
-    return [
-        replace(
-            trial, config=replace(_of(trial.config, dataset, device), run_dir=out / f"{trial.model}-seed{trial.seed}")
-        )
-        for trial in found
-    ]
-
-
-def _trial(name: str, config: TrainConfig, seed: int) -> Trial:
-    return Trial(name, seed, replace(config, seed=seed, label_choice="stratified", checkpoint_every=12_000))
-
-
-def _of(config: TrainConfig, dataset: str, device: runner.Device) -> TrainConfig:
-    return replace(config, data=replace(config.data, dataset=dataset), device=device)
+    found = []
+    for config, seed in [*((segma, seed) for seed in range(SEEDS)), (adgm, 0), (cagem, 0), (amm, 0)]:
+        epochs = config.epochs if config is segma else EPOCHS
+        own = replace(config, data=replace(config.data, dataset=dataset), device=device, seed=seed, epochs=epochs)
+        own = replace(own, label_choice="stratified", checkpoint_every=12_000)
+        found.append(Trial(own.model, seed, replace(own, run_dir=out / f"{own.model}-seed{seed}")))
+    return found
 
 
 def run(

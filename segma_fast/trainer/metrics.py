@@ -48,12 +48,13 @@ def evaluate(model: ImageModel, images: Tensor, labels: Tensor, classes: int) ->
     z = torch.cat(codes)
     predicted = {name: posterior.argmax(1) for name, posterior in model.posteriors(z).items()}
     by_classifier = {name: class_error(model, found, labels, classes) for name, found in predicted.items()}
+    mapped = ""
     if not model.names_classes(classes) and model.components > 1:
+        mapped = f" and the best {model.mapping} mapping"
         other: ClassMapping = "one-to-one" if model.mapping == "many-to-one" else "many-to-one"
         main = next(iter(predicted.values()))
         by_classifier[f"the best {other} mapping"] = mapped_error(main, labels, model.components, classes, other)
     own, *others = by_classifier
-    mapped = "" if model.names_classes(classes) or model.components == 1 else f" and the best {model.mapping} mapping"
     distance = model.distance(z).item()
     model.train(was_training)
     return Evaluation(
