@@ -6,21 +6,28 @@ seeds; errors and likelihoods go into docs/experiments.md.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from benchmarks import ROOT
 from benchmarks.report.tables import put_into, table
 from benchmarks.studies.trained import finish_all, flags, folder_name
 from benchmarks.studies.tuning import changed
 from segma_fast.trainer.config import starting_config
+from segma_fast.trainer.data import load_data
 from segma_fast.trainer.experiments.paper import Trial
 from segma_fast.trainer.experiments.tables import Result, spread
 from segma_fast.trainer.metrics import ImportanceSampling
+from segma_fast.trainer.models.cagem import CaGeM
+from segma_fast.trainer.run_folder import load_run
 
 PAGE = ROOT / "docs" / "experiments.md"
 MARKS = ("<!-- cures -->", "<!-- end of cures -->")
+UPPER_IMAGES = 2000  # test images whose upper layer is looked at
 FIRST_SEED = 20  # seeds that no reported result has
 NARROW = {"network": {"hidden": (256, 256)}, "epochs": 6}  # a step of CaGeM takes half of the time
 ALIVE = {"warm_up": 1800, "batch_norm": True}
@@ -33,6 +40,8 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "CaGeM, with the share of labelled rows": ("cagem", NARROW),
     "CaGeM, and warm-up and batch norm": ("cagem", NARROW | {"objective": ALIVE}),
     "CaGeM without labels": ("cagem", NARROW | {"labels": 0}),
+    "CaGeM without labels, batch norm": ("cagem", NARROW | {"labels": 0, "objective": {"batch_norm": True}}),
+    "CaGeM without labels, warm-up": ("cagem", NARROW | {"labels": 0, "objective": {"warm_up": 1800}}),
     "CaGeM without labels, warm-up and batch norm": ("cagem", NARROW | {"labels": 0, "objective": ALIVE}),
 }
 
@@ -49,8 +58,17 @@ def study(dataset: str, seeds: int, out: Path) -> list[tuple[str, Trial]]:
     return found
 
 
-def rendered(results: dict[str, list[Result]]) -> str:
-    """A row per change: both classifiers' errors, and log p(x) in nats."""
+def top_divergence(result: Result) -> float:
+    """How far the upper layer of a trained CaGeM is from its prior on test images, in nats; NaN for other models."""
+    run = load_run(result.trial.config.run_dir)
+    if not isinstance(run.model, CaGeM):
+        return math.nan
+    images = load_data(run.config.data).test_images[:UPPER_IMAGES]
+    return run.model.top_divergence(images, torch.Generator().manual_seed(0)).mean().item()
+
+
+def rendered(results: dict[str, list[Result]], divergences: dict[Path, float]) -> str:
+    """A row per change: both classifiers' errors, log p(x), and the divergence of each run's upper layer, in nats."""
     rows = []
     for name, own in results.items():
         scores = [result.scores for result in own if result.scores is not None]
@@ -59,8 +77,11 @@ def rendered(results: dict[str, list[Result]]) -> str:
         others = [100 * next(iter(s.other_errors.values())) for s in scores if s.other_errors]
         cells = [spread([100 * s.test_error for s in scores]), spread(others) if others else "–"]
         epochs = str(own[0].trial.config.epochs)
-        rows.append([name, epochs, *cells, spread([s.log_likelihood for s in scores]), str(len(scores))])
-    head = ["", "epochs", "test error, %", "by the second classifier", "log p(x) ≥, nats", "seeds"]
+        upper = [found for r in own if math.isfinite(found := divergences.get(r.trial.config.run_dir, math.nan))]
+        cells += [spread([s.log_likelihood for s in scores]), spread(upper) if upper else "–"]
+        rows.append([name, epochs, *cells, str(len(scores))])
+    likelihood, upper_layer = "log p(x) ≥, nats", "upper layer, nats"
+    head = ["", "epochs", "test error, %", "by the second classifier", likelihood, upper_layer, "seeds"]
     return table(head, rows)
 
 
@@ -68,9 +89,12 @@ def main() -> None:
     options = flags(__doc__, "runs/cures", seeds=2).parse_args()
     planned = study(options.dataset, options.seeds, options.out)
     results: dict[str, list[Result]] = {name: [] for name in ROWS}
+    divergences: dict[Path, float] = {}
     for name, result in finish_all(planned, options.workers, ImportanceSampling()):
         results[name].append(result)
-        put_into(PAGE, rendered(results), MARKS)
+        if result.scores is not None:
+            divergences[result.trial.config.run_dir] = top_divergence(result)
+        put_into(PAGE, rendered(results, divergences), MARKS)
 
 
 if __name__ == "__main__":

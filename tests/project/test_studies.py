@@ -45,7 +45,7 @@ def test_study_of_cures(tmp_path: Path) -> None:
     assert cures.MARKS[0] in cures.PAGE.read_text() and cures.MARKS[1] in cures.PAGE.read_text()
     scores = Scores(step=1, test_error=0.25, reconstruction=1.0, other_errors={"p(y|x)": 0.5}, log_likelihood=-100.0)
     found = {name: [Result(trial, scores, 6, 60.0)] for name, trial in planned[-1:]}
-    assert "| 25.00 | 50.00 | -100.00 | 1 |" in cures.rendered(found)
+    assert "| 25.00 | 50.00 | -100.00 | 7.00 | 1 |" in cures.rendered(found, {planned[-1][1].config.run_dir: 7.0})
 
 
 def test_plan_of_the_papers_trainings(tmp_path: Path) -> None:

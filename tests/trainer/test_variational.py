@@ -233,3 +233,26 @@ def test_a_class_is_sampled_where_the_top_layer_says_it_is() -> None:
     mean = (density * grid).sum()
     assert abs(drawn.mean() - mean) < 0.05
     assert abs(drawn.std() - (density * (grid - mean).square()).sum().sqrt()) < 0.05
+
+
+def test_divergence_of_the_top_layer() -> None:
+    """Against the divergence of torch's distributions, each class by its probability; 0 where z₂ ignores its inputs."""
+    model = made("cagem").float()
+    assert isinstance(model, CaGeM)
+    found = model.top_divergence(images().float(), torch.Generator().manual_seed(3))
+    x = model.pixels.features(images().float())
+    (z1, _), log_q = model.infer(x, torch.Generator().manual_seed(3))
+    top = model.top_encoder.given(x, model.one_hot[None], z1)
+    prior, posterior = (
+        torch.distributions.Normal(0.0, 1.0),
+        torch.distributions.Normal(top.mean, top.log_variance.exp().sqrt()),
+    )
+    expected = (log_q.exp() * torch.distributions.kl_divergence(posterior, prior).sum(-1)).sum(1)
+    assert expected.min() > 0.01
+    torch.testing.assert_close(found, expected)
+    assert model.top_encoder.log_variance is not None
+    with torch.no_grad():
+        for layer in (model.top_encoder.mean, model.top_encoder.log_variance):
+            layer.weight.zero_()
+            layer.bias.zero_()
+    assert model.top_divergence(images().float(), torch.Generator().manual_seed(3)).abs().max() == 0

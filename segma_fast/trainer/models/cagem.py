@@ -126,6 +126,15 @@ class CaGeM(VariationalModel):
         z2 = self.top_encoder.mean_of(x, self.one_hot[probabilities.argmax(1)][:, None], z1)
         return torch.cat([probabilities, z1[:, 0], z2[:, 0], torch.stack(generated).mean(0)], 1).float()
 
+    @torch.no_grad()
+    def top_divergence(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """The mean of KL(q(z₂|x, y, z₁) ‖ N(0, I)) over y ~ q(y|z₁, x), in nats, (N,): near 0 if z₂ is not used."""
+        x = self.pixels.features(as_pixels(images))
+        (z1, _), log_posterior = self.infer(x, generator)
+        top = self.top_encoder.given(x, self.one_hot[None], z1)
+        divergence = 0.5 * (top.mean.square() + top.log_variance.exp() - 1 - top.log_variance).sum(-1)
+        return (log_posterior.exp() * divergence).sum(1)
+
     def split(self, codes: Tensor) -> list[Tensor]:
         """The four parts of codes (N, ·)."""
         return list(codes.split([self.components, self.latent_dim, self.top_dim, self.components], -1))
