@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.gpu import papers
-from benchmarks.studies import cures, tuning
+from benchmarks.studies import cagem, cures, tuning
 from segma_fast.trainer.config import build_model
 from segma_fast.trainer.config_file import differences
 from segma_fast.trainer.experiments.scores import Scores
@@ -46,6 +46,22 @@ def test_study_of_cures(tmp_path: Path) -> None:
     scores = Scores(step=1, test_error=0.25, reconstruction=1.0, other_errors={"p(y|x)": 0.5}, log_likelihood=-100.0)
     found = {name: [Result(trial, scores, 6, 60.0)] for name, trial in planned[-1:]}
     assert "| 25.00 | 50.00 | -100.00 | 7.00 | 1 |" in cures.rendered(found, {planned[-1][1].config.run_dir: 7.0})
+
+
+def test_study_of_clusters_and_labels(tmp_path: Path) -> None:
+    """The paper's six rows, all of which can be built, and their likelihoods beside the paper's."""
+    planned = cagem.study("./mnist", 2, 6, 1800, tmp_path)
+    assert len(planned) == 12 == len({trial.config.run_dir for _, trial in planned})
+    for name, trial in planned:
+        config = trial.config
+        counts = torch.full((10,), config.labels // 10) if config.labels else None
+        model = build_model(config, (1, 28, 28), 10, counts, 60_000)
+        assert f"CaGeM-{config.labels}" == name.split(",")[0] and model.components == (config.components or 10)
+        assert "K =" not in name or name.endswith(f"K = {model.components}")
+    assert cagem.MARKS[0] in cagem.PAGE.read_text() and cagem.MARKS[1] in cagem.PAGE.read_text()
+    scores = Scores(step=1, test_error=0.25, reconstruction=1.0, log_likelihood=-100.0)
+    text = cagem.rendered((name, Result(trial, scores, 6, 60.0)) for name, trial in planned)
+    assert "| CaGeM-20 | -100.00 ± 0.00 | -81.47 | 25.00 ± 0.00 | 6 | 1.00 ± 0.00 | 2 |" in text
 
 
 def test_plan_of_the_papers_trainings(tmp_path: Path) -> None:
