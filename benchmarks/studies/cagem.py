@@ -10,16 +10,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import ROOT
 from benchmarks.report.tables import put_into, table
-from benchmarks.studies.trained import finish_all, flags, folder_name
+from benchmarks.studies.trained import PAGE, finish_all, flags, folder_name
 from benchmarks.studies.tuning import changed
 from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.experiments.paper import Trial
 from segma_fast.trainer.experiments.tables import Result, spread
 from segma_fast.trainer.metrics import ImportanceSampling
 
-PAGE = ROOT / "docs" / "experiments.md"
 MARKS = ("<!-- cagem -->", "<!-- end of cagem -->")
 FIRST_SEED = 20  # seeds that no reported result has
 REPORTED = {

@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 
-from benchmarks import ROOT
 from benchmarks.report.tables import put_into, table
-from benchmarks.studies.trained import finish_all, flags, folder_name
+from benchmarks.studies.trained import PAGE, finish_all, flags, folder_name
 from benchmarks.studies.tuning import changed
 from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.data import load_data
@@ -25,7 +24,6 @@ from segma_fast.trainer.metrics import ImportanceSampling
 from segma_fast.trainer.models.cagem import CaGeM
 from segma_fast.trainer.run_folder import load_run
 
-PAGE = ROOT / "docs" / "experiments.md"
 MARKS = ("<!-- cures -->", "<!-- end of cures -->")
 UPPER_IMAGES = 2000  # test images whose upper layer is looked at
 FIRST_SEED = 20  # seeds that no reported result has

@@ -14,12 +14,15 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import ROOT
 from segma_fast.trainer.data import load_data
 from segma_fast.trainer.experiments import runner
 from segma_fast.trainer.experiments.paper import Trial
 from segma_fast.trainer.experiments.scores import NO_ESTIMATE
 from segma_fast.trainer.experiments.tables import Result
 from segma_fast.trainer.metrics import ImportanceSampling
+
+PAGE = ROOT / "docs" / "experiments.md"  # which shows all studies
 
 
 def flags(about: str | None, out: str, seeds: int) -> argparse.ArgumentParser:

@@ -11,14 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ROOT
 from benchmarks.report.tables import put_into, table
-from benchmarks.studies.trained import finish_all, flags, folder_name
+from benchmarks.studies.trained import PAGE, finish_all, flags, folder_name
 from segma_fast.trainer.config import TrainConfig, starting_config
 from segma_fast.trainer.experiments.paper import Trial
 from segma_fast.trainer.experiments.tables import Result, spread
 
-PAGE = ROOT / "docs" / "experiments.md"
 MARKS = ("<!-- tuning -->", "<!-- end of tuning -->")
 VALIDATION, FIRST_SEED = 5000, 100  # rows; seeds that no reported result has
 HIDDEN = (256, 256)  # a fifth of the time of the paper's 1024, 1024

@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.gpu import papers
 from benchmarks.studies import cagem, cures, tuning
+from benchmarks.studies.trained import PAGE
 from segma_fast.trainer.config import build_model
 from segma_fast.trainer.config_file import differences
 from segma_fast.trainer.experiments.scores import Scores
@@ -23,7 +24,7 @@ def test_study_of_settings(tmp_path: Path) -> None:
     for (name, changes), (same, trial) in zip(tuning.VARIANTS.items(), planned, strict=False):
         different = differences(base, trial.config)
         assert name == same and len(different) == sum(len(v) if isinstance(v, dict) else 1 for v in changes.values())
-    assert tuning.MARKS[0] in tuning.PAGE.read_text() and tuning.MARKS[1] in tuning.PAGE.read_text()
+    assert tuning.MARKS[0] in PAGE.read_text() and tuning.MARKS[1] in PAGE.read_text()
     results = []
     for error in (0.09, 0.10):
         scores = Scores(step=1, test_error=error, reconstruction=1.0, other_errors={"equation (7)": 0.2})
@@ -42,7 +43,7 @@ def test_study_of_cures(tmp_path: Path) -> None:
         fields = {line.split(":")[0] for config in own for line in differences(own[0], config)}
         allowed = {"labelled_weight", "first_steps", "warm_up", "batch_norm"}
         assert fields <= {f"objective.{name}" for name in allowed} | {"labels"}
-    assert cures.MARKS[0] in cures.PAGE.read_text() and cures.MARKS[1] in cures.PAGE.read_text()
+    assert cures.MARKS[0] in PAGE.read_text() and cures.MARKS[1] in PAGE.read_text()
     scores = Scores(step=1, test_error=0.25, reconstruction=1.0, other_errors={"p(y|x)": 0.5}, log_likelihood=-100.0)
     found = {name: [Result(trial, scores, 6, 60.0)] for name, trial in planned[-1:]}
     assert "| 25.00 | 50.00 | -100.00 | 7.00 | 1 |" in cures.rendered(found, {planned[-1][1].config.run_dir: 7.0})
@@ -58,7 +59,7 @@ def test_study_of_clusters_and_labels(tmp_path: Path) -> None:
         model = build_model(config, (1, 28, 28), 10, counts, 60_000)
         assert f"CaGeM-{config.labels}" == name.split(",")[0] and model.components == (config.components or 10)
         assert "K =" not in name or name.endswith(f"K = {model.components}")
-    assert cagem.MARKS[0] in cagem.PAGE.read_text() and cagem.MARKS[1] in cagem.PAGE.read_text()
+    assert cagem.MARKS[0] in PAGE.read_text() and cagem.MARKS[1] in PAGE.read_text()
     scores = Scores(step=1, test_error=0.25, reconstruction=1.0, log_likelihood=-100.0)
     text = cagem.rendered((name, Result(trial, scores, 6, 60.0)) for name, trial in planned)
     assert "| CaGeM-20 | -100.00 ± 0.00 | -81.47 | 25.00 ± 0.00 | 6 | 1.00 ± 0.00 | 2 |" in text
