@@ -70,9 +70,16 @@ def test_picture_commands(name: str, run_dir: Path, tmp_path: Path) -> None:
 def test_own_pictures_are_taken(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.fromarray(np.full((20, 30, 3), 200, dtype=np.uint8)).save(tmp_path / "mine.png")
     main(["classify", "--run-dir", str(run_dir), "--images", "7", str(tmp_path / "mine.png")])
-    lines = capsys.readouterr().out.splitlines()
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head == "by normal distributions of classes:"
     assert "label: " in lines[0] and "class" in lines[0]
     assert "mine.png" in lines[1] and "label" not in lines[1]
+
+
+def test_images_of_a_likelihood_that_is_not_asked_for(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--run-dir", str(run_dir), "--likelihood-images", "100"])
+    assert "likelihood_images needs likelihood_samples" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["transfer", "--to", "10"], ["intensify", "--away-from", "10"]])

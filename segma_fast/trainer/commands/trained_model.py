@@ -167,8 +167,9 @@ def classify(run_dir: Path = DEFAULT_RUN, images: tuple[str, ...] = ("0", "1", "
     """
     run = load_run(run_dir)
     chosen, labels = _images(run, images)
-    posterior = next(iter(run.model.posteriors(run.model.encode(chosen)).values()))
+    classifier, posterior = next(iter(run.model.posteriors(run.model.encode(chosen)).items()))
     names = run.data.class_names
+    print(f"by {classifier}:")
     for item, row, label in zip(images, posterior, labels, strict=True):
         best = int(row.argmax())
         found = f"class {names[best]}" if run.model.names_classes(len(names)) else f"component {best}"
@@ -177,7 +178,7 @@ def classify(run_dir: Path = DEFAULT_RUN, images: tuple[str, ...] = ("0", "1", "
 
 
 @_command
-def evaluate(run_dir: Path = DEFAULT_RUN, likelihood_samples: int = 0, likelihood_images: int = 1000) -> None:
+def evaluate(run_dir: Path = DEFAULT_RUN, likelihood_samples: int = 0, likelihood_images: int | None = None) -> None:
     """Test error, reconstruction error and d² of a trained model on its test set; log p(x) where it has one.
 
     examples:
@@ -188,18 +189,20 @@ def evaluate(run_dir: Path = DEFAULT_RUN, likelihood_samples: int = 0, likelihoo
     Args:
         run_dir: folder of a run
         likelihood_samples: importance-weighted samples of log p(x) for each test image; 0 leaves it out
-        likelihood_images: test images, at random, of which log p(x) is estimated; all if there are no more
+        likelihood_images: test images, at random, of which log p(x) is estimated, all if there are fewer; default 1000
     """
     if likelihood_samples < 0:
         raise ValueError(f"likelihood_samples must be >= 0, got {likelihood_samples}")
-    if likelihood_images < 2:
+    if likelihood_images is not None and likelihood_images < 2:
         raise ValueError(f"likelihood_images must be >= 2, got {likelihood_images}")
+    if likelihood_images is not None and not likelihood_samples:
+        raise ValueError("likelihood_images needs likelihood_samples, the samples for each image, which are 0")
     run = load_run(run_dir)
     data = _data(run)
     result = metrics.evaluate(run.model, data.test_images, data.test_labels, data.classes)
     print(report.quality_table(run.config.model, data.name, run.config.used_labels, result, len(data.test_labels)))
     if likelihood_samples:
-        by = metrics.ImportanceSampling(likelihood_samples, likelihood_images)
+        by = metrics.ImportanceSampling(likelihood_samples, likelihood_images or metrics.ImportanceSampling.images)
         print(report.likelihood(metrics.mean_log_likelihood(run.model, data.test_images, by), likelihood_samples))
 
 
