@@ -21,7 +21,7 @@ from segma_fast.trainer.files import write_text
 from segma_fast.trainer.metrics import ImportanceSampling
 from segma_fast.trainer.models import MODELS, ImageModel
 from segma_fast.trainer.models.cagem import CaGeMConfig
-from segma_fast.trainer.run_folder import load_run
+from segma_fast.trainer.run import load_run
 
 SEEDS = 5  # of SeGMA
 EPOCHS = 1000  # of the others, if there is time

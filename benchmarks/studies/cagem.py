@@ -7,12 +7,10 @@ clusters, and with 20, 50 and 100 labels, and puts the table into docs/experimen
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.report.tables import put_into, table
 from benchmarks.studies.trained import PAGE, finish_all, flags, folder_name
-from benchmarks.studies.tuning import changed
 from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.experiments.paper import Trial
 from segma_fast.trainer.experiments.tables import Result, spread
@@ -43,11 +41,11 @@ def study(dataset: str, seeds: int, epochs: int, warm_up: int, out: Path) -> lis
     found = []
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         for name, changes in ROWS.items():
+            shared = {"dataset": dataset, "device": "cpu", "seed": seed, "epochs": epochs, "checkpoint_every": 3000}
+            settings = {"hidden": (256, 256), "batch_norm": True, "warm_up": warm_up} | changes
             base = starting_config("mnist", None, "cagem")
-            base = replace(base, data=replace(base.data, dataset=dataset), device="cpu", seed=seed, epochs=epochs)
-            base = replace(base, checkpoint_every=3000, run_dir=out / folder_name(name, seed))
-            settings = {"network": {"hidden": (256, 256)}, "objective": {"batch_norm": True, "warm_up": warm_up}}
-            found.append((name, Trial("cagem", seed, changed(base, settings | changes))))
+            config = base.with_options(run_dir=out / folder_name(name, seed), **shared, **settings)
+            found.append((name, Trial("cagem", seed, config)))
     return found
 
 

@@ -7,7 +7,6 @@ seeds; errors and likelihoods go into docs/experiments.md.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +14,31 @@ import torch
 
 from benchmarks.report.tables import put_into, table
 from benchmarks.studies.trained import PAGE, finish_all, flags, folder_name
-from benchmarks.studies.tuning import changed
 from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.data import load_data
 from segma_fast.trainer.experiments.paper import Trial
 from segma_fast.trainer.experiments.tables import Result, spread
 from segma_fast.trainer.metrics import ImportanceSampling
 from segma_fast.trainer.models.cagem import CaGeM
-from segma_fast.trainer.run_folder import load_run
+from segma_fast.trainer.run import load_run
 
 MARKS = ("<!-- cures -->", "<!-- end of cures -->")
 UPPER_IMAGES = 2000  # test images whose upper layer is looked at
 FIRST_SEED = 20  # seeds that no reported result has
-NARROW = {"network": {"hidden": (256, 256)}, "epochs": 6}  # a step of CaGeM takes half of the time
+NARROW = {"hidden": (256, 256), "epochs": 6}  # a step of CaGeM takes half of the time
 ALIVE = {"warm_up": 1800, "batch_norm": True}
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
-    "M2, labelled bound with weight 1": ("m2", {"epochs": 15, "objective": {"labelled_weight": 1.0}}),
+    "M2, labelled bound with weight 1": ("m2", {"epochs": 15, "labelled_weight": 1.0}),
     "M2, with the share of labelled rows": ("m2", {"epochs": 15}),
     "M1+M2, both to the end": ("m1m2", {"epochs": 20}),
-    "M1+M2, M1 for half of the steps": ("m1m2", {"epochs": 20, "objective": {"first_steps": 6000}}),
-    "CaGeM, labelled bound with weight 1": ("cagem", NARROW | {"objective": {"labelled_weight": 1.0}}),
+    "M1+M2, M1 for half of the steps": ("m1m2", {"epochs": 20, "first_steps": 6000}),
+    "CaGeM, labelled bound with weight 1": ("cagem", NARROW | {"labelled_weight": 1.0}),
     "CaGeM, with the share of labelled rows": ("cagem", NARROW),
-    "CaGeM, and warm-up and batch norm": ("cagem", NARROW | {"objective": ALIVE}),
+    "CaGeM, and warm-up and batch norm": ("cagem", NARROW | ALIVE),
     "CaGeM without labels": ("cagem", NARROW | {"labels": 0}),
-    "CaGeM without labels, batch norm": ("cagem", NARROW | {"labels": 0, "objective": {"batch_norm": True}}),
-    "CaGeM without labels, warm-up": ("cagem", NARROW | {"labels": 0, "objective": {"warm_up": 1800}}),
-    "CaGeM without labels, warm-up and batch norm": ("cagem", NARROW | {"labels": 0, "objective": ALIVE}),
+    "CaGeM without labels, batch norm": ("cagem", NARROW | {"labels": 0, "batch_norm": True}),
+    "CaGeM without labels, warm-up": ("cagem", NARROW | {"labels": 0, "warm_up": 1800}),
+    "CaGeM without labels, warm-up and batch norm": ("cagem", NARROW | {"labels": 0} | ALIVE),
 }
 
 
@@ -49,10 +47,10 @@ def study(dataset: str, seeds: int, out: Path) -> list[tuple[str, Trial]]:
     found = []
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         for name, (model, changes) in ROWS.items():
-            base = starting_config("mnist", None, model)
-            base = replace(base, data=replace(base.data, dataset=dataset), device="cpu", seed=seed)
-            base = replace(base, checkpoint_every=3000, run_dir=out / folder_name(name, seed))
-            found.append((name, Trial(model, seed, changed(base, changes))))
+            run_dir = out / folder_name(name, seed)
+            shared = {"dataset": dataset, "device": "cpu", "seed": seed, "checkpoint_every": 3000, "run_dir": run_dir}
+            config = starting_config("mnist", None, model).with_options(**shared, **changes)
+            found.append((name, Trial(model, seed, config)))
     return found
 
 

@@ -7,13 +7,12 @@ stays in ``--out``, so that a study that is stopped goes on.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.report.tables import put_into, table
 from benchmarks.studies.trained import PAGE, finish_all, flags, folder_name
-from segma_fast.trainer.config import TrainConfig, starting_config
+from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.experiments.paper import Trial
 from segma_fast.trainer.experiments.tables import Result, spread
 
@@ -30,43 +29,36 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "500 unlabelled rows a step": {"batch_size": 500},
     "the first 100 labels (the authors')": {"label_choice": "first"},
     "random labels": {"label_choice": "random"},
-    "means start on a simplex of radius 4": {"objective": {"means_init": "simplex", "means_scale": 4.0}},
-    "γ = 0.1": {"objective": {"gamma": 0.1}},
-    "γ = 1": {"objective": {"gamma": 1.0}},
-    "exact φ, α = 0.5": {"objective": {"phi": "exact", "alpha": 0.5}},
-    "α = 1": {"objective": {"alpha": 1.0}},
-    "α = 5 (the authors')": {"objective": {"alpha": 5.0}},
-    "means at the networks' rate (the authors')": {"objective": {"means_rate": 1.0}},
-    "both": {"objective": {"alpha": 5.0, "means_rate": 1.0}},
-    "means at 10 times the networks' rate": {"objective": {"means_rate": 10.0}},
-    "means at 20 times the networks' rate": {"objective": {"means_rate": 20.0}},
-    "β = 1": {"objective": {"beta": 1.0}},
-    "β = 100": {"objective": {"beta": 100.0}},
-    "all rows in d² and reconstruction (the paper's)": {"objective": {"rows": "all", "gamma_rows": "distance"}},
-    "8 latent dimensions": {"network": {"latent_dim": 8}},
-    "20 latent dimensions": {"network": {"latent_dim": 20}},
-    "layers of 512": {"network": {"hidden": (512, 512)}},
+    "means start on a simplex of radius 4": {"means_init": "simplex", "means_scale": 4.0},
+    "γ = 0.1": {"gamma": 0.1},
+    "γ = 1": {"gamma": 1.0},
+    "exact φ, α = 0.5": {"phi": "exact", "alpha": 0.5},
+    "α = 1": {"alpha": 1.0},
+    "α = 5 (the authors')": {"alpha": 5.0},
+    "means at the networks' rate (the authors')": {"means_rate": 1.0},
+    "both": {"alpha": 5.0, "means_rate": 1.0},
+    "means at 10 times the networks' rate": {"means_rate": 10.0},
+    "means at 20 times the networks' rate": {"means_rate": 20.0},
+    "β = 1": {"beta": 1.0},
+    "β = 100": {"beta": 100.0},
+    "all rows in d² and reconstruction (the paper's)": {"rows": "all", "gamma_rows": "distance"},
+    "8 latent dimensions": {"latent_dim": 8},
+    "20 latent dimensions": {"latent_dim": 20},
+    "layers of 512": {"hidden": (512, 512)},
 }
 
 
 def study(dataset: str, epochs: int, seeds: int, out: Path) -> list[tuple[str, Trial]]:
     """Every setting with every seed, all settings of one seed first."""
-    base = starting_config("mnist", "tuned")
-    data = replace(base.data, dataset=dataset, validation=VALIDATION)
-    base = replace(base, data=data, network=replace(base.network, hidden=HIDDEN))
-    base = replace(base, epochs=epochs, device="cpu", checkpoint_every=3000)
+    base = starting_config("mnist", "tuned").with_options(
+        dataset=dataset, validation=VALIDATION, hidden=HIDDEN, epochs=epochs, device="cpu", checkpoint_every=3000
+    )
     found = []
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         for name, changes in VARIANTS.items():
-            config = changed(replace(base, seed=seed, run_dir=out / folder_name(name, seed)), changes)
+            config = base.with_options(seed=seed, run_dir=out / folder_name(name, seed), **changes)
             found.append((name, Trial("segma", seed, config)))
     return found
-
-
-def changed(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
-    """A configuration with some fields changed, those of its objective and network one by one."""
-    parts = {name: replace(getattr(config, name), **changes.get(name, {})) for name in ("objective", "network")}
-    return replace(config, **(changes | parts))
 
 
 def rendered(results: dict[str, list[Result]], epochs: int) -> str:

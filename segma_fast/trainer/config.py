@@ -6,7 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -98,6 +98,24 @@ class TrainConfig:
             raise ValueError(f"compile and micro_batch={self.micro_batch} exclude each other")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in 0 ... 2**32 - 1, got {self.seed}")
+
+    def with_options(self, **options: Any) -> Self:
+        """A copy with some options changed, by the names of the flags of ``segma-fast train``, wherever they belong.
+
+        Raises:
+            ValueError: for a name that is not an option of this model, or a value that does not fit.
+        """
+        parts = {name: getattr(self, name) for name in ("data", "network", "objective")}
+        own = {field.name for field in dataclasses.fields(self)} - {"model", *parts}
+        changes: dict[str, dict[str, Any]] = {name: {} for name in parts}
+        top: dict[str, Any] = {}
+        for name, value in options.items():
+            part = next((kind for kind, part in parts.items() if name in vars(part)), None)
+            if part is None and name not in own:
+                raise ValueError(f"unknown option {name!r} of the model {self.model!r}")
+            (top if part is None else changes[part])[name] = Path(value) if name == "run_dir" else value
+        top |= {name: dataclasses.replace(parts[name], **changed) for name, changed in changes.items() if changed}
+        return dataclasses.replace(self, **top)
 
     @property
     def takes_labels(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -43,13 +43,21 @@ class Outcome:
     complete: bool
 
 
-def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False) -> Outcome:
-    """Train a model and leave a run folder behind.
+def train(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_metrics: Callable[[Mapping[str, float]], None] | None = None,
+) -> Outcome:
+    """Train a model and leave a run folder behind, which :func:`segma_fast.trainer.load_run` opens.
 
     Args:
         config: the run; ``config.run_dir`` receives it.
         resume: continue the run in that folder from its last checkpoint, with the same weights as an uninterrupted run.
         overwrite: replace a run that is in that folder.
+        on_metrics: called with each line of metrics.csv, every ``config.log_every`` steps: numbers by column name,
+            without those that were not measured. Called on the main process; what it raises ends the run.
 
     Raises:
         ValueError: if the folder holds a run and neither ``resume`` nor ``overwrite`` is given, if there is nothing
@@ -60,7 +68,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
             once; with several processes the first one does too.
     """
     interrupts = Interrupts()
-    turns = training(config, interrupts, resume=resume, overwrite=overwrite)
+    turns = training(config, interrupts, resume=resume, overwrite=overwrite, on_metrics=on_metrics)
     try:
         while True:
             next(turns)
@@ -79,6 +87,7 @@ def training(
     overwrite: bool = False,
     data: ImageData | None = None,
     label: str = "",
+    on_metrics: Callable[[Mapping[str, float]], None] | None = None,
 ) -> Generator[None, None, Outcome]:
     """What :func:`train` does, in turns: it yields whenever the host would wait for the results of its last steps.
 
@@ -154,6 +163,8 @@ def training(
                 evaluation = judge()
                 values["test_error"] = evaluation.test_error
             records.write(values, show=saving)
+            if on_metrics is not None and accelerator.is_main_process:
+                on_metrics({name: value for name, value in values.items() if not math.isnan(value)})
             if saving:
                 clock.epochs = step / pool.steps
                 clock.allowed = before + 60 * (config.minutes or math.inf) if timed_out else 0.0

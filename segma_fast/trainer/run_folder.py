@@ -1,4 +1,4 @@
-"""A run folder: the files that a training run leaves, and how the model is loaded from them.
+"""A run folder: the files that a training run leaves.
 
 ::
 
@@ -26,7 +26,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -37,13 +36,11 @@ from segma_fast.trainer.checkpoints import (
     checkpoint_steps,
     latest_checkpoint,
     load_checkpoint,
-    load_weights,
 )
-from segma_fast.trainer.config import TrainConfig, build_model
+from segma_fast.trainer.config import TrainConfig
 from segma_fast.trainer.config_file import differences, load_config, save_config
 from segma_fast.trainer.data import ImageData
 from segma_fast.trainer.files import only_one, write_text
-from segma_fast.trainer.models import ImageModel
 
 CONFIG, DATA, METRICS, REPORT, SCORES = "config.json", "data.json", "metrics.csv", "report.json", "scores.json"
 TENSORBOARD = "tensorboard"
@@ -103,34 +100,6 @@ class DataInfo:
             before, now = getattr(self, item.name), getattr(data, item.name)
             if before != now:
                 raise ValueError(f"the data set is not the one of the run: its {item.name} was {before}, is {now}")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A trained model with its configuration and the description of its data set."""
-
-    folder: Path
-    config: TrainConfig
-    data: DataInfo
-    model: ImageModel
-    step: int
-
-
-def load_run(run_dir: Path | str, device: torch.device | str = "cpu") -> Run:
-    """Load the model of a run folder, in evaluation mode.
-
-    Raises:
-        ValueError: if the folder holds no run, no checkpoint yet, or a damaged one.
-    """
-    run_dir = Path(run_dir)
-    checkpoint = latest_checkpoint(run_dir)
-    if checkpoint is None or not (run_dir / CONFIG).exists():
-        raise ValueError(f"{run_dir} holds no trained model: train one with segma-fast train --run-dir {run_dir}")
-    config, data = load_config(run_dir / CONFIG), DataInfo.load(run_dir)
-    model = build_model(config, data.image_shape, len(data.class_names))
-    path, step = checkpoint
-    load_weights(path, model)
-    return Run(run_dir, config, data, model.to(device).eval(), step)
 
 
 def check_folder(config: TrainConfig, resume: bool, overwrite: bool) -> tuple[Path, int] | None:

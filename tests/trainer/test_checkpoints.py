@@ -15,7 +15,7 @@ from segma_fast.trainer import checkpoints, loop
 from segma_fast.trainer.checkpoints import latest_checkpoint
 from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.models.autoencoder import NetworkConfig
-from segma_fast.trainer.run_folder import load_run
+from segma_fast.trainer.run import load_run
 
 
 def test_failed_checkpoint_leaves_the_former_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

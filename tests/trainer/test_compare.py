@@ -17,7 +17,7 @@ from segma_fast.trainer.experiments import compare as compare_module
 from segma_fast.trainer.experiments.compare import Comparison
 from segma_fast.trainer.experiments.scores import load_scores
 from segma_fast.trainer.metrics import ImportanceSampling, mean_log_likelihood
-from segma_fast.trainer.run_folder import load_run
+from segma_fast.trainer.run import load_run
 
 
 def rows(folder: Path) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from test_training import FLAGS
 
-from segma_fast.trainer.run_folder import load_run
+from segma_fast.trainer.run import load_run
 
 DIES = """
 import os, signal, sys

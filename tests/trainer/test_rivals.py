@@ -19,7 +19,8 @@ from segma_fast.trainer.figures.run_pictures import save_all
 from segma_fast.trainer.loop import Outcome, train
 from segma_fast.trainer.metrics import mapped_error
 from segma_fast.trainer.models import MODELS, ImageModel, NetworkConfig
-from segma_fast.trainer.run_folder import PICTURES, load_run
+from segma_fast.trainer.run import load_run
+from segma_fast.trainer.run_folder import PICTURES
 
 RIVALS = [name for name in MODELS if name != "segma"]
 EPOCHS = {"amm": 15, "samm": 15, "m1": 60, "m1m2": 40}

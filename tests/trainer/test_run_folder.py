@@ -20,7 +20,8 @@ from segma_fast.trainer.files import only_one
 from segma_fast.trainer.models import MODELS
 from segma_fast.trainer.models.autoencoder import NetworkConfig
 from segma_fast.trainer.models.segma import SeGMAConfig
-from segma_fast.trainer.run_folder import DataInfo, load_run
+from segma_fast.trainer.run import load_run
+from segma_fast.trainer.run_folder import DataInfo
 
 
 def config(folder: Path, **changes: object) -> TrainConfig:

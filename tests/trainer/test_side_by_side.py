@@ -17,7 +17,7 @@ from segma_fast.trainer.experiments import runner
 from segma_fast.trainer.experiments.paper import Trial
 from segma_fast.trainer.models import NetworkConfig
 from segma_fast.trainer.models.segma import SeGMA
-from segma_fast.trainer.run_folder import load_run
+from segma_fast.trainer.run import load_run
 from segma_fast.trainer.side_by_side import train_side_by_side
 
 

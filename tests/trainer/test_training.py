@@ -25,7 +25,7 @@ from segma_fast.trainer.interrupts import Interrupts
 from segma_fast.trainer.metrics_log import Records
 from segma_fast.trainer.models.autoencoder import NetworkConfig
 from segma_fast.trainer.models.segma import SeGMA, SeGMAConfig
-from segma_fast.trainer.run_folder import load_run
+from segma_fast.trainer.run import load_run
 
 SMALL = NetworkConfig(latent_dim=3, hidden=(16,))
 NORMAL = SeGMAConfig(means_init="normal")

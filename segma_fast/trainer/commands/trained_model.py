@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +9,9 @@ import torch
 import tyro
 from torch import Tensor
 
-from segma_fast.trainer import latent, metrics, report
-from segma_fast.trainer.data import ImageData, load_data, read_picture
+from segma_fast.trainer import metrics, report
 from segma_fast.trainer.figures import grids
-from segma_fast.trainer.models.base import as_pixels
-from segma_fast.trainer.run_folder import DataInfo, Run, load_run
+from segma_fast.trainer.run import Run, load_run
 
 DEFAULT_RUN = Path("runs/digits")
 
@@ -33,7 +30,7 @@ def _command(function: Callable[..., None]) -> Callable[[list[str]], None]:
 def sample(
     run_dir: Path = DEFAULT_RUN,
     n: int = 10,
-    component: int | None = None,
+    component: str | None = None,
     seed: int = 0,
     out: Path = Path("samples.png"),
 ) -> None:
@@ -46,13 +43,11 @@ def sample(
     Args:
         run_dir: folder of a run
         n: images a component
-        component: only this one
+        component: only this one, by number or by the name of its class
         seed: random seed of the sampled codes
         out: PNG to write
     """
-    model = load_run(run_dir).model
-    generator = torch.Generator().manual_seed(seed)
-    drawn = latent.sample_components(model, n, component, generator=generator)
+    drawn = load_run(run_dir).sample(n, component, seed=seed)
     if component is not None and n % 10 == 0:
         drawn = drawn.unflatten(1, (-1, 10))[0]  # a grid instead of one long row
     print(grids.save_grid(drawn, out))
@@ -83,7 +78,7 @@ def interpolate(
     run = load_run(run_dir)
     pairs, _ = _images(run, images)
     first, second = pairs[0::2], pairs[1::2]
-    lines = latent.interpolate(run.model, first, second, steps)
+    lines = run.interpolate(first, second, steps)
     print(grids.save_grid(torch.cat([first[:, None], lines, second[:, None]], 1), out))
 
 
@@ -91,7 +86,7 @@ def interpolate(
 def transfer(
     run_dir: Path = DEFAULT_RUN,
     images: tuple[str, ...] = ("0", "1", "2", "3", "4"),
-    to: int | None = None,
+    to: str | None = None,
     steps: int = 10,
     out: Path = Path("transfer.png"),
 ) -> None:
@@ -106,15 +101,13 @@ def transfer(
     Args:
         run_dir: folder of a run
         images: test images by number, or picture files, light on dark if the training pictures are
-        to: the class (the component, if trained without labels) to move to; default each image's next
+        to: number or name of the class to move to (the component, if trained without labels); default each image's next
         steps: steps from t = 0 to 1
         out: PNG to write
     """
     run = load_run(run_dir)
     chosen, _ = _images(run, images)
-    source = latent.classify(run.model, chosen)
-    target = _component(run, "--to", to, source)
-    moved = latent.transfer(run.model, chosen, source, target, steps)
+    moved = run.transfer(chosen, to, steps)
     print(grids.save_grid(torch.cat([chosen[:, None], moved], 1), out))
 
 
@@ -122,7 +115,7 @@ def transfer(
 def intensify(
     run_dir: Path = DEFAULT_RUN,
     images: tuple[str, ...] = ("0", "1", "2", "3", "4"),
-    away_from: int | None = None,
+    away_from: str | None = None,
     alpha: float = 0.5,
     steps: int = 10,
     out: Path = Path("intensify.png"),
@@ -138,18 +131,14 @@ def intensify(
     Args:
         run_dir: folder of a run
         images: test images by number, or picture files, light on dark if the training pictures are
-        away_from: the class (the component, if trained without labels) to move away from; default each image's next
+        away_from: the class to move away from, as --to of segma-fast transfer; default each image's next
         alpha: how far
         steps: steps from t = 0 to 1
         out: PNG to write
     """
-    if not math.isfinite(alpha):
-        raise ValueError(f"alpha must be finite, got {alpha}")
     run = load_run(run_dir)
     chosen, _ = _images(run, images)
-    source = latent.classify(run.model, chosen)
-    away = _component(run, "--away-from", away_from, source)
-    moved = latent.intensify(run.model, chosen, source, away, alpha, steps)
+    moved = run.intensify(chosen, away_from, alpha, steps)
     print(grids.save_grid(torch.cat([chosen[:, None], moved], 1), out))
 
 
@@ -198,7 +187,7 @@ def evaluate(run_dir: Path = DEFAULT_RUN, likelihood_samples: int = 0, likelihoo
     if likelihood_images is not None and not likelihood_samples:
         raise ValueError("likelihood_images needs likelihood_samples, the samples for each image, which are 0")
     run = load_run(run_dir)
-    data = _data(run)
+    data = run.load_data()
     result = metrics.evaluate(run.model, data.test_images, data.test_labels, data.classes)
     print(report.quality_table(run.config.model, data.name, run.config.used_labels, result, len(data.test_labels)))
     if likelihood_samples:
@@ -206,40 +195,21 @@ def evaluate(run_dir: Path = DEFAULT_RUN, likelihood_samples: int = 0, likelihoo
         print(report.likelihood(metrics.mean_log_likelihood(run.model, data.test_images, by), likelihood_samples))
 
 
-def _data(run: Run) -> ImageData:
-    """The data set that the run was trained on."""
-    data = load_data(run.config.data)
-    run.data.check_same(DataInfo.of(data))
-    return data
-
-
 def _images(run: Run, items: tuple[str, ...]) -> tuple[Tensor, list[int | None]]:
     """Test images by number and picture files as (n, C, H, W) in [0, 1], with the labels that are known."""
     if not items:
         raise ValueError("images must name at least one test image or picture file")
     numbers = [int(item) if item.lstrip("-").isdecimal() else None for item in items]
-    data = _data(run) if any(number is not None for number in numbers) else None
+    data = run.load_data() if any(number is not None for number in numbers) else None
     found: list[Tensor] = []
     labels: list[int | None] = []
     for item, number in zip(items, numbers, strict=True):
         if number is None or data is None:
-            found.append(as_pixels(read_picture(Path(item), run.config.data.crop, run.data.image_shape)))
+            found.append(run.pictures(item)[0])
             labels.append(None)
             continue
         if not 0 <= number < len(data.test_images):
             raise ValueError(f"test images are numbered 0 ... {len(data.test_images) - 1}, got {item}")
-        found.append(as_pixels(data.test_images[number]))
+        found.append(run.pictures(data.test_images[number])[0])
         labels.append(int(data.test_labels[number]))
     return torch.stack(found), labels
-
-
-def _component(run: Run, flag: str, given: int | None, source: Tensor) -> Tensor:
-    """The component given by a flag for all images, or for each image the component after its own."""
-    components = run.model.components
-    if components == 1:
-        raise ValueError(f"{run.folder} has one component: there is no other to move to or away from")
-    if given is None:
-        return (source + 1) % components
-    if not 0 <= given < components:
-        raise ValueError(f"{flag} must be in 0 ... {components - 1}, got {given}")
-    return torch.full_like(source, given)

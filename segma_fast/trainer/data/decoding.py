@@ -113,28 +113,39 @@ def _array(image: Any, mode: str, width: int, height: int) -> np.ndarray[Any, An
 
 
 def read_picture(path: Path, crop: int | None, shape: tuple[int, int, int]) -> Tensor:
-    """Read a picture file and preprocess it like the data sets: rotate by its EXIF orientation, crop, resize.
+    """Read a picture file and preprocess it like the data sets; see :func:`prepare_picture`.
+
+    Raises:
+        DataError: if it cannot be read, or is smaller than ``crop``.
+    """
+    try:
+        with library("PIL.Image").open(path) as opened:
+            opened.load()
+            return prepare_picture(opened, crop, shape, str(path))
+    except DataError:
+        raise
+    except Exception as error:  # of many kinds, depending on the file format
+        raise DataError(f"{path} is neither the number of a test image nor a readable picture: {error}") from error
+
+
+def prepare_picture(image: Any, crop: int | None, shape: tuple[int, int, int], where: str = "memory") -> Tensor:
+    """Preprocess a PIL picture like the data sets: rotate by its EXIF orientation, crop, resize.
 
     Args:
-        path: the file.
+        image: the picture, with 8 bits a channel.
         crop: take the central crop × crop pixels first.
         shape: (C, H, W) of the result.
+        where: what error messages call it.
 
     Returns:
         (C, H, W), uint8.
 
     Raises:
-        DataError: if it cannot be read, or is smaller than ``crop``.
+        DataError: if it is smaller than ``crop``, or does not have 8 bits a channel.
     """
-    pillow, operations = library("PIL.Image"), library("PIL.ImageOps")
-    try:
-        with pillow.open(path) as opened:
-            image = operations.exif_transpose(opened)
-            image.load()
-    except Exception as error:  # of many kinds, depending on the file format
-        raise DataError(f"{path} is neither the number of a test image nor a readable picture: {error}") from error
     channels, height, width = shape
-    array = _array(_cropped(image, crop, str(path)), "L" if channels == 1 else "RGB", width, height)
+    upright = library("PIL.ImageOps").exif_transpose(image)
+    array = _array(_cropped(upright, crop, where), "L" if channels == 1 else "RGB", width, height)
     return torch.from_numpy(array.copy())
 
 

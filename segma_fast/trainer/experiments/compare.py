@@ -32,7 +32,7 @@ from segma_fast.trainer.experiments.tables import Result, duration
 from segma_fast.trainer.files import only_one, write_text
 from segma_fast.trainer.metrics import ImportanceSampling
 from segma_fast.trainer.models import MODELS, ImageModel, SeGMAConfig
-from segma_fast.trainer.run_folder import load_run
+from segma_fast.trainer.run import load_run
 
 COLUMNS = 10
 

@@ -21,7 +21,7 @@ from segma_fast.trainer.experiments.runner import (
     WeightsFlag,
 )
 from segma_fast.trainer.files import only_one, write_text
-from segma_fast.trainer.run_folder import load_run
+from segma_fast.trainer.run import load_run
 
 
 @dataclass(frozen=True)

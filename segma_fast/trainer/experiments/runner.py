@@ -22,7 +22,8 @@ from segma_fast.trainer.experiments.scores import NO_ESTIMATE, kept_scores, scor
 from segma_fast.trainer.experiments.tables import Result
 from segma_fast.trainer.loop import choose_rows, train
 from segma_fast.trainer.metrics import ImportanceSampling
-from segma_fast.trainer.run_folder import check_folder, holds_run, load_run
+from segma_fast.trainer.run import load_run
+from segma_fast.trainer.run_folder import check_folder, holds_run
 from segma_fast.trainer.side_by_side import train_side_by_side
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}

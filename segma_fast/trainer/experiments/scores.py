@@ -11,7 +11,8 @@ import torch
 from segma_fast.trainer.data import ImageData
 from segma_fast.trainer.experiments.frechet import FrechetDistance, Pairs, interpolations, reconstructions, samples
 from segma_fast.trainer.metrics import ImportanceSampling, evaluate, mean_log_likelihood
-from segma_fast.trainer.run_folder import SCORES, Run, load_figures, save_figures
+from segma_fast.trainer.run import Run
+from segma_fast.trainer.run_folder import SCORES, load_figures, save_figures
 
 NO_ESTIMATE = ImportanceSampling(samples=0)
 

@@ -1,0 +1,211 @@
+"""A trained model and what can be done with it: the commands as methods, on tensors and pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segma_fast.trainer import latent, metrics
+from segma_fast.trainer.checkpoints import latest_checkpoint, load_weights
+from segma_fast.trainer.config import TrainConfig, build_model
+from segma_fast.trainer.config_file import load_config
+from segma_fast.trainer.data import ImageData, load_data, prepare_picture, read_picture
+from segma_fast.trainer.models.base import ImageModel, as_pixels
+from segma_fast.trainer.run_folder import CONFIG, DataInfo
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    Picture = Tensor | Image | Path | str
+    """(C, H, W), uint8 or floating point in [0, 1]; a PIL picture of any size; or a file"""
+    Pictures = Picture | Sequence[Picture]
+    """one picture, several, or a tensor (n, C, H, W)"""
+    Classes = int | str | Sequence[int | str] | Tensor
+    """number or name of a class: one for all pictures, or one each; for models without labels, the component"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model with its configuration and the description of its data set; see :func:`load_run`.
+
+    Pictures go in as tensors, PIL pictures or files, and come out as tensors in [0, 1] on the model's device. Files and
+    PIL pictures are cropped and resized as the data set was; light on dark stays light on dark.
+    """
+
+    folder: Path
+    config: TrainConfig
+    data: DataInfo
+    model: ImageModel
+    step: int
+
+    def load_data(self) -> ImageData:
+        """The data set that the model was trained on.
+
+        Raises:
+            ValueError: if it has changed since.
+        """
+        data = load_data(self.config.data)
+        self.data.check_same(DataInfo.of(data))
+        return data
+
+    def pictures(self, given: Pictures) -> Tensor:
+        """Pictures as the model takes them, (n, C, H, W) in [0, 1].
+
+        Raises:
+            ValueError: for none, another shape than (C, H, W) of the data set, or numbers outside [0, 1].
+            DataError: for a file that is no picture, or one that is smaller than the crop.
+        """
+        if isinstance(given, Tensor) and given.ndim == 4:
+            found = self._checked(given)
+        else:
+            each = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+            found = torch.stack([self._picture(one) for one in each]) if len(each) else torch.empty(0)
+        if not len(found):
+            raise ValueError("there must be at least one picture, got none")
+        return found
+
+    def encode(self, images: Pictures) -> Tensor:
+        """The codes of pictures, (n, D) for SeGMA; other models' codes may hold the class too."""
+        return self.model.encode(self.pictures(images))
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """The pictures of codes (n, D): (n, C, H, W) in [0, 1]."""
+        return self.model.decode(codes.to(self.model.device))
+
+    def classify(self, images: Pictures) -> Tensor:
+        """The probability of each class, or component, by the model's main classifier: (n, K), rows sum to 1."""
+        return next(iter(self.model.posteriors(self.encode(images)).values()))
+
+    def sample(self, n: int = 10, component: int | str | None = None, *, seed: int = 0) -> Tensor:
+        """Pictures drawn from the mixture: (K, n, C, H, W), or (1, n, C, H, W) of one component.
+
+        Raises:
+            ValueError: for n < 1 or a component that does not exist.
+        """
+        generator = torch.Generator(self.model.device).manual_seed(seed)
+        chosen = None if component is None else self.component(component, "component")
+        return latent.sample_components(self.model, n, chosen, generator=generator)
+
+    def interpolate(self, first: Pictures, second: Pictures, steps: int = 10) -> Tensor:
+        """Pictures along the lines between the codes of n pairs, both ends decoded too: (n, steps, C, H, W)."""
+        return latent.interpolate(self.model, self.pictures(first), self.pictures(second), steps)
+
+    def transfer(self, images: Pictures, to: Classes | None = None, steps: int = 10) -> Tensor:
+        """Pictures on their way to another class, keeping their style, equation (10): (n, steps, C, H, W).
+
+        Args:
+            images: n pictures; their classes are what the model takes them for.
+            to: the class to move to; default each one's next.
+            steps: from t = 0 to 1, at least 2.
+
+        Raises:
+            ValueError: for a class that does not exist, steps < 2, or a model with one component.
+        """
+        chosen = self.pictures(images)
+        source = latent.classify(self.model, chosen)
+        return latent.transfer(self.model, chosen, source, self._others(to, source, "to"), steps)
+
+    def intensify(
+        self, images: Pictures, away_from: Classes | None = None, alpha: float = 0.5, steps: int = 10
+    ) -> Tensor:
+        """Pictures with more and more of what sets them apart from a class, equation (11): (n, steps, C, H, W).
+
+        Args:
+            images: n pictures; their classes are what the model takes them for.
+            away_from: the class to move away from; default each one's next.
+            alpha: how far; negative values weaken the difference.
+            steps: from t = 0 to 1, at least 2.
+
+        Raises:
+            ValueError: for a class that does not exist, steps < 2, an α that is not finite, or one component.
+        """
+        if not math.isfinite(alpha):
+            raise ValueError(f"alpha must be finite, got {alpha}")
+        chosen = self.pictures(images)
+        source = latent.classify(self.model, chosen)
+        away = self._others(away_from, source, "away_from")
+        return latent.intensify(self.model, chosen, source, away, alpha, steps)
+
+    def evaluate(self) -> metrics.Evaluation:
+        """Test error, reconstruction error and d² on the test set, which is loaded."""
+        data, device = self.load_data(), self.model.device
+        return metrics.evaluate(self.model, data.test_images.to(device), data.test_labels.to(device), data.classes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the model's K components: the classes', or numbers if it was trained without labels."""
+        named = self.model.names_classes(len(self.data.class_names))
+        return self.data.class_names if named else tuple(str(k) for k in range(self.model.components))
+
+    def component(self, given: int | str, argument: str = "component") -> int:
+        """The number of a component, given by number or by the name of its class.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        if isinstance(given, str) and given in self.names:
+            return self.names.index(given)
+        last, text = self.model.components - 1, str(given)
+        if not (text.isdecimal() and int(text) <= last):
+            named = "" if self.names[0] == "0" else f" or one of {', '.join(self.names)}"
+            raise ValueError(f"{argument} must be in 0 ... {last}{named}, got {given}")
+        return int(text)
+
+    def _others(self, given: Classes | None, source: Tensor, argument: str) -> Tensor:
+        """The classes to move to or from, (n,): the given ones, or for each picture the one after its own."""
+        components = self.model.components
+        if components == 1:
+            raise ValueError(f"{self.folder} has one component: there is no other to move to or away from")
+        if given is None:
+            return (source + 1) % components
+        each = given.tolist() if isinstance(given, Tensor) else given
+        each = [each] * len(source) if isinstance(each, int | str) else each
+        if len(each) != len(source):
+            raise ValueError(f"{argument} must be one class or one for each of {len(source)} pictures, got {len(each)}")
+        return torch.tensor([self.component(one, argument) for one in each], device=source.device)
+
+    def _picture(self, given: Picture | Any) -> Tensor:
+        if isinstance(given, Tensor):
+            return self._checked(given[None])[0]
+        crop, shape = self.config.data.crop, self.data.image_shape
+        if isinstance(given, Path | str):
+            pixels = read_picture(Path(given), crop, shape)
+        elif hasattr(given, "getbands"):
+            pixels = prepare_picture(given, crop, shape)
+        else:
+            hint = " (torch.from_numpy makes a tensor of it)" if isinstance(given, np.ndarray) else ""
+            raise ValueError(f"a picture must be a tensor, a PIL picture or a file, got {type(given).__name__}{hint}")
+        return as_pixels(pixels).to(self.model.device)
+
+    def _checked(self, given: Tensor) -> Tensor:
+        if tuple(given.shape[1:]) != self.data.image_shape:
+            raise ValueError(f"pictures must be of shape {self.data.image_shape}, got {tuple(given.shape[1:])}")
+        pixels = as_pixels(given).to(self.model.device)
+        if len(pixels) and not (pixels.min() >= 0 and pixels.max() <= 1):
+            low, high = pixels.min().item(), pixels.max().item()
+            raise ValueError(f"pictures must be uint8 or in [0, 1], got numbers from {low:.3g} to {high:.3g}")
+        return pixels
+
+
+def load_run(run_dir: Path | str, device: torch.device | str = "cpu") -> Run:
+    """Load the model of a run folder, in evaluation mode; no file in it is unpickled or run.
+
+    Raises:
+        ValueError: if the folder holds no run, no checkpoint yet, or a damaged one.
+    """
+    run_dir = Path(run_dir)
+    checkpoint = latest_checkpoint(run_dir)
+    if checkpoint is None or not (run_dir / CONFIG).exists():
+        raise ValueError(f"{run_dir} holds no trained model: train one with segma-fast train --run-dir {run_dir}")
+    config, data = load_config(run_dir / CONFIG), DataInfo.load(run_dir)
+    model = build_model(config, data.image_shape, len(data.class_names))
+    path, step = checkpoint
+    load_weights(path, model)
+    return Run(run_dir, config, data, model.to(device).eval(), step)
