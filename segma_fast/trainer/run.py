@@ -17,8 +17,9 @@ from segma_fast.trainer.checkpoints import latest_checkpoint, load_weights
 from segma_fast.trainer.config import TrainConfig, build_model
 from segma_fast.trainer.config_file import load_config
 from segma_fast.trainer.data import ImageData, load_data, prepare_picture, read_picture
-from segma_fast.trainer.models.base import ImageModel, as_pixels
-from segma_fast.trainer.run_folder import CONFIG, DataInfo
+from segma_fast.trainer.models import MODELS, ImageModel
+from segma_fast.trainer.models.base import as_pixels
+from segma_fast.trainer.run_folder import CONFIG, REPORT, SCORES, DataInfo, load_figures
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -109,8 +110,7 @@ class Run:
             ValueError: for a class that does not exist, steps < 2, or a model with one component.
         """
         chosen = self.pictures(images)
-        source = latent.classify(self.model, chosen)
-        return latent.transfer(self.model, chosen, source, self._others(to, source, "to"), steps)
+        return latent.transfer(self.model, chosen, *self.source_and_other(chosen, to, "to"), steps)
 
     def intensify(
         self, images: Pictures, away_from: Classes | None = None, alpha: float = 0.5, steps: int = 10
@@ -129,14 +129,31 @@ class Run:
         if not math.isfinite(alpha):
             raise ValueError(f"alpha must be finite, got {alpha}")
         chosen = self.pictures(images)
-        source = latent.classify(self.model, chosen)
-        away = self._others(away_from, source, "away_from")
-        return latent.intensify(self.model, chosen, source, away, alpha, steps)
+        return latent.intensify(
+            self.model, chosen, *self.source_and_other(chosen, away_from, "away_from"), alpha, steps
+        )
 
     def evaluate(self) -> metrics.Evaluation:
         """Test error, reconstruction error and d² on the test set, which is loaded."""
         data, device = self.load_data(), self.model.device
         return metrics.evaluate(self.model, data.test_images.to(device), data.test_labels.to(device), data.classes)
+
+    @property
+    def about(self) -> str:
+        """A line for captions: model, data, labels, sizes, and, once the run has ended, its epochs and test error."""
+        config, labels = self.config, self.config.used_labels
+        found = [MODELS[config.model].title, self.data.name, f"{labels} labels" if labels else "no labels"]
+        found.append(f"D = {config.network.latent_dim}")
+        for file in (REPORT, SCORES):
+            try:
+                ended = load_figures(self.folder / file)
+                found += [f"{ended['epochs']:.4g} epochs"] if "epochs" in ended else []
+                error = 100 * ended["test_error"]
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # it has not ended yet
+            found += [] if math.isnan(error) else [f"test error {error:.2f} %"]
+            break
+        return " · ".join(found)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -158,18 +175,19 @@ class Run:
             raise ValueError(f"{argument} must be in 0 ... {last}{named}, got {given}")
         return int(text)
 
-    def _others(self, given: Classes | None, source: Tensor, argument: str) -> Tensor:
-        """The classes to move to or from, (n,): the given ones, or for each picture the one after its own."""
+    def source_and_other(self, images: Tensor, given: Classes | None, argument: str) -> tuple[Tensor, Tensor]:
+        """The classes that images (n, C, H, W) are taken for, and those to move to or from, (n,) each."""
         components = self.model.components
         if components == 1:
             raise ValueError(f"{self.folder} has one component: there is no other to move to or away from")
+        source = latent.classify(self.model, images)
         if given is None:
-            return (source + 1) % components
+            return source, (source + 1) % components
         each = given.tolist() if isinstance(given, Tensor) else given
         each = [each] * len(source) if isinstance(each, int | str) else each
         if len(each) != len(source):
             raise ValueError(f"{argument} must be one class or one for each of {len(source)} pictures, got {len(each)}")
-        return torch.tensor([self.component(one, argument) for one in each], device=source.device)
+        return source, torch.tensor([self.component(one, argument) for one in each], device=source.device)
 
     def _picture(self, given: Picture | Any) -> Tensor:
         if isinstance(given, Tensor):

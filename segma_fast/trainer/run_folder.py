@@ -50,6 +50,8 @@ PICTURES = {
     "reconstructions.png": "test images, and below each its reconstruction",
     "interpolations.png": "from one test image to another through the latent space",
     "transfer.png": "test images moved to another class, keeping their style",
+    "confusion.png": "which classes the test images were taken for",
+    "curves.png": "learning curves",
     "top_layer.png": "what the upper layer of the model holds",
 }
 

@@ -86,7 +86,7 @@ def test_images_of_a_likelihood_that_is_not_asked_for(run_dir: Path, capsys: pyt
 def test_component_that_does_not_exist(arguments: list[str], run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([*arguments, "--run-dir", str(run_dir)])
-    assert f"{arguments[1]} must be in 0 ... 9, got 10" in capsys.readouterr().err
+    assert f"{arguments[1][2:].replace('-', '_')} must be in 0 ... 9, got 10" in capsys.readouterr().err
 
 
 def test_info_tells_backends_and_choice(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from segma_fast import GaussianMixture
 from segma_fast.trainer import latent
-from segma_fast.trainer.figures.grids import GAP, save_codes, save_grid
+from segma_fast.trainer.figures.grids import GAP, save_grid
+from segma_fast.trainer.figures.plots import save_codes
 from segma_fast.trainer.metrics import evaluate, mapped_error
 from segma_fast.trainer.models import AutoEncoder, NetworkConfig, SeGMA, SeGMAConfig
 

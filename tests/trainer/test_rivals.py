@@ -14,12 +14,11 @@ from PIL import Image
 from segma_fast.__main__ import main
 from segma_fast.trainer.config import TrainConfig, starting_config
 from segma_fast.trainer.config_file import load_config, save_config
-from segma_fast.trainer.data import ImageData
-from segma_fast.trainer.figures.run_pictures import save_all
+from segma_fast.trainer.figures.run_pictures import save_pictures
 from segma_fast.trainer.loop import Outcome, train
 from segma_fast.trainer.metrics import mapped_error
-from segma_fast.trainer.models import MODELS, ImageModel, NetworkConfig
-from segma_fast.trainer.run import load_run
+from segma_fast.trainer.models import MODELS, NetworkConfig
+from segma_fast.trainer.run import Run, load_run
 from segma_fast.trainer.run_folder import PICTURES
 
 RIVALS = [name for name in MODELS if name != "segma"]
@@ -168,18 +167,18 @@ def test_clusters_of_cagem_without_labels(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_new_run_replaces_the_pictures_that_only_its_model_has(tmp_path: Path) -> None:
     config = small("cagem", tmp_path, 1)
-    assert all(path.name != "top_layer.png" for path in save_all(*trained(config), tmp_path))
+    assert all(path.name != "top_layer.png" for path in save_pictures(trained(config)))
     config = replace(config, objective=replace(config.objective, top_dim=2), run_dir=tmp_path / "plane")
-    paths = save_all(*trained(config), config.run_dir)
+    paths = save_pictures(trained(config))
     assert {path.name for path in paths} == set(PICTURES)
     assert np.asarray(Image.open(config.run_dir / "top_layer.png")).std() > 5
     train(config, overwrite=True)
     assert not any(path.exists() for path in paths)
 
 
-def trained(config: TrainConfig) -> tuple[ImageModel, ImageData]:
-    outcome = train(config)
-    return outcome.model, outcome.data
+def trained(config: TrainConfig) -> Run:
+    train(config)
+    return load_run(config.run_dir)
 
 
 def test_learning_rate_decays_by_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

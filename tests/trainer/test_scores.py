@@ -15,6 +15,8 @@ from segma_fast.trainer.config import NetworkConfig
 from segma_fast.trainer.data import DataConfig, ImageData
 from segma_fast.trainer.experiments import frechet, paper_figures
 from segma_fast.trainer.experiments.classifier import Classifier, trained_classifier
+from segma_fast.trainer.run import Run
+from segma_fast.trainer.run_folder import DataInfo
 
 CPU = torch.device("cpu")
 PICTURES = ["samples.png", "interpolations.png", "transfer.png", "intensity.png", "means.png", "codes.png"]
@@ -112,8 +114,9 @@ def test_figures_of_classes_that_are_there(tmp_path: Path) -> None:
     data = noise()
     kept = data.test_labels < 3
     data = replace(data, test_images=data.test_images[kept], test_labels=data.test_labels[kept])
-    model = build_model(TrainConfig(network=NetworkConfig(latent_dim=9, hidden=(8,))), data.image_shape, data.classes)
-    paths = paper_figures.draw_figures(model, data, tmp_path)
+    config = TrainConfig(network=NetworkConfig(latent_dim=9, hidden=(8,)))
+    run = Run(tmp_path, config, DataInfo.of(data), build_model(config, data.image_shape, data.classes), 0)
+    paths = paper_figures.draw_figures(run, data, tmp_path)
     assert [path.name for path in paths] == PICTURES and all(path.exists() for path in paths)
     first = json.dumps([path.read_bytes().hex() for path in paths[:4]])
-    assert first == json.dumps([p.read_bytes().hex() for p in paper_figures.draw_figures(model, data, tmp_path)[:4]])
+    assert first == json.dumps([p.read_bytes().hex() for p in paper_figures.draw_figures(run, data, tmp_path)[:4]])

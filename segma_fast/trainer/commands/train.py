@@ -27,7 +27,8 @@ from segma_fast.trainer.config_file import load_config
 from segma_fast.trainer.files import only_one
 from segma_fast.trainer.loop import train
 from segma_fast.trainer.models import MODELS
-from segma_fast.trainer.run_folder import CONFIG, REPORT, contents, save_figures
+from segma_fast.trainer.run import Run
+from segma_fast.trainer.run_folder import CONFIG, REPORT, DataInfo, contents, save_figures
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,13 @@ def train_command(arguments: list[str]) -> None:
 
     if not PartialState().is_main_process:
         return
-    from segma_fast.trainer.figures import run_pictures
+    from segma_fast.trainer.figures.run_pictures import save_pictures
 
     with only_one(config.run_dir):
-        run_pictures.save_all(outcome.model, outcome.data, config.run_dir)
         summary = report.summarize(outcome, config)
         save_figures(config.run_dir / REPORT, summary)
+        run = Run(config.run_dir, config, DataInfo.of(outcome.data), outcome.model, outcome.steps)
+        save_pictures(run, outcome.data)
     print(report.table(summary))
     print(contents(config.run_dir))
 

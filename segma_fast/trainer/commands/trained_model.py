@@ -10,7 +10,7 @@ import tyro
 from torch import Tensor
 
 from segma_fast.trainer import metrics, report
-from segma_fast.trainer.figures import grids
+from segma_fast.trainer.figures import views
 from segma_fast.trainer.run import Run, load_run
 
 DEFAULT_RUN = Path("runs/digits")
@@ -47,10 +47,7 @@ def sample(
         seed: random seed of the sampled codes
         out: PNG to write
     """
-    drawn = load_run(run_dir).sample(n, component, seed=seed)
-    if component is not None and n % 10 == 0:
-        drawn = drawn.unflatten(1, (-1, 10))[0]  # a grid instead of one long row
-    print(grids.save_grid(drawn, out))
+    print(views.samples(load_run(run_dir), n, component, seed).save(out))
 
 
 @_command
@@ -77,9 +74,7 @@ def interpolate(
         raise ValueError(f"images must come in pairs, got {len(images)}")
     run = load_run(run_dir)
     pairs, _ = _images(run, images)
-    first, second = pairs[0::2], pairs[1::2]
-    lines = run.interpolate(first, second, steps)
-    print(grids.save_grid(torch.cat([first[:, None], lines, second[:, None]], 1), out))
+    print(views.interpolations(run, pairs[0::2], pairs[1::2], steps).save(out))
 
 
 @_command
@@ -107,8 +102,7 @@ def transfer(
     """
     run = load_run(run_dir)
     chosen, _ = _images(run, images)
-    moved = run.transfer(chosen, to, steps)
-    print(grids.save_grid(torch.cat([chosen[:, None], moved], 1), out))
+    print(views.transfers(run, chosen, to, steps).save(out))
 
 
 @_command
@@ -138,8 +132,7 @@ def intensify(
     """
     run = load_run(run_dir)
     chosen, _ = _images(run, images)
-    moved = run.intensify(chosen, away_from, alpha, steps)
-    print(grids.save_grid(torch.cat([chosen[:, None], moved], 1), out))
+    print(views.intensities(run, chosen, away_from, alpha, steps).save(out))
 
 
 @_command

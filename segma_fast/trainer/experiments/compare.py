@@ -15,7 +15,7 @@ from torch import Tensor
 
 from segma_fast.trainer.config import ExperimentName, starting_config
 from segma_fast.trainer.data import ImageData
-from segma_fast.trainer.experiments import paper_figures, runner
+from segma_fast.trainer.experiments import runner
 from segma_fast.trainer.experiments.comparison_table import table
 from segma_fast.trainer.experiments.paper import MODELS as VARIANTS
 from segma_fast.trainer.experiments.paper import Trial
@@ -29,6 +29,7 @@ from segma_fast.trainer.experiments.runner import (
     WeightsFlag,
 )
 from segma_fast.trainer.experiments.tables import Result, duration
+from segma_fast.trainer.figures.grids import save_grid
 from segma_fast.trainer.files import only_one, write_text
 from segma_fast.trainer.metrics import ImportanceSampling
 from segma_fast.trainer.models import MODELS, ImageModel, SeGMAConfig
@@ -161,7 +162,7 @@ class Comparison:
         names = [VARIANTS.get(name) or MODELS[name].title for name in models]
         columns = [data.class_names[i % data.classes] for i in range(COLUMNS)]
         title = "Samples, one component a column (with labels: the class)"
-        return paper_figures.save_labelled(torch.stack(rows), names, columns, title, self.folder / "samples.png")
+        return save_grid(torch.stack(rows), self.folder / "samples.png", title, names, columns)
 
 
 def main(arguments: list[str]) -> None:

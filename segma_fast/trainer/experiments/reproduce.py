@@ -96,8 +96,8 @@ class Reproduction:
             first = next((r for r in done if r.trial.model == "segma" and r.scores), None)
             if first is not None:
                 name = f"{first.trial.title}, {first.epochs:.3g} epochs"
-                model = load_run(first.trial.config.run_dir, conditions.device).model
-                paths = paper_figures.draw_figures(model, conditions.data, self.folder, name)
+                run = load_run(first.trial.config.run_dir, conditions.device)
+                paths = paper_figures.draw_figures(run, conditions.data, self.folder)
                 print(f"\n{page}, and of {name}: {', '.join(path.name for path in paths)}")
 
     def _above(self, conditions: Conditions, plan: int, done: int) -> str:

@@ -1,46 +1,67 @@
-"""Draws and writes pictures: grids of images, and scatter plots of codes."""
+"""Grids of images with the names of their rows and columns, pixel by pixel."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from segma_fast.trainer import latent
 from segma_fast.trainer.files import replacing
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-SMALLEST_SIDE = 64  # images are enlarged by an integer factor to at least this height
+SMALLEST_SIDE = 64  # images are enlarged by an integer factor to at least this height, so that their pixels stay sharp
 GAP = 4
+INK, FAINT = (0, 0, 0), (90, 90, 90)
 
 
-def save_grid(images: Tensor, path: Path) -> Path:
-    """Write images (rows, columns, C, H, W) in [0, 1], C = 1 or 3, as one PNG on a white background.
+def picture_grid(images: Tensor, title: str = "", rows: Sequence[str] = (), columns: Sequence[str] = ()) -> Image.Image:
+    """Images as one picture, which notebooks show.
+
+    Args:
+        images: (rows, columns, C, H, W), or (n, C, H, W) as one row, C = 1 or 3; uint8 or in [0, 1].
+        title: lines above the grid; the first is larger.
+        rows: a name for each row, or none.
+        columns: a name for each column, or none.
+
+    Raises:
+        ValueError: for other shapes, or names that are not as many as the rows or columns.
+    """
+    images = images[None] if images.ndim == 4 else images
+    if images.ndim != 5 or images.shape[2] not in (1, 3) or 0 in images.shape:
+        shape = tuple(images.shape)
+        raise ValueError(f"images must be of shape (rows, columns, 1 or 3, H, W) or (n, 1 or 3, H, W), got {shape}")
+    for kind, names, count in (("rows", rows, images.shape[0]), ("columns", columns, images.shape[1])):
+        if names and len(names) != count:
+            raise ValueError(f"{kind} must be {count} names, got {len(names)}")
+    return _labelled(compose(images), title, rows, columns, images.shape[:2])
+
+
+def save_grid(
+    images: Tensor, path: Path, title: str = "", rows: Sequence[str] = (), columns: Sequence[str] = ()
+) -> Path:
+    """Write :func:`picture_grid` to a PNG, whole or not at all.
 
     Raises:
         ValueError: if the path is a folder or does not end in .png.
     """
     if path.suffix.lower() != ".png" or path.is_dir():
         raise ValueError(f"pictures are written to files that end in .png, got {path}")
-    grid = compose(images)
+    picture = picture_grid(images, title, rows, columns)
     with replacing(path) as draft:
-        Image.fromarray(grid).save(draft)
+        picture.save(draft)
     return path
 
 
 def compose(images: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Images (rows, columns, C, H, W) in [0, 1], C = 1 or 3, as one grid, uint8, (height, width[, 3])."""
+    """Images (rows, columns, C, H, W), C = 1 or 3, on white, without names: uint8, (height, width[, 3])."""
     scale = max(1, -(-SMALLEST_SIDE // images.shape[-2]))
-    pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
-    pixels = pixels.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+    pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8) if images.is_floating_point() else images
+    pixels = pixels.cpu().repeat_interleave(scale, -1).repeat_interleave(scale, -2)
     rows, columns, channels, height, width = pixels.shape
     canvas = torch.full((channels, rows * (height + GAP) + GAP, columns * (width + GAP) + GAP), 255, dtype=torch.uint8)
     for row in range(rows):
@@ -51,43 +72,45 @@ def compose(images: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.ascontiguousarray(array)
 
 
-def save_codes(codes: Tensor, labels: Tensor, means: Tensor, class_names: Sequence[str], path: Path) -> Path:
-    """Write a scatter plot of codes (n, D), coloured by their labels (n,), with the component means (K, D)."""
-    from matplotlib.figure import Figure
-
-    points, centres = (t.cpu() for t in latent.to_two_dimensions(codes, means))
-    figure = Figure(figsize=(7, 6), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
-    scatter(axes, points, labels, class_names)
-    axes.scatter(centres[:, 0], centres[:, 1], s=150, marker="X", color="white", edgecolors="black", zorder=3)
-    for index, (x, y) in enumerate(centres.tolist()):
-        axes.annotate(str(index), (x, y), xytext=(8, 6), textcoords="offset points", fontsize=11, weight="bold")
-    embedded = codes.shape[1] > 2
-    axes.set_title("Codes of the test set and component means (crosses)" + (", t-SNE" if embedded else ""))
-    return save_figure(figure, path)
+def step_names(steps: int, last: float = 1.0) -> list[str]:
+    """The values of t of ``steps`` images from 0 to ``last``, as names of columns."""
+    return [f"{t:.2f}" for t in torch.linspace(0, last, steps).tolist()]
 
 
-def scatter(axes: Axes, points: Tensor, labels: Tensor, class_names: Sequence[str]) -> None:
-    """Points (n, 2) in the colours of their labels (n,), with a legend."""
-    from matplotlib import colormaps
+def _labelled(
+    grid: np.ndarray[Any, Any], title: str, rows: Sequence[str], columns: Sequence[str], shape: Sequence[int]
+) -> Image.Image:
+    """A grid on a larger white picture, with names at its left and above it."""
+    plain = Image.fromarray(grid)
+    if not (title or any(rows) or any(columns)):
+        return plain
+    height, width = grid.shape[:2]
+    large, small = _font(15), _font(12)
+    lines = [(text, small if i else large, FAINT if i else INK) for i, text in enumerate(title.splitlines())]
+    wide = max((small.getlength(line) for name in rows for line in name.splitlines()), default=0)
+    left = int(wide) + 2 * GAP if wide else 0
+    above = sum(6 + int(font.size) for _, font, _ in lines) + (3 * GAP if lines else 0)
+    names_above = above + (GAP + int(small.size) if columns else 0)
+    right = max([left + width, *(GAP + int(font.getlength(text)) + GAP for text, font, _ in lines)])
+    picture = Image.new("RGB", (right, names_above + height), (255, 255, 255))
+    picture.paste(plain.convert("RGB"), (left, names_above))
+    draw = ImageDraw.Draw(picture)
+    top = GAP
+    for text, font, colour in lines:
+        draw.text((GAP, top), text, fill=colour, font=font)
+        top += 6 + int(font.size)
+    cell = ((height - GAP) / shape[0], (width - GAP) / shape[1])
+    for i, name in enumerate(rows):
+        middle = names_above + GAP / 2 + (i + 0.5) * cell[0]
+        draw.multiline_text((left - GAP, middle), name, fill=INK, font=small, anchor="rm", align="right")
+    for i, name in enumerate(columns):
+        draw.text((left + GAP / 2 + (i + 0.5) * cell[1], names_above - 1), name, fill=FAINT, font=small, anchor="mb")
+    return picture
 
-    palette = colormaps["tab10" if len(class_names) <= 10 else "turbo"]
-    kept = labels.cpu()
-    for index, name in enumerate(class_names):
-        colour = palette(index if len(class_names) <= 10 else index / (len(class_names) - 1))
-        own = points[kept == index]
-        axes.scatter(own[:, 0], own[:, 1], s=9, color=colour, alpha=0.7, linewidths=0, label=escape_label(name))
-    axes.set_aspect("equal", adjustable="datalim")
-    axes.legend(title="class", markerscale=2, frameon=False, bbox_to_anchor=(1.0, 1.0), loc="upper left", fontsize=8)
 
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """matplotlib's own font, which has Greek letters and arrows."""
+    from matplotlib import get_data_path
 
-def save_figure(figure: Figure, path: Path, **options: Any) -> Path:
-    """Write a matplotlib figure atomically."""
-    with replacing(path) as draft:
-        figure.savefig(draft, **options)
-    return path
-
-
-def escape_label(name: str) -> str:
-    """Escape a class name for matplotlib: no math mode, and shown in the legend even with a leading underscore."""
-    return "\u200b" + name.replace("$", r"\$")
+    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)

@@ -7,47 +7,65 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from segma_fast.trainer import latent
 from segma_fast.trainer.data import ImageData
-from segma_fast.trainer.figures import grids
+from segma_fast.trainer.figures import plots, views
 from segma_fast.trainer.figures.top_layer import draw_top_layer
-from segma_fast.trainer.models.base import ImageModel, as_pixels
+from segma_fast.trainer.run import Run
+from segma_fast.trainer.run_folder import METRICS
 
 OWN_PICTURES: dict[str, Callable[[Any, ImageData, Path], list[Path]]] = {"cagem": draw_top_layer}
 """By model name: a function that draws the pictures specific to that model into a folder and returns their paths."""
+CODES = 1000  # test images in the view of the codes
+BATCH = 1000  # test images at once in the confusion matrix
 
 
-def save_all(model: ImageModel, data: ImageData, folder: Path, columns: int = 10) -> list[Path]:
-    """Write the pictures of a finished run, from test images; deterministic for a given model."""
-    device = model.device
-    generator = torch.Generator(device).manual_seed(0)
-    images, labels = data.test_images.to(device), data.test_labels.to(device)
-    classes = torch.arange(data.classes, device=device)
+def save_pictures(run: Run, data: ImageData | None = None, columns: int = 10) -> list[Path]:
+    """Draw the pictures of a run into its folder, from test images; the same pictures for the same model.
+
+    Args:
+        run: a trained model.
+        data: its data set, if it is loaded already.
+        columns: images a row.
+
+    Returns:
+        The paths of the pictures: samples, codes, reconstructions, interpolations, style transfer, confusions and
+        learning curves, as far as the model and the data have them, and the model's own.
+    """
+    data = run.load_data() if data is None else data
+    model, folder = run.model, run.folder
+    images, labels = data.test_images.to(model.device), data.test_labels.to(model.device)
+    classes = torch.arange(data.classes, device=model.device)
     first = torch.stack([(labels == k).nonzero()[0, 0] for k in classes if (labels == k).any()])
-    shown = images[: columns * 5]
-    rows = shown.split(columns)
-    pairs = [t for row in rows if len(row) == columns for t in (as_pixels(row), model.decode(model.encode(row)))]
     paths = [
-        grids.save_grid(latent.sample_components(model, columns, generator=generator), folder / "samples.png"),
-        grids.save_codes(
-            model.encode(images[:1000]),
-            labels[:1000],
+        views.samples(run, columns).save(folder / "samples.png"),
+        plots.save_codes(
+            model.encode(images[:CODES]),
+            labels[:CODES],
             model.centres(),
             data.class_names,
             folder / "codes.png",
+            run.about,
         ),
+        views.reconstructions(run, images[: columns * 5], columns).save(folder / "reconstructions.png"),
+        views.interpolations(run, images[first], images[first.roll(-1)], columns).save(folder / "interpolations.png"),
     ]
-    if pairs:
-        paths.append(grids.save_grid(torch.stack(pairs), folder / "reconstructions.png"))
-    start, end = images[first], images[first.roll(-1)]
-    lines = latent.interpolate(model, start, end, columns)
-    ends = (as_pixels(start)[:, None], as_pixels(end)[:, None])
-    paths.append(grids.save_grid(torch.cat([ends[0], lines, ends[1]], 1), folder / "interpolations.png"))
     if model.components > 1:
-        source = latent.classify(model, start)
+        source, _ = run.source_and_other(images[first], None, "to")
         target = (source + model.components // 2) % model.components
-        moved = latent.transfer(model, start, source, target, columns)
-        paths.append(grids.save_grid(torch.cat([ends[0], moved], 1), folder / "transfer.png"))
+        paths.append(views.transfers(run, images[first], target, columns).save(folder / "transfer.png"))
+        counts = _confusions(run, images, labels)
+        paths.append(plots.save_confusion(counts, data.class_names, run.names, folder / "confusion.png", run.about))
+    if (folder / METRICS).exists():
+        paths.append(plots.save_curves(folder / METRICS, model.terms, folder / "curves.png", run.about))
     draw = OWN_PICTURES.get(model.name)
     return paths + (draw(model, data, folder) if draw else [])
+
+
+def _confusions(run: Run, images: Tensor, labels: Tensor) -> Tensor:
+    """How often images of each class (rows) are taken for each component (columns)."""
+    chosen = torch.cat([run.classify(batch).argmax(1) for batch in images.split(BATCH)])
+    components, classes = run.model.components, len(run.data.class_names)
+    found = torch.bincount(labels * components + chosen, minlength=classes * components)
+    return found.reshape(classes, components).cpu()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from segma_fast.trainer.data import ImageData
-from segma_fast.trainer.figures import grids
+from segma_fast.trainer.figures import grids, plots
 from segma_fast.trainer.models.cagem import CaGeM
 
 POINTS = 2000  # test images in the scatter plot
@@ -44,7 +44,7 @@ def draw_top_layer(model: CaGeM, data: ImageData, folder: Path) -> list[Path]:
     left.imshow(grids.compose(_images(model, mesh, probable, SIDE)), cmap="gray", vmin=0, vmax=255)
     left.set_title("Images at the mesh, each of the most probable class")
 
-    grids.scatter(middle, top, data.test_labels[:POINTS], data.class_names)
+    plots.scatter(middle, top, data.test_labels[:POINTS], data.class_names)
     middle.add_patch(Rectangle((low[0], low[1]), high[0] - low[0], high[1] - low[1], fill=False, color="black"))
     middle.set_title("z₂ of the test images, and the mesh's bounds")
 
@@ -60,7 +60,7 @@ def draw_top_layer(model: CaGeM, data: ImageData, folder: Path) -> list[Path]:
     right.set_title(f"Images of each class, {columns} classes a row, each at the mesh")
     for axes in (left, right):
         axes.set_axis_off()
-    return [grids.save_figure(figure, folder / "top_layer.png")]
+    return [plots.save_figure(figure, folder / "top_layer.png")]
 
 
 def _mesh(low: list[float], high: list[float], side: int) -> Tensor:

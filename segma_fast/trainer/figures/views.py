@@ -1,0 +1,97 @@
+"""What a trained model shows, as grids of pictures with names: samples, reconstructions and ways between pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from segma_fast.trainer import latent
+from segma_fast.trainer.figures import grids
+from segma_fast.trainer.run import Run
+
+if TYPE_CHECKING:
+    from segma_fast.trainer.run import Classes, Pictures
+
+LONG = 3  # letters of a class name beyond which the name of a row takes two lines
+
+
+class View(NamedTuple):
+    """A grid of images with names."""
+
+    images: Tensor
+    """(rows, columns, C, H, W) in [0, 1]"""
+    title: str
+    rows: Sequence[str] = ()
+    columns: Sequence[str] = ()
+
+    def save(self, path: Path) -> Path:
+        """Write it to a PNG; see :func:`grids.save_grid`."""
+        return grids.save_grid(self.images, path, self.title, self.rows, self.columns)
+
+    def picture(self) -> Image:
+        """It as a PIL picture."""
+        return grids.picture_grid(*self)
+
+
+def samples(run: Run, n: int = 10, component: int | str | None = None, seed: int = 0) -> View:
+    """Samples of each component, one row each, or of one component, ten a row."""
+    images = run.sample(n, component, seed=seed)
+    if component is None:
+        return View(images, f"Samples of each component\n{run.about}", run.names)
+    name = run.names[run.component(component)]
+    if n % 10 == 0:
+        images = images.unflatten(1, (-1, 10))[0]
+    return View(images, f"Samples of {_kind(run)} {name}\n{run.about}")
+
+
+def reconstructions(run: Run, images: Pictures, columns: int = 10) -> View:
+    """Pictures, and below each row its reconstruction; pictures that do not fill a row are left out."""
+    chosen = run.pictures(images)
+    rows = [row for row in chosen.split(columns) if len(row) == columns or row is chosen]
+    pairs = torch.stack([shown for row in rows for shown in (row, run.decode(run.encode(row)))])
+    return View(pairs, f"Test images and their reconstructions\n{run.about}", ["real", "decoded"] * len(rows))
+
+
+def interpolations(run: Run, first: Pictures, second: Pictures, steps: int = 10) -> View:
+    """From one picture to another; both are shown as they are at the ends of a row."""
+    start, end = run.pictures(first), run.pictures(second)
+    names = _arrows(run, latent.classify(run.model, start), "→", latent.classify(run.model, end))
+    images = torch.cat([start[:, None], run.interpolate(start, end, steps), end[:, None]], 1)
+    columns = ["real", *grids.step_names(steps), "real"]
+    return View(images, f"Interpolations between pictures, t = 0 … 1\n{run.about}", names, columns)
+
+
+def transfers(run: Run, images: Pictures, to: Classes | None = None, steps: int = 10) -> View:
+    """Pictures moved to another class, equation (10)."""
+    chosen = run.pictures(images)
+    source, target = run.source_and_other(chosen, to, "to")
+    moved = torch.cat([chosen[:, None], run.transfer(chosen, target, steps)], 1)
+    title = f"Style transfer, z + t (μ_target − μ_source), t = 0 … 1\n{run.about}"
+    return View(moved, title, _arrows(run, source, "→", target), ["real", *grids.step_names(steps)])
+
+
+def intensities(
+    run: Run, images: Pictures, away_from: Classes | None = None, alpha: float = 0.5, steps: int = 10
+) -> View:
+    """Pictures with more of what sets them apart from a class, equation (11)."""
+    chosen = run.pictures(images)
+    source, other = run.source_and_other(chosen, away_from, "away_from")
+    moved = torch.cat([chosen[:, None], run.intensify(chosen, other, alpha, steps)], 1)
+    title = f"Intensity, z + α (μ_source − μ_other), α = 0 … {alpha:g}\n{run.about}"
+    return View(moved, title, _arrows(run, source, "away from", other), ["real", *grids.step_names(steps, alpha)])
+
+
+def _kind(run: Run) -> str:
+    return "class" if run.names == run.data.class_names else "component"
+
+
+def _arrows(run: Run, source: Tensor, between: str, target: Tensor) -> list[str]:
+    """Names of rows: the class that the model takes a picture for, and the one that it goes to."""
+    space = "\n" if max(map(len, run.names)) > LONG else " "
+    pairs = zip(source.tolist(), target.tolist(), strict=True)
+    return [f"{run.names[a]}{space}{between} {run.names[b]}" for a, b in pairs]
