@@ -27,25 +27,15 @@ NAMES = {"reference": "eager reference", "native": "native (ours)", "chunked": "
 
 
 def draw(ax: Axes, records: list[Record], x: str, y: str, scale: float = 1.0) -> None:
-    """A line a contender; a cross at the end of one that had no more time or memory."""
+    """A line a contender; a cross where one ended because larger batches took too long or did not fit."""
     for name, (colour, marker) in STYLES.items():
         found = [r for r in records if r.contender == name and (getattr(r, y) or 0) > 0]
         if not found:
             continue
         points = [(getattr(r, x), scale * getattr(r, y)) for r in found]
         ax.plot(*zip(*points, strict=True), marker, ls="-", color=colour, label=NAMES.get(name, name), ms=4, lw=1.4)
-        ends = [r for r in records if r.contender == name and r.reason]
-        if ends:
-            word = (
-                "no memory"
-                if ends[0].reason.startswith("memory")
-                else "too slow"
-                if "time" in ends[0].reason
-                else "failed"
-            )
-            ax.annotate(
-                f" {word}", points[-1], fontsize=7, color=colour, va="center", xytext=(4, 0), textcoords="offset points"
-            )
+        if any(r.contender == name and r.reason for r in records):
+            ax.plot(*points[-1], "x", color="black", ms=9, mew=1.2, zorder=3)
 
 
 def finish(ax: Axes, x: str, y: str, title: str) -> None:
@@ -59,7 +49,7 @@ def finish(ax: Axes, x: str, y: str, title: str) -> None:
 
 def scaling(results: Results, rate: float | None) -> Figure:
     """Time and memory against m; ``rate`` is the machine's float32 products in GFLOP/s, for the line of the limit."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     records = list(results.of("scaling"))
     dim = records[0].dim
@@ -67,13 +57,15 @@ def scaling(results: Results, rate: float | None) -> Figure:
     rows = sorted({r.rows for r in records if r.measured})
     if rate:
         left.plot(rows, [3e-6 * m * m * dim / rate for m in rows], "k:", lw=1, label="3m²D at torch's sgemm rate")
+    left.plot([], [], "x", color="black", ms=9, mew=1.2, label="larger: too slow, or no memory")
     finish(left, "codes m", "value and gradients, ms", f"Time, D = {dim}, K = 10")
-    left.legend(fontsize=7)
     draw(right, records, "rows", "peak_mb")
-    right.plot(rows, [4e-6 * m * m for m in rows], "k:", lw=1, label="one m×m matrix")
+    right.plot(rows, [4e-6 * m * m for m in rows], "k--", lw=1, label="one m×m matrix")
     right.set_ylim(bottom=0.05)
     finish(right, "codes m", "beyond inputs and gradients, MB", "Memory")
-    right.legend(fontsize=7, loc="upper left")
+    handles, labels = left.get_legend_handles_labels()
+    matrix = right.get_lines()[-1]
+    figure.legend([*handles, matrix], [*labels, matrix.get_label()], fontsize=8, loc="outside lower center", ncols=5)
     return figure
 
 
