@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from segma_fast.distance.backends import extension
 from segma_fast.trainer.commands.train import parse
 from segma_fast.trainer.config import EXPERIMENTS, PRESETS, ExperimentName, Preset, TrainConfig, starting_config
 from segma_fast.trainer.config_file import load_config, save_config
+from segma_fast.trainer.models import MODELS
 from segma_fast.trainer.models.segma import SeGMAConfig
 
 IMAGE_COMMANDS = ["sample", "interpolate", "transfer", "intensify"]
@@ -34,7 +36,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_train_leaves_pictures_and_a_report(run_dir: Path) -> None:
-    for name in ("samples", "reconstructions", "interpolations", "transfer", "codes"):
+    for name in ("samples", "reconstructions", "interpolations", "transfer", "codes", "confusion", "curves"):
         assert np.asarray(Image.open(run_dir / f"{name}.png")).std() > 5, name
     report = json.loads((run_dir / "report.json").read_text())
     assert 0 <= report["test_error"] <= 1
@@ -98,6 +100,29 @@ def test_info_tells_backends_and_choice(capsys: pytest.CaptureFixture[str], monk
     monkeypatch.setenv("SEGMA_FAST_BACKEND", "reference")
     main(["info"])
     assert "auto chooses: reference on cpu (SEGMA_FAST_BACKEND=reference)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_short_help_of_training(
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Less than 80 lines of at most 100 columns; what it names are flags, with the defaults of the model."""
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit):
+        main(["train", "--model", model, "--help"])
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) < 80 and max(map(len, shown.splitlines())) <= 100
+    config = starting_config(model=model)
+    assert (
+        f"learning rate of Adam ({config.learning_rate})" in shown and f"codes ({config.network.latent_dim})" in shown
+    )
+    with pytest.raises(SystemExit):
+        main(["train", "--model", model, "--help-all"])
+    every = capsys.readouterr().out
+    named = re.findall(r"^  (--[a-z-]+)", shown, re.MULTILINE)
+    assert len(named) > 25 and all(f" {flag}" in every for flag in named)
+    objective = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(config.objective)}
+    assert objective <= set(named)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -14,6 +14,7 @@ import torch
 import tyro
 
 from segma_fast.trainer import report
+from segma_fast.trainer.commands.short_help import short_help
 from segma_fast.trainer.config import (
     EXPERIMENTS,
     PRESETS,
@@ -36,15 +37,14 @@ class TrainCommand:
     """Train a model and leave a run folder: configuration, metrics, checkpoint, pictures, report.
 
     examples:
-      segma-fast train                                       the 1,797 digits of scikit-learn, 100 labels
-      segma-fast train --experiment mnist --preset authors   MNIST from the Hub with the authors' rules
-      segma-fast train --experiment mnist --dataset ./mnist --minutes 20    a folder, for 20 minutes
-      segma-fast train --beta 0 --run-dir runs/unsupervised                 unsupervised SeGMA
-      segma-fast train --beta 0 --components 1 --run-dir runs/cwae          CWAE
-      segma-fast train --model adgm                                         another model: m1, m2, m1m2, cagem, …
-      segma-fast train --dataset ./pictures --size 64 --network conv --latent-dim 32 --run-dir runs/pictures
-      segma-fast train --resume --run-dir runs/digits        go on after an interruption
-      segma-fast train --config runs/digits/config.json --seed 1 --run-dir runs/seed1
+      segma-fast train                                          scikit-learn's 1,797 digits, 100 labels
+      segma-fast train --experiment mnist --preset authors      MNIST by the rules of the authors
+      segma-fast train --experiment mnist --dataset ./mnist     MNIST from a folder
+      segma-fast train --beta 0 --run-dir runs/unsupervised     unsupervised SeGMA
+      segma-fast train --beta 0 --components 1 --run-dir runs/cwae   CWAE
+      segma-fast train --model adgm                             another model
+      segma-fast train --dataset ./pictures --size 64 --network conv --run-dir runs/pictures
+      segma-fast train --resume --run-dir runs/digits           go on after an interruption
     """
 
     config: TrainConfig
@@ -118,10 +118,13 @@ def parse(arguments: list[str]) -> TrainCommand:
         base = with_preset(base, known.preset) if known.preset else base
     else:
         base = starting_config(known.experiment or "digits", known.preset, known.model or "segma")
+    if "--help" in arguments or "-h" in arguments:
+        print(short_help(TrainCommand(base)))
+        raise SystemExit(0)
     return tyro.cli(
         TrainCommand,
         prog="segma-fast train",
-        args=arguments,
+        args=["--help" if argument == "--help-all" else argument for argument in arguments],
         default=TrainCommand(base),
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )

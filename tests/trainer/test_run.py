@@ -1,0 +1,162 @@
+"""A loaded run: the commands as methods, on tensors, PIL pictures and files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import segma_fast.trainer as trainer
+from segma_fast.trainer import DataError, Run, load_run, picture_grid, starting_config, train
+from segma_fast.trainer.figures import views
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[dict[str, float]]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, lines: list[dict[str, float]]) -> Run:
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    config = starting_config("digits").with_options(
+        run_dir=str(folder), epochs=4, hidden=(32,), latent_dim=3, means_init="normal", log_every=10
+    )
+    train(config, on_metrics=lambda line: lines.append(dict(line)))
+    return load_run(folder)
+
+
+def test_metrics_as_they_come(run: Run, lines: list[dict[str, float]]) -> None:
+    rows = (run.folder / "metrics.csv").read_text().splitlines()
+    assert len(lines) == len(rows) - 1 > 3
+    assert lines[0]["step"] == 10 and "test_error" in lines[-1] and "test_error" not in lines[0]
+    assert f"{lines[-1]['loss']:.7g}" == rows[-1].split(",")[rows[0].split(",").index("loss")]
+
+
+def test_pictures_of_every_kind(run: Run, tmp_path: Path) -> None:
+    data = run.load_data()
+    pixels = data.test_images[3, 0].numpy()
+    picture = Image.fromarray(pixels)
+    picture.save(tmp_path / "three.png")
+    expected = data.test_images[3:4] / 255
+    for given in (data.test_images[3], expected[0], picture, tmp_path / "three.png", str(tmp_path / "three.png")):
+        torch.testing.assert_close(run.pictures(given), expected)
+    both = run.pictures([picture, data.test_images[3], tmp_path / "three.png"])
+    torch.testing.assert_close(both, expected.expand(3, -1, -1, -1))
+    large = picture.convert("RGB").resize((80, 80), Image.Resampling.NEAREST)
+    large.save(tmp_path / "large.png")
+    resized = run.pictures(large)
+    assert torch.equal(run.pictures(tmp_path / "large.png"), resized) and (resized - expected).abs().mean() < 0.1
+
+
+def test_methods_are_the_commands(run: Run) -> None:
+    images = run.load_data().test_images[:6]
+    codes = run.encode(images)
+    assert codes.shape == (6, 3) and run.decode(codes).shape == (6, 1, 8, 8)
+    probabilities = run.classify(images)
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(6))
+    assert run.sample(4).shape == (10, 4, 1, 8, 8) and torch.equal(run.sample(4, "7", seed=1), run.sample(4, 7, seed=1))
+    way = run.interpolate(images[:2], images[2:4], 5)
+    torch.testing.assert_close(way[:, 0], run.decode(codes[:2]))
+    torch.testing.assert_close(way[:, -1], run.decode(codes[2:4]))
+    source = probabilities.argmax(1)
+    for to in (3, "3", torch.tensor(3), [3] * 6, torch.full((6,), 3)):
+        moved = run.transfer(images, to, 4)
+        shift = run.model.direction(codes, source, torch.full((6,), 3))
+        torch.testing.assert_close(moved[:, -1], run.decode(codes + shift))
+    stronger = run.intensify(images, away_from=3, alpha=2.0, steps=3)
+    torch.testing.assert_close(stronger[:, -1], run.decode(codes - 2 * shift))
+    assert run.evaluate().test_error == pytest.approx(
+        float((classes(run) != run.load_data().test_labels).float().mean())
+    )
+
+
+def classes(run: Run) -> torch.Tensor:
+    return run.classify(run.load_data().test_images).argmax(1)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "at least one picture, got none"),
+        (torch.zeros(2, 1, 8, 9), r"shape \(1, 8, 8\), got \(1, 8, 9\)"),
+        (torch.full((1, 1, 8, 8), 255.0), "in \\[0, 1\\], got numbers from 255 to 255"),
+        (torch.full((1, 8, 8), float("nan")), "in \\[0, 1\\], got numbers from nan to nan"),
+        (np.zeros((8, 8)), "got ndarray .torch.from_numpy"),
+        (7, "a tensor, a PIL picture or a file, got int"),
+        ("nowhere.png", "nowhere.png"),
+        (Image.new("I;16", (8, 8)), "8 bits a channel"),
+    ],
+)
+def test_pictures_that_do_not_fit(given: object, said: str, run: Run) -> None:
+    with pytest.raises((ValueError, DataError), match=said):
+        run.pictures(given)  # type: ignore[arg-type]
+
+
+def test_classes_that_do_not_exist(run: Run) -> None:
+    images = run.load_data().test_images[:2]
+    for given, said in (
+        (10, "to must be in 0 ... 9, got 10"),
+        ("seven", "got seven"),
+        ([1], "one for each of 2 pictures, got 1"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            run.transfer(images, given)
+    with pytest.raises(ValueError, match=r"component must be in 0 ... 9, got -1"):
+        run.sample(1, -1)
+    with pytest.raises(ValueError, match="alpha must be finite"):
+        run.intensify(images, alpha=float("nan"))
+
+
+def test_options_by_the_names_of_the_flags() -> None:
+    base = starting_config("mnist")
+    changed = base.with_options(dataset="./mnist", hidden=(8,), network="conv", alpha=3.0, epochs=2, run_dir="here")
+    assert (changed.data.dataset, changed.network.hidden, changed.network.network) == ("./mnist", (8,), "conv")
+    assert changed.objective.alpha == 3.0 and changed.run_dir == Path("here") and base.epochs == 500  # type: ignore[attr-defined]
+    for wrong in ("colour", "model", "data", "objective"):
+        with pytest.raises(ValueError, match=f"unknown option '{wrong}' of the model 'segma'"):
+            base.with_options(**{wrong: 1})
+    with pytest.raises(ValueError, match="epochs must be >= 1, got 0"):
+        base.with_options(epochs=0)
+
+
+def test_grids_have_names(run: Run) -> None:
+    images = run.load_data().test_images[:6]
+    plain = picture_grid(images)
+    assert plain.size == (6 * 68 + 4, 72)
+    named = picture_grid(images[None], "A title\nwhat it is", ["first"], [str(i) for i in range(6)])
+    left, top = named.width - plain.width, named.height - plain.height
+    assert left > 20 and top > 50
+    assert np.array_equal(np.asarray(named.convert("L"))[top:, left:], np.asarray(plain))
+    view = views.transfers(run, images, to=2, steps=3)
+    assert [row.split(" → ")[1] for row in view.rows] == ["2"] * 6 and list(view.columns) == [
+        "real",
+        "0.00",
+        "0.50",
+        "1.00",
+    ]
+    assert view.title.endswith("SeGMA · digits · 100 labels · D = 3") and view.picture().width > 4 * 68
+    for shape, rows in (((2, 2, 8, 8), ()), ((8, 8), ()), ((1, 2, 1, 8, 8), ("a", "b"))):
+        with pytest.raises(ValueError, match="must be"):
+            picture_grid(torch.zeros(shape), rows=rows)
+
+
+def test_public_names_are_there_and_say_what_is_missing() -> None:
+    assert all(getattr(trainer, name).__doc__ for name in trainer.__all__) and set(trainer.__all__) == set(dir(trainer))
+    assert {field.name for field in fields(Run)} == {"folder", "config", "data", "model", "step"}
+    with pytest.raises(AttributeError, match="nothing"):
+        trainer.nothing  # noqa: B018
+    program = (
+        "import sys; sys.modules['accelerate'] = None\n"
+        "import segma_fast.trainer\n"
+        "try: segma_fast.trainer.train\n"
+        "except ModuleNotFoundError as error: print(error)"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert 'needs the package accelerate: pip install "segma-fast[train]"' in found.stdout
