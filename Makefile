@@ -29,7 +29,7 @@ CSRC := $(wildcard csrc/*.* csrc/*/*.* csrc/*/*/*.*)
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-all test-oldest compile-all sanitize lint format bench bench-readme bench-check bench-large-batch exact-phi gpu gpu-smoke gpu-times gpu-tests gpu-tune gpu-bench gpu-train gpu-pack figures wheel clean
+.PHONY: help install train test test-all test-oldest compile-all sanitize lint format bench bench-readme bench-check bench-large-batch exact-phi gpu gpu-smoke gpu-times gpu-tests gpu-tune gpu-bench gpu-train gpu-pack figures docs wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ $(READY): pyproject.toml setup.py $(CSRC)
 	@echo '2/4 $(TORCH), 200 MB'
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --disable-pip-version-check '$(TORCH)'
 	@echo '3/4 what the trainer and the tests need, 300 MB'
-	@$(call install_extras,train dev)
+	@$(call install_extras,train dev docs)
 	@echo '4/4 the kernels, compiled for this machine'
 	@$(PIP) --no-build-isolation --no-deps --editable .
 	@touch $@
@@ -139,6 +139,10 @@ figures: train bench-readme ## train, copy the pictures into docs/images, draw t
 	cp runs/digits/samples.png runs/digits/reconstructions.png runs/digits/interpolations.png \
 		runs/digits/transfer.png runs/digits/codes.png docs/images/
 	$(BIN)/python examples/lejepa.py --figure docs/images/lejepa.png
+
+docs: $(READY) ## build the documentation's site in build/site; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo build/site/index.html
 
 wheel: $(READY) ## build the sdist and, with the kernels, the wheel into dist/
 	$(BIN)/python -m build --no-isolation

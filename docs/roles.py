@@ -1,0 +1,20 @@
+"""For mkdocstrings: roles in docstrings, such as :func:`name`, become the name as code."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import griffe
+
+ROLE = re.compile(r":(?:func|meth|class|mod|attr):`~?([^`]+)`")
+
+
+class Roles(griffe.Extension):
+    """Changes the docstrings as they are loaded."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        if obj.docstring:
+            obj.docstring.value = ROLE.sub(
+                lambda match: f"`{match[1].removeprefix('segma_fast.')}`", obj.docstring.value
+            )
