@@ -137,7 +137,7 @@ $(BENCH_READY): $(READY)
 figures: train bench-readme ## train, copy the pictures into docs/images, draw the newest results of make bench and examples/lejepa.py
 	mkdir -p docs/images
 	cp runs/digits/samples.png runs/digits/reconstructions.png runs/digits/interpolations.png \
-		runs/digits/transfer.png runs/digits/codes.png docs/images/
+		runs/digits/transfer.png runs/digits/codes.png runs/digits/curves.png runs/digits/confusion.png docs/images/
 	$(BIN)/python examples/lejepa.py --figure docs/images/lejepa.png
 
 docs: $(READY) ## build the documentation's site in build/site; a link that leads nowhere is an error

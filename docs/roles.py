@@ -1,4 +1,4 @@
-"""For mkdocstrings: roles in docstrings, such as :func:`name`, become the name as code."""
+"""For mkdocstrings: docstrings are Markdown there; a role such as :func:`name` becomes code, and :: a colon."""
 
 from __future__ import annotations
 
