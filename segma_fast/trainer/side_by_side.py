@@ -16,10 +16,11 @@ import torch
 from segma_fast.trainer.config import TrainConfig
 from segma_fast.trainer.data import ImageData, load_data
 from segma_fast.trainer.interrupts import Interrupts
-from segma_fast.trainer.loop import Outcome, training
+from segma_fast.trainer.loop import Outcome, flushed_denormals, training
 from segma_fast.trainer.run_folder import check_folder, holds_run
 
 
+@flushed_denormals()
 def train_side_by_side(configs: Sequence[TrainConfig]) -> list[Outcome | FloatingPointError]:
     """Train several models at once; runs that their folders hold already go on.
 

@@ -160,3 +160,22 @@ def test_public_names_are_there_and_say_what_is_missing() -> None:
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert 'needs the package accelerate: pip install "segma-fast[train]"' in found.stdout
+
+
+def test_denormal_numbers_are_zero_while_it_trains(tmp_path: Path) -> None:
+    """They would slow a training that has become sure of its labels; the caller's own rule comes back."""
+
+    def divided() -> float:
+        return (torch.full((64,), 1e-38) / 100).max().item()
+
+    found: list[float] = []
+    config = starting_config("digits").with_options(run_dir=tmp_path, epochs=1, hidden=(8,), log_every=1)
+    for flushed in (False, True):
+        torch.set_flush_denormal(flushed)
+        try:
+            before = divided()
+            train(config, overwrite=True, on_metrics=lambda line: found.append(divided()))
+            assert divided() == before and (before == 0) == flushed
+        finally:
+            torch.set_flush_denormal(False)
+    assert found and not any(found)
