@@ -21,6 +21,7 @@ GPU_PYTHON ?= python3.12
 GPU_TORCH ?= torch==2.11.0
 GPU_TRITON ?= triton==3.6.0
 STAGES ?=
+MNIST ?= ./mnist
 SANITIZED := build/sanitized
 TEST_WORKERS ?= 2
 CSRC := $(wildcard csrc/*.* csrc/*/*.* csrc/*/*/*.*)
@@ -29,7 +30,7 @@ CSRC := $(wildcard csrc/*.* csrc/*/*.* csrc/*/*/*.*)
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-all test-oldest compile-all sanitize lint format bench bench-readme bench-check bench-large-batch exact-phi gpu gpu-smoke gpu-times gpu-tests gpu-tune gpu-bench gpu-train gpu-pack figures docs wheel clean
+.PHONY: help install train test test-all test-oldest compile-all sanitize lint format bench bench-readme bench-check bench-large-batch exact-phi experiments gpu gpu-smoke gpu-times gpu-tests gpu-tune gpu-bench gpu-train gpu-pack figures docs wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -134,11 +135,15 @@ $(BENCH_READY): $(READY)
 	$(call install_extras,bench)
 	touch $@
 
-figures: train bench-readme ## train, copy the pictures into docs/images, draw the newest results of make bench and examples/lejepa.py
+figures: train bench-readme ## the pictures of README and docs: train on digits, draw the newest results of make bench and examples/lejepa.py
 	mkdir -p docs/images
 	cp runs/digits/samples.png runs/digits/reconstructions.png runs/digits/interpolations.png \
 		runs/digits/transfer.png runs/digits/codes.png runs/digits/curves.png runs/digits/confusion.png docs/images/
 	$(BIN)/python examples/lejepa.py --figure docs/images/lejepa.png
+
+experiments: $(READY) ## train SeGMA on the MNIST of the folder MNIST, 7 hours on one core; leaves tables and pictures in docs/experiments.md
+	$(BIN)/segma-fast reproduce mnist --dataset $(MNIST) --hidden 256 256 --preset tuned --seeds 5 --budget 398m
+	$(BIN)/python -m benchmarks.studies.experiments_page runs/reproduce/mnist-tuned
 
 docs: $(READY) ## build the documentation's site in build/site; a link that leads nowhere is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
