@@ -75,7 +75,8 @@ class ADGM(VariationalModel):
             return {"network": NetworkConfig(latent_dim=16, hidden=(128, 128)), "learning_rate": 1e-3}
         found: dict[str, Any] = {"decay": 0.75, "decay_every": 200}
         if experiment == "mnist":
-            return found | {"network": NetworkConfig(latent_dim=100, hidden=(500, 500)), "epochs": 1000}
+            network = NetworkConfig(latent_dim=100, hidden=(500, 500))
+            return found | {"network": network, "epochs": 1000, "learning_rate": 1e-3}
         network = NetworkConfig(network="conv", latent_dim=300, hidden=(500, 500))
         return found | {"network": network}
 

@@ -51,7 +51,7 @@ class M2(VariationalModel):
         if experiment == "digits":
             return {"network": NetworkConfig(latent_dim=16, hidden=(128,)), "learning_rate": 1e-3}
         if experiment == "mnist":
-            return {"network": NetworkConfig(latent_dim=50, hidden=(500,))}
+            return {"network": NetworkConfig(latent_dim=50, hidden=(500,)), "learning_rate": 1e-3}
         return {"network": NetworkConfig(network="conv", latent_dim=50, hidden=(300, 300))}
 
     def infer(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Any, Tensor]:
