@@ -2,6 +2,9 @@
 
 __version__ = "0.1.0"
 
+import segma_fast.idle_threads  # noqa: F401  # before torch is loaded
+
+# isort: split
 from segma_fast import large_batch
 from segma_fast.distance.formulas import silverman_gamma
 from segma_fast.distance.functional import cw_distance_reference, cw_normality, fast_cw_distance

@@ -114,8 +114,11 @@ class TrainConfig:
             if part is None and name not in own:
                 raise ValueError(f"unknown option {name!r} of the model {self.model!r}")
             (top if part is None else changes[part])[name] = Path(value) if name == "run_dir" else value
-        top |= {name: dataclasses.replace(parts[name], **changed) for name, changed in changes.items() if changed}
-        return dataclasses.replace(self, **top)
+        try:
+            top |= {name: dataclasses.replace(parts[name], **changed) for name, changed in changes.items() if changed}
+            return dataclasses.replace(self, **top)
+        except TypeError as error:
+            raise ValueError(f"a value of {', '.join(options)} is of another type than its flag's: {error}") from error
 
     @property
     def takes_labels(self) -> bool:

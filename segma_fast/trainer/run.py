@@ -77,7 +77,15 @@ class Run:
         return self.model.encode(self.pictures(images))
 
     def decode(self, codes: Tensor) -> Tensor:
-        """The pictures of codes (n, D): (n, C, H, W) in [0, 1]."""
+        """The pictures of codes as :meth:`encode` returns them, (n, D): (n, C, H, W) in [0, 1].
+
+        Raises:
+            ValueError: for another shape.
+        """
+        generator = torch.Generator(self.model.device).manual_seed(0)
+        width = self.model.sample(1, generator=generator).shape[1]
+        if codes.ndim != 2 or codes.shape[1] != width:
+            raise ValueError(f"codes must be of shape (n, {width}), got {tuple(codes.shape)}")
         return self.model.decode(codes.to(self.model.device))
 
     def classify(self, images: Pictures) -> Tensor:
@@ -205,6 +213,8 @@ class Run:
     def _checked(self, given: Tensor) -> Tensor:
         if tuple(given.shape[1:]) != self.data.image_shape:
             raise ValueError(f"pictures must be of shape {self.data.image_shape}, got {tuple(given.shape[1:])}")
+        if not given.is_floating_point() and given.dtype != torch.uint8:
+            raise ValueError(f"pictures must be uint8 or floating point in [0, 1], got {given.dtype}")
         pixels = as_pixels(given).to(self.model.device)
         if len(pixels) and not (pixels.min() >= 0 and pixels.max() <= 1):
             low, high = pixels.min().item(), pixels.max().item()

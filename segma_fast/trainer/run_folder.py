@@ -121,8 +121,8 @@ def check_folder(config: TrainConfig, resume: bool, overwrite: bool) -> tuple[Pa
     if holds_run(run_dir):
         if not overwrite:
             raise ValueError(
-                f"{run_dir} holds a run already: --resume continues it, --overwrite replaces it, and another "
-                "--run-dir keeps it"
+                f"{run_dir} holds a run already: --resume (resume=True) continues it, --overwrite (overwrite=True) "
+                "replaces it, and another --run-dir keeps it"
             )
         try:
             load_config(run_dir / CONFIG)

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "segma_fast"
 ALLOWED = {
     "distance": {"distance"},
     "large_batch": {"distance"},
-    "": {"distance", "large_batch"},  # the public names
+    "": {"distance", "large_batch", "idle_threads"},  # the public names
     "compat": {"distance", "compat"},
     "bench": {"distance", "large_batch", "bench", "trainer.files", ""},  # files that are written whole or not at all
     "trainer.models": {"distance", "large_batch", "trainer.models"},

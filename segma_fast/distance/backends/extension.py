@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,10 +26,22 @@ def _load() -> tuple[ModuleType | None, str | None]:
     try:
         return import_module("segma_fast._C"), None
     except ModuleNotFoundError:
-        python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
-        return None, f"not built for {python}: install segma_fast again with `pip install --no-build-isolation`"
+        return None, _not_built()
     except Exception as error:  # importing the package must not fail because of it
         return None, f"built, but does not load with torch {torch.__version__}: {' '.join(str(error).split())}"
+
+
+def _not_built() -> str:
+    """Why there is no module: this is the source folder, beside an installed copy that has one; or none was built."""
+    here = Path(__file__).parents[2]
+    try:
+        installed = Path(str(distribution("segma-fast").locate_file("segma_fast"))).resolve()
+    except PackageNotFoundError:
+        installed = here
+    if installed != here and any(installed.glob("_C*")):
+        return f"{here} is the source, the copy with the kernels is {installed}: start Python in another folder"
+    python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+    return f"not built for {python}: install segma_fast again with `pip install --no-build-isolation .`"
 
 
 MODULE, REASON = _load()

@@ -198,6 +198,8 @@ def _images(run: Run, items: tuple[str, ...]) -> tuple[Tensor, list[int | None]]
     labels: list[int | None] = []
     for item, number in zip(items, numbers, strict=True):
         if number is None or data is None:
+            if not Path(item).exists():
+                raise ValueError(f"{item} is neither the number of a test image nor a picture file")
             found.append(run.pictures(item)[0])
             labels.append(None)
             continue

@@ -125,7 +125,7 @@ def read_picture(path: Path, crop: int | None, shape: tuple[int, int, int]) -> T
     except DataError:
         raise
     except Exception as error:  # of many kinds, depending on the file format
-        raise DataError(f"{path} is neither the number of a test image nor a readable picture: {error}") from error
+        raise DataError(f"{path} is not a readable picture: {error}") from error
 
 
 def prepare_picture(image: Any, crop: int | None, shape: tuple[int, int, int], where: str = "memory") -> Tensor:

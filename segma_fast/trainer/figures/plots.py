@@ -29,10 +29,14 @@ def save_codes(
     figure = _figure(7, 6)
     axes = figure.add_subplot()
     scatter(axes, points, labels, class_names)
-    axes.scatter(centres[:, 0], centres[:, 1], s=150, marker="X", color="white", edgecolors="black", zorder=3)
+    axes.scatter(centres[:, 0], centres[:, 1], s=70, marker="X", color="white", edgecolors="black", zorder=3)
     for index, (x, y) in enumerate(centres.tolist()):
         axes.annotate(str(index), (x, y), xytext=(8, 6), textcoords="offset points", fontsize=11, weight="bold")
-    embedded = ", by t-SNE, without units" if codes.shape[1] > 2 else ""
+    embedded = ""
+    if codes.shape[1] > 2:
+        embedded = ", by t-SNE, without units"
+        axes.set_xticks([])
+        axes.set_yticks([])
     _title(axes, f"Codes of test images and component means (crosses){embedded}", about)
     return save_figure(figure, path)
 
@@ -80,6 +84,8 @@ def save_curves(metrics: Path, terms: Sequence[str], path: Path, about: str = ""
             lw=1.2,
             ms=3,
         )
+        if name == "test_error":
+            axes.set_ylim(bottom=0)
         axes.set_title(name.replace("_", " ") + (", %" if name == "test_error" else ""), fontsize=9)
         axes.set_xlabel("epochs", fontsize=8)
         axes.tick_params(labelsize=8)

@@ -17,7 +17,11 @@ def _find_triton() -> str | None:
         found = find_spec("triton") is not None
     except ImportError:
         found = False
-    return None if found else "Triton is not installed: pip install triton"
+    if found:
+        return None
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} has no CUDA; one that has brings Triton along"
+    return "Triton is not installed: pip install triton"
 
 
 def _find_compiler() -> str | None:
