@@ -113,7 +113,8 @@ class TrainConfig:
             part = next((kind for kind, part in parts.items() if name in vars(part)), None)
             if part is None and name not in own:
                 raise ValueError(f"unknown option {name!r} of the model {self.model!r}")
-            (top if part is None else changes[part])[name] = Path(value) if name == "run_dir" else value
+            value = Path(value) if name == "run_dir" else tuple(value) if isinstance(value, list) else value
+            (top if part is None else changes[part])[name] = value
         try:
             top |= {name: dataclasses.replace(parts[name], **changed) for name, changed in changes.items() if changed}
             return dataclasses.replace(self, **top)

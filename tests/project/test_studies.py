@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.gpu import papers
-from benchmarks.studies import cagem, cures, tuning
+from benchmarks.studies import cagem, cures, long_runs, tuning
 from benchmarks.studies.trained import PAGE
 from segma_fast.trainer.config import build_model
 from segma_fast.trainer.config_file import differences
@@ -63,6 +63,21 @@ def test_study_of_clusters_and_labels(tmp_path: Path) -> None:
     scores = Scores(step=1, test_error=0.25, reconstruction=1.0, log_likelihood=-100.0)
     text = cagem.rendered((name, Result(trial, scores, 6, 60.0)) for name, trial in planned)
     assert "| CaGeM-20 | -100.00 ± 0.00 | -81.47 | 25.00 ± 0.00 | 6 | 1.00 ± 0.00 | 2 |" in text
+
+
+def test_long_runs(tmp_path: Path) -> None:
+    """The models of the study can be built; the table has the errors that a run wrote on its way."""
+    planned = long_runs.study("./mnist", 1, tmp_path)
+    assert [name for name, _ in planned] == list(long_runs.ROWS)
+    for _, trial in planned:
+        build_model(trial.config, (1, 28, 28), 10, torch.full((10,), 10), 60_000)
+    assert long_runs.MARKS[0] in PAGE.read_text() and long_runs.MARKS[1] in PAGE.read_text()
+    name, trial = planned[0]
+    trial.config.run_dir.mkdir()
+    (trial.config.run_dir / "metrics.csv").write_text("epoch,test_error\n5,0.2\n7,\n10,0.1\n20,0.05\n")
+    scores = Scores(step=1, test_error=0.05, reconstruction=1.0, log_likelihood=-100.0)
+    text = long_runs.rendered({name: [Result(trial, scores, 20, 600.0)]})
+    assert "| M2 | 20.00 | 10.00 | 5.00 | – | – | – | – | -100.00 | 10.00 | 1 |" in text
 
 
 def test_plan_of_the_papers_trainings(tmp_path: Path) -> None:

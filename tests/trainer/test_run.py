@@ -122,8 +122,11 @@ def test_options_by_the_names_of_the_flags() -> None:
     for wrong in ("colour", "model", "data", "objective"):
         with pytest.raises(ValueError, match=f"unknown option '{wrong}' of the model 'segma'"):
             base.with_options(**{wrong: 1})
+    assert base.with_options(hidden=[8, 9]).network.hidden == (8, 9)
     with pytest.raises(ValueError, match="epochs must be >= 1, got 0"):
         base.with_options(epochs=0)
+    with pytest.raises(ValueError, match="a value of epochs is of another type"):
+        base.with_options(epochs="3")
 
 
 def test_grids_have_names(run: Run) -> None:

@@ -1,0 +1,71 @@
+"""M2, M1+M2 and ADGM on MNIST with 100 labels until their errors hardly fall: the error on the way, and what it costs.
+
+``python -m benchmarks.studies.long_runs --dataset ./mnist`` trains them on one seed, and puts the table into
+docs/experiments.md. A stopped study goes on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report.tables import put_into, table
+from benchmarks.studies.trained import PAGE, finish_all, flags, folder_name
+from segma_fast.trainer.config import starting_config
+from segma_fast.trainer.experiments.error_over_epochs import EPOCHS, errors_at
+from segma_fast.trainer.experiments.paper import Trial
+from segma_fast.trainer.experiments.tables import Result, spread
+from segma_fast.trainer.metrics import ImportanceSampling
+from segma_fast.trainer.run_folder import METRICS
+
+MARKS = ("<!-- long-runs -->", "<!-- end of long-runs -->")
+FIRST_SEED = 20  # seeds that no reported result has
+ROWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "M2": ("m2", {"epochs": 60, "decay": 0.6, "decay_every": 20}),
+    "M1+M2": ("m1m2", {"epochs": 100, "first_steps": 6000}),
+    "ADGM, layers of 256": ("adgm", {"hidden": (256, 256), "epochs": 100, "decay": 0.6, "decay_every": 30}),
+}
+
+
+def study(dataset: str, seeds: int, out: Path) -> list[tuple[str, Trial]]:
+    """Every model with every seed, all of one seed first."""
+    found = []
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+        for name, (model, options) in ROWS.items():
+            run_dir = out / folder_name(name, seed)
+            shared = {"dataset": dataset, "device": "cpu", "seed": seed, "checkpoint_every": 2995, "run_dir": run_dir}
+            config = starting_config("mnist", None, model).with_options(**shared, **options)
+            found.append((name, Trial(model, seed, config)))
+    return found
+
+
+def rendered(results: dict[str, list[Result]]) -> str:
+    """A row for each model: the test error after some epochs, log p(x), and the minutes of the whole training."""
+    rows, shown = [], [epoch for epoch in EPOCHS if epoch <= max(options["epochs"] for _, options in ROWS.values())]
+    for name, own in results.items():
+        done = [result for result in own if result.scores is not None]
+        if not done:
+            continue
+        courses = [errors_at(result.trial.config.run_dir / METRICS) for result in done]
+        cells = []
+        for epoch in shown:
+            values = [course[epoch] for course in courses if epoch in course]
+            cells.append(spread(values) if values else "–")
+        likelihood = spread([result.scores.log_likelihood for result in done if result.scores])
+        minutes = spread([result.seconds / 60 for result in done])
+        rows.append([name, *cells, likelihood, minutes, str(len(done))])
+    head = ["test error, %, after epochs", *map(str, shown), "log p(x) ≥, nats", "minutes", "seeds"]
+    return table(head, rows)
+
+
+def main() -> None:
+    options = flags(__doc__, "runs/long", seeds=1).parse_args()
+    planned = study(options.dataset, options.seeds, options.out)
+    results: dict[str, list[Result]] = {name: [] for name in ROWS}
+    for name, result in finish_all(planned, options.workers, ImportanceSampling()):
+        results[name].append(result)
+        put_into(PAGE, rendered(results), MARKS)
+
+
+if __name__ == "__main__":
+    main()
