@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-LINK = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+[^)#]+)(#[^)]*)?\)")
+LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(((?:\.\./)+[^)#]+)(#[^)]*)?\)")
 log = logging.getLogger("mkdocs.plugins.segma_fast")
 
 
@@ -21,6 +21,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
             return match[0]
         if not target.exists():
             log.warning("%s links to %s, which does not exist", page.file.src_uri, match[2])
+        if docs.parent not in target.parents:
+            log.warning("%s links to %s, which is not in the repository", page.file.src_uri, match[2])
+            return match[0]
         name = str(target.relative_to(docs.parent))
         return f"`{name}`" if text.strip("`") in name else f"{text} (`{name}`)"
 

@@ -15,6 +15,6 @@ class Roles(griffe.Extension):
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring:
-            obj.docstring.value = ROLE.sub(
-                lambda match: f"`{match[1].removeprefix('segma_fast.')}`", obj.docstring.value
-            )
+            text = obj.docstring.value
+            text = ROLE.sub(lambda match: f"`{match[1].removeprefix('segma_fast.')}`", text)
+            obj.docstring.value = re.sub(r"::$", ":", text, flags=re.MULTILINE)

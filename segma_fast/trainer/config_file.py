@@ -24,7 +24,7 @@ FORMERLY_AT_THE_TOP = ("means_init", "means_scale")  # SeGMA settings that older
 
 def save_config(config: TrainConfig, path: Path) -> None:
     """Write a configuration as JSON, atomically."""
-    write_text(path, json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n")
+    write_text(path, _as_json(config) + "\n")
 
 
 def load_config(path: Path) -> TrainConfig:
@@ -42,6 +42,19 @@ def load_config(path: Path) -> TrainConfig:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     except (TypeError, ValueError, OverflowError, RecursionError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def check_storable(config: TrainConfig) -> None:
+    """Raise ``ValueError`` for a configuration that its file would not bring back, such as a number as text."""
+    read = typing.cast(TrainConfig, _from_json(TrainConfig, json.loads(_as_json(config)), ""))
+    before, after = _flat(config), _flat(read)
+    changed = [f"{name} must not be {before[name]!r}" for name in before if before[name] != after[name]]
+    if changed:
+        raise ValueError(f"the configuration holds values of another type than its flags have: {'; '.join(changed)}")
+
+
+def _as_json(config: TrainConfig) -> str:
+    return json.dumps(dataclasses.asdict(config), indent=2, default=str)
 
 
 def differences(saved: TrainConfig, given: TrainConfig) -> list[str]:

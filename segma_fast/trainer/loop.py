@@ -18,6 +18,7 @@ from torch import Tensor
 from segma_fast.trainer.batches import Rows
 from segma_fast.trainer.checkpoints import State, save_checkpoint
 from segma_fast.trainer.config import TrainConfig, build_model, check_step
+from segma_fast.trainer.config_file import check_storable
 from segma_fast.trainer.data import ImageData, load_data
 from segma_fast.trainer.interrupts import Interrupts
 from segma_fast.trainer.labels import choose_labelled
@@ -45,12 +46,12 @@ class Outcome:
 
 @contextmanager
 def flushed_denormals() -> Iterator[None]:
-    """Take numbers below 1e-38 as 0 on the CPU, in this thread and those that torch starts from it.
+    """Take numbers below 1e-38 as 0 on the CPU, in this thread; threads that torch starts meanwhile keep to it.
 
     Once a model is sure of its few labels, the gradients of their cross-entropy and their moments in Adam are such
     numbers, and a processor takes a hundred times as long for each: a step of ADGM took five times as long.
     """
-    kept = bool(torch.full((), torch.finfo(torch.float32).tiny) / 2)
+    kept = bool(torch.full((), torch.finfo(torch.float32).tiny, dtype=torch.float32, device="cpu") / 2)
     torch.set_flush_denormal(True)
     try:
         yield
@@ -74,7 +75,8 @@ def train(
         resume: continue the run in that folder from its last checkpoint, with the same weights as an uninterrupted run.
         overwrite: replace a run that is in that folder.
         on_metrics: called with each line of metrics.csv, every ``config.log_every`` steps: numbers by column name,
-            without those that were not measured. Called on the main process; what it raises ends the run.
+            without those that were not measured. Called on the main process, after the step's checkpoint if it has
+            one (only then there is a ``test_error``); what it raises ends the run.
 
     Raises:
         ValueError: if the folder holds a run and neither ``resume`` nor ``overwrite`` is given, if there is nothing
@@ -112,6 +114,7 @@ def training(
     for, it ends after the next step with a checkpoint. ``data`` is the data set if it is loaded already, and ``label``
     begins the lines that are printed. Arguments and errors are otherwise those of :func:`train`.
     """
+    check_storable(config)
     check_folder(config, resume, overwrite)
     accelerator = make_accelerator(config)
     with accelerator.main_process_first():
@@ -180,13 +183,13 @@ def training(
                 evaluation = judge()
                 values["test_error"] = evaluation.test_error
             records.write(values, show=saving)
-            if on_metrics is not None and accelerator.is_main_process:
-                on_metrics({name: value for name, value in values.items() if not math.isnan(value)})
             if saving:
                 clock.epochs = step / pool.steps
                 clock.allowed = before + 60 * (config.minutes or math.inf) if timed_out else 0.0
                 save_checkpoint(accelerator, config.run_dir, step, state)
                 saved = time.perf_counter()
+            if on_metrics is not None and accelerator.is_main_process:  # after the checkpoint: it may end the run
+                on_metrics({name: value for name, value in values.items() if not math.isnan(value)})
             tick = time.perf_counter()
             if stopping:
                 break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from segma_fast.trainer.data import ImageData, load_data, prepare_picture, read_
 from segma_fast.trainer.models import MODELS, ImageModel
 from segma_fast.trainer.models.base import as_pixels
 from segma_fast.trainer.run_folder import CONFIG, REPORT, SCORES, DataInfo, load_figures
+
+BATCH = 1000  # pictures or codes in the networks at once
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,7 +77,8 @@ class Run:
 
     def encode(self, images: Pictures) -> Tensor:
         """The codes of pictures, (n, D) for SeGMA; other models' codes may hold the class too."""
-        return self.model.encode(self.pictures(images))
+        pictures = self.pictures(images)
+        return torch.cat([self.model.encode(batch) for batch in pictures.split(BATCH)])
 
     def decode(self, codes: Tensor) -> Tensor:
         """The pictures of codes as :meth:`encode` returns them, (n, D): (n, C, H, W) in [0, 1].
@@ -84,9 +88,10 @@ class Run:
         """
         generator = torch.Generator(self.model.device).manual_seed(0)
         width = self.model.sample(1, generator=generator).shape[1]
-        if codes.ndim != 2 or codes.shape[1] != width:
-            raise ValueError(f"codes must be of shape (n, {width}), got {tuple(codes.shape)}")
-        return self.model.decode(codes.to(self.model.device))
+        if codes.ndim != 2 or codes.shape[1] != width or not len(codes):
+            raise ValueError(f"codes must be of shape (n, {width}) with n >= 1, got {tuple(codes.shape)}")
+        codes = codes.to(self.model.device, torch.float32)
+        return torch.cat([self.model.decode(batch) for batch in codes.split(BATCH)])
 
     def classify(self, images: Pictures) -> Tensor:
         """The probability of each class, or component, by the model's main classifier: (n, K), rows sum to 1."""
@@ -148,19 +153,17 @@ class Run:
 
     @property
     def about(self) -> str:
-        """A line for captions: model, data, labels, sizes, and, once the run has ended, its epochs and test error."""
+        """A line for captions: model, data, labels, sizes, and the steps and test error of a run that has ended."""
         config, labels = self.config, self.config.used_labels
         found = [MODELS[config.model].title, self.data.name, f"{labels} labels" if labels else "no labels"]
         found.append(f"D = {config.network.latent_dim}")
-        for file in (REPORT, SCORES):
-            try:
-                ended = load_figures(self.folder / file)
-                found += [f"{ended['epochs']:.4g} epochs"] if "epochs" in ended else []
-                error = 100 * ended["test_error"]
-            except (OSError, ValueError, KeyError, TypeError):
-                continue  # it has not ended yet
-            found += [] if math.isnan(error) else [f"test error {error:.2f} %"]
-            break
+        for file, steps in ((REPORT, "steps"), (SCORES, "step")):
+            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+                ended = load_figures(self.folder / file)  # if it has ended, and at this step
+                error = 100 * float(ended["test_error"])
+                if ended[steps] == self.step and not math.isnan(error):
+                    found.append(f"{self.step} steps · test error {error:.2f} %")
+                    break
         return " · ".join(found)
 
     @property
@@ -177,9 +180,11 @@ class Run:
         """
         if isinstance(given, str) and given in self.names:
             return self.names.index(given)
-        last, text = self.model.components - 1, str(given)
-        if not (text.isdecimal() and int(text) <= last):
-            named = "" if self.names[0] == "0" else f" or one of {', '.join(self.names)}"
+        last, plain = self.model.components - 1, self.names == tuple(str(k) for k in range(self.model.components))
+        as_number = not isinstance(given, str) or not any(name.isdecimal() for name in self.names)  # else it is a name
+        text = str(given)
+        if not (as_number and text.isascii() and text.isdecimal() and int(text) <= last):
+            named = "" if plain else f" or one of {', '.join(self.names)}"
             raise ValueError(f"{argument} must be in 0 ... {last}{named}, got {given}")
         return int(text)
 
@@ -192,7 +197,7 @@ class Run:
         if given is None:
             return source, (source + 1) % components
         each = given.tolist() if isinstance(given, Tensor) else given
-        each = [each] * len(source) if isinstance(each, int | str) else each
+        each = [each] * len(source) if isinstance(each, int | str | np.integer) else each
         if len(each) != len(source):
             raise ValueError(f"{argument} must be one class or one for each of {len(source)} pictures, got {len(each)}")
         return source, torch.tensor([self.component(one, argument) for one in each], device=source.device)
@@ -215,7 +220,7 @@ class Run:
             raise ValueError(f"pictures must be of shape {self.data.image_shape}, got {tuple(given.shape[1:])}")
         if not given.is_floating_point() and given.dtype != torch.uint8:
             raise ValueError(f"pictures must be uint8 or floating point in [0, 1], got {given.dtype}")
-        pixels = as_pixels(given).to(self.model.device)
+        pixels = as_pixels(given).to(self.model.device, torch.float32)
         if len(pixels) and not (pixels.min() >= 0 and pixels.max() <= 1):
             low, high = pixels.min().item(), pixels.max().item()
             raise ValueError(f"pictures must be uint8 or in [0, 1], got numbers from {low:.3g} to {high:.3g}")

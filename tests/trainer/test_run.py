@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 import segma_fast.trainer as trainer
-from segma_fast.trainer import DataError, Run, load_run, picture_grid, starting_config, train
+from segma_fast.trainer import DataError, Run, load_run, picture_grid, save_pictures, starting_config, train
 from segma_fast.trainer.figures import views
 
 
@@ -92,11 +93,103 @@ def classes(run: Run) -> torch.Tensor:
         (7, "a tensor, a PIL picture or a file, got int"),
         ("nowhere.png", "nowhere.png"),
         (Image.new("I;16", (8, 8)), "8 bits a channel"),
+        (torch.ones(1, 8, 8, dtype=torch.bool), "uint8 or floating point in \\[0, 1\\], got torch.bool"),
+        (torch.ones(1, 8, 8, dtype=torch.int64), "got torch.int64"),
     ],
 )
 def test_pictures_that_do_not_fit(given: object, said: str, run: Run) -> None:
     with pytest.raises((ValueError, DataError), match=said):
         run.pictures(given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_pictures_in_other_precisions(run: Run, kind: torch.dtype) -> None:
+    images = run.load_data().test_images[:3]
+    codes = run.encode((images / 255).to(kind))
+    torch.testing.assert_close(codes, run.encode(images), atol=0.05, rtol=0.05)
+    assert run.decode(codes.to(kind)).dtype == torch.float32
+
+
+def test_codes_that_do_not_fit(run: Run) -> None:
+    for codes in (torch.zeros(2, 4), torch.zeros(3), torch.zeros(0, 3)):
+        with pytest.raises(ValueError, match=r"codes must be of shape \(n, 3\) with n >= 1, got"):
+            run.decode(codes)
+
+
+def test_many_pictures_are_encoded_in_batches(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = run.load_data().test_images[:7]
+    whole = run.encode(images)
+    monkeypatch.setattr("segma_fast.trainer.run.BATCH", 3)
+    torch.testing.assert_close(run.encode(images), whole)
+    torch.testing.assert_close(run.decode(whole), torch.cat([run.decode(whole[:4]), run.decode(whole[4:])]))
+
+
+def test_a_class_name_that_does_not_exist_is_no_number(run: Run) -> None:
+    """Where classes are named by numbers, a text is a name and nothing else."""
+    named = replace(run, data=replace(run.data, class_names=tuple("9876543210")))
+    assert named.component("9") == 0 and named.component(9) == 9
+    for given in ("10", "٣", "03", "²", -1, 10):
+        with pytest.raises(ValueError, match=r"component must be in 0 ... 9 or one of 9, 8, 7, .*, got"):
+            named.component(given)
+    words = replace(run, data=replace(run.data, class_names=tuple("abcdefghij")))
+    assert words.component("c") == 2 == words.component("2")
+
+
+def test_captions_are_of_the_weights(run: Run) -> None:
+    """A report of another step, or a damaged one, is left out."""
+    report = run.folder / "report.json"
+    plain = "SeGMA · digits · 100 labels · D = 3"
+    step = f'"steps": {run.step}'
+    for text in ("[]", "{", '{"steps": 1, "test_error": 0.5}', f"{{{step}}}", f'{{{step}, "test_error": "x"}}'):
+        report.write_text(text)
+        assert run.about == plain
+    report.write_text(f'{{{step}, "test_error": 0.125}}')
+    assert run.about == f"{plain} · {run.step} steps · test error 12.50 %"
+    report.unlink()
+
+
+def test_pictures_of_a_run_without_metrics(run: Run, tmp_path: Path) -> None:
+    """A small test set, and a name that is no formula of matplotlib's."""
+    data = run.load_data()
+    few = replace(data, test_images=data.test_images[:4], test_labels=data.test_labels[:4])
+    copy = replace(run, folder=tmp_path, data=replace(run.data, name="$a_{$"))
+    names = {path.name for path in save_pictures(copy, few)}
+    assert {"reconstructions.png", "confusion.png"} <= names and "curves.png" not in names
+    (tmp_path / "metrics.csv").write_bytes(b"\xff\xfe")
+    assert "curves.png" not in {path.name for path in save_pictures(copy, few)}
+    (tmp_path / "metrics.csv").write_text("epoch,loss\n1,2\nx,3\n2,\n3,1\n")
+    assert "curves.png" in {path.name for path in save_pictures(copy, few)}
+
+
+def test_a_metric_may_end_the_run_once_its_weights_are_saved(tmp_path: Path) -> None:
+    class Enough(Exception):
+        pass
+
+    def until(line: Mapping[str, float]) -> None:
+        if "test_error" in line:
+            raise Enough
+
+    config = starting_config("digits").with_options(run_dir=tmp_path, epochs=9, hidden=(8,), checkpoint_every=20)
+    with pytest.raises(Enough):
+        train(config, on_metrics=until)
+    assert load_run(tmp_path).step == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"device": "cuda"}, "device must be one of 'auto', 'cpu', got 'cuda'"),
+        ({"epochs": 1.0}, "epochs must be of type int, got 1.0"),
+        ({"classifier": "equation"}, "objective.classifier must be one of"),
+        ({"learning_rate": np.float32(1e-3)}, "learning_rate must be of type float"),
+        ({"dataset": Path("digits")}, "data.dataset must not be"),
+    ],
+)
+def test_configurations_that_no_file_would_bring_back(options: dict[str, object], said: str, tmp_path: Path) -> None:
+    config = starting_config("digits").with_options(run_dir=tmp_path / "run", **options)
+    with pytest.raises(ValueError, match=said):
+        train(config)
+    assert not (tmp_path / "run").exists()
 
 
 def test_classes_that_do_not_exist(run: Run) -> None:

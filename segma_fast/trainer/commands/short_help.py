@@ -25,9 +25,17 @@ WIDEST, COLUMN = 100, 32
 def short_help(command: Any) -> str:
     """The text for ``segma-fast train``; the values of the command and its configuration are the defaults shown."""
     config: TrainConfig = command.config
-    width = min(shutil.get_terminal_size((WIDEST, 24)).columns, WIDEST)
+    width = max(min(shutil.get_terminal_size((WIDEST, 24)).columns, WIDEST), COLUMN + 28)
     about, _, examples = inspect.cleandoc(command.__doc__).partition("\n\n")
-    lines = ["usage: segma-fast train [options]", "", *textwrap.wrap(about, width), "", examples, "", "start from"]
+    lines = [
+        "usage: segma-fast train [options]",
+        "",
+        *textwrap.wrap(about, width, break_on_hyphens=False),
+        "",
+        examples,
+        "",
+        "start from",
+    ]
     lines += _flags(command, [field.name for field in dataclasses.fields(command) if field.name != "config"], width)
     parts: tuple[Any, ...] = (config, config.data)
     owners = {field.name: part for part in parts for field in dataclasses.fields(part)}
@@ -45,11 +53,12 @@ def _flags(owner: Any, names: Iterable[str], width: int) -> list[str]:
     lines = []
     for name in names:
         flag = "--" + ("config" if name == "config_file" else name.replace("_", "-"))
+        flag = flag.replace("--", "--no-", 1) if getattr(owner, name) is True else flag
         text = texts.get(name, "")
         text = text if name == "model" else text.partition(";")[0].partition(": ")[0]  # what it is, not the details
         if (value := _value(getattr(owner, name))) and "default" not in text:
             text += f" ({value})"
-        wrapped = textwrap.wrap(text, width - COLUMN) or [""]
+        wrapped = textwrap.wrap(text, width - COLUMN, break_on_hyphens=False) or [""]
         head = f"  {flag} {_kind(kinds[name])}".rstrip()
         if len(head) > COLUMN - 2:
             lines.append(head)

@@ -110,7 +110,8 @@ def parse(arguments: list[str]) -> TrainCommand:
         )
     if known.config and (known.experiment or known.model):
         raise ValueError("--config says what to start from: leave --experiment and --model out")
-    if known.resume:
+    asked = "--help" in arguments or "-h" in arguments
+    if known.resume and not (asked and not (known.run_dir or TrainConfig().run_dir).exists()):
         run_dir = known.run_dir or TrainConfig().run_dir
         base = dataclasses.replace(load_config(run_dir / CONFIG), run_dir=run_dir, minutes=None)
     elif known.config:
@@ -118,7 +119,7 @@ def parse(arguments: list[str]) -> TrainCommand:
         base = with_preset(base, known.preset) if known.preset else base
     else:
         base = starting_config(known.experiment or "digits", known.preset, known.model or "segma")
-    if "--help" in arguments or "-h" in arguments:
+    if asked:
         print(short_help(TrainCommand(base)))
         raise SystemExit(0)
     return tyro.cli(

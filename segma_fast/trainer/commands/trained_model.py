@@ -192,7 +192,7 @@ def _images(run: Run, items: tuple[str, ...]) -> tuple[Tensor, list[int | None]]
     """Test images by number and picture files as (n, C, H, W) in [0, 1], with the labels that are known."""
     if not items:
         raise ValueError("images must name at least one test image or picture file")
-    numbers = [int(item) if item.lstrip("-").isdecimal() else None for item in items]
+    numbers = [int(item) if item.removeprefix("-").isdecimal() else None for item in items]
     data = run.load_data() if any(number is not None for number in numbers) else None
     found: list[Tensor] = []
     labels: list[int | None] = []

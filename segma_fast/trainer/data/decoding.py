@@ -144,7 +144,10 @@ def prepare_picture(image: Any, crop: int | None, shape: tuple[int, int, int], w
         DataError: if it is smaller than ``crop``, or does not have 8 bits a channel.
     """
     channels, height, width = shape
-    upright = library("PIL.ImageOps").exif_transpose(image)
+    try:
+        upright = library("PIL.ImageOps").exif_transpose(image)
+    except OSError as error:
+        raise DataError(f"the picture of {where} is not complete: {error}") from error
     array = _array(_cropped(upright, crop, where), "L" if channels == 1 else "RGB", width, height)
     return torch.from_numpy(array.copy())
 

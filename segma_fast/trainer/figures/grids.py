@@ -35,6 +35,9 @@ def picture_grid(images: Tensor, title: str = "", rows: Sequence[str] = (), colu
     if images.ndim != 5 or images.shape[2] not in (1, 3) or 0 in images.shape:
         shape = tuple(images.shape)
         raise ValueError(f"images must be of shape (rows, columns, 1 or 3, H, W) or (n, 1 or 3, H, W), got {shape}")
+    if not images.is_floating_point() and images.dtype != torch.uint8:
+        raise ValueError(f"images must be uint8 or floating point in [0, 1], got {images.dtype}")
+    rows, columns = [str(name) for name in rows], [" ".join(str(name).split()) for name in columns]
     for kind, names, count in (("rows", rows, images.shape[0]), ("columns", columns, images.shape[1])):
         if names and len(names) != count:
             raise ValueError(f"{kind} must be {count} names, got {len(names)}")

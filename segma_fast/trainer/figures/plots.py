@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ def scatter(axes: Axes, points: Tensor, labels: Tensor, class_names: Sequence[st
     axes.legend(title="class", markerscale=2, frameon=False, bbox_to_anchor=(1.0, 1.0), loc="upper left", fontsize=8)
 
 
-def save_curves(metrics: Path, terms: Sequence[str], path: Path, about: str = "") -> Path:
+def save_curves(metrics: Path, terms: Sequence[str], path: Path, about: str = "") -> list[Path]:
     """Write the learning curves: the terms of the loss and the test error of a metrics.csv, against epochs.
 
     Args:
@@ -67,14 +68,18 @@ def save_curves(metrics: Path, terms: Sequence[str], path: Path, about: str = ""
         terms: columns of the terms of the loss.
         path: PNG to write.
         about: a line below the title.
+
+    Returns:
+        The path, or nothing if the file holds no numbers.
     """
-    with metrics.open(newline="") as file:
-        lines = list(csv.DictReader(file))
-    shown = [name for name in ("loss", *terms, "test_error") if any(line.get(name) for line in lines)]
+    curves = {name: _curve(metrics, name) for name in ("loss", *terms, "test_error")}
+    shown = [name for name, points in curves.items() if points]
+    if not shown:
+        return []
     figure = _figure(2.6 * min(len(shown), 3) + 0.6, 2.4 * -(-len(shown) // 3) + 0.6)
     all_axes = figure.subplots(-(-len(shown) // 3), min(len(shown), 3), squeeze=False).flatten()
     for axes, name in zip(all_axes, shown, strict=False):
-        points = [(float(line["epoch"]), float(line[name])) for line in lines if line.get(name)]
+        points = curves[name]
         factor = 100 if name == "test_error" else 1
         axes.plot(
             [x for x, _ in points],
@@ -92,8 +97,18 @@ def save_curves(metrics: Path, terms: Sequence[str], path: Path, about: str = ""
         axes.grid(alpha=0.3)
     for axes in all_axes[len(shown) :]:
         axes.set_axis_off()
-    figure.suptitle(f"Learning curves\n{about}".strip(), fontsize=10)
-    return save_figure(figure, path)
+    figure.suptitle(f"Learning curves\n{escape_label(about)}".strip(), fontsize=10)
+    return [save_figure(figure, path)]
+
+
+def _curve(metrics: Path, column: str) -> list[tuple[float, float]]:
+    """Epochs and values of a column of metrics.csv; lines that are damaged are left out, and so is a missing file."""
+    found: list[tuple[float, float]] = []
+    with suppress(OSError, UnicodeDecodeError, csv.Error), metrics.open(newline="") as file:
+        for line in csv.DictReader(file):
+            with suppress(KeyError, TypeError, ValueError):
+                found.append((float(line["epoch"]), float(line[column])))
+    return found
 
 
 def save_confusion(

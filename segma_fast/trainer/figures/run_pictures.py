@@ -56,9 +56,9 @@ def save_pictures(run: Run, data: ImageData | None = None, columns: int = 10) ->
         target = (source + model.components // 2) % model.components
         paths.append(views.transfers(run, images[first], target, columns).save(folder / "transfer.png"))
         counts = _confusions(run, images, labels)
-        paths.append(plots.save_confusion(counts, data.class_names, run.names, folder / "confusion.png", run.about))
-    if (folder / METRICS).exists():
-        paths.append(plots.save_curves(folder / METRICS, model.terms, folder / "curves.png", run.about))
+        named = run.names if model.names_classes(data.classes) else [f"component {name}" for name in run.names]
+        paths.append(plots.save_confusion(counts, data.class_names, named, folder / "confusion.png", run.about))
+    paths += plots.save_curves(folder / METRICS, model.terms, folder / "curves.png", run.about)
     draw = OWN_PICTURES.get(model.name)
     return paths + (draw(model, data, folder) if draw else [])
 

@@ -52,7 +52,7 @@ def samples(run: Run, n: int = 10, component: int | str | None = None, seed: int
 def reconstructions(run: Run, images: Pictures, columns: int = 10) -> View:
     """Pictures, and below each row its reconstruction; pictures that do not fill a row are left out."""
     chosen = run.pictures(images)
-    rows = [row for row in chosen.split(columns) if len(row) == columns or row is chosen]
+    rows = [row for row in chosen.split(columns) if len(row) == min(columns, len(chosen))]
     pairs = torch.stack([shown for row in rows for shown in (row, run.decode(run.encode(row)))])
     return View(pairs, f"Test images and their reconstructions\n{run.about}", ["real", "decoded"] * len(rows))
 
@@ -87,7 +87,7 @@ def intensities(
 
 
 def _kind(run: Run) -> str:
-    return "class" if run.names == run.data.class_names else "component"
+    return "class" if run.model.names_classes(len(run.data.class_names)) else "component"
 
 
 def _arrows(run: Run, source: Tensor, between: str, target: Tensor) -> list[str]:
