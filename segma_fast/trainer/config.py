@@ -228,7 +228,12 @@ def check_model(name: str) -> None:
 
 
 def starting_config(experiment: str = "digits", preset: str | None = None, model: str = "segma") -> TrainConfig:
-    """The configuration of a model in an experiment, overridden by a preset (a key of ``PRESETS``).
+    """The configuration that ``segma-fast train`` starts from; :meth:`TrainConfig.with_options` changes it.
+
+    Args:
+        experiment: data set, networks and batch sizes: ``"digits"``, ``"mnist"``, ``"svhn"`` or ``"celeba"``.
+        preset: rules of SeGMA: ``"paper"``, ``"authors"``, ``"tuned"``, or the experiment's own.
+        model: a name that ``segma-fast train --model`` takes, with its own networks for the data set.
 
     Raises:
         ValueError: for an unknown experiment, preset or model, or a preset with a model that has none.

@@ -36,12 +36,16 @@ class Outcome:
     """A finished (or timed-out) run."""
 
     model: ImageModel
+    """in evaluation mode, on the device that it was trained on"""
     data: ImageData
     evaluation: Evaluation
+    """on the test set, after the last step"""
     steps: int
     epochs: float
-    seconds_per_step: float  # median
+    seconds_per_step: float
+    """median over the lines of metrics.csv"""
     complete: bool
+    """whether it reached the last epoch"""
 
 
 @contextmanager
