@@ -283,7 +283,7 @@ def test_exact_form_trains_and_stays_with_the_run(tmp_path: Path) -> None:
     assert math.isfinite(outcome.evaluation.test_error)
     with pytest.raises(ValueError, match=r"objective.phi: 'exact' -> 'approx'"):
         loop.train(config(tmp_path / "exact", epochs=3), resume=True)
-    with pytest.raises(ValueError, match="phi='Exact' is unknown"):
+    with pytest.raises(ValueError, match="objective.phi must be one of 'approx', 'exact', got 'Exact'"):
         loop.train(config(tmp_path / "other", objective=dataclasses.replace(NORMAL, phi="Exact")))  # type: ignore[arg-type]
 
 
