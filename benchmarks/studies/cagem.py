@@ -10,14 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks.report.tables import put_into, table
-from benchmarks.studies.trained import PAGE, finish_all, flags, folder_name
+from benchmarks.studies.trained import FIRST_SEED, PAGE, every_seed, finish_all, flags
 from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.experiments.paper import Trial
 from segma_fast.trainer.experiments.tables import Result, spread
 from segma_fast.trainer.metrics import ImportanceSampling
 
 MARKS = ("<!-- cagem -->", "<!-- end of cagem -->")
-FIRST_SEED = 20  # seeds that no reported result has
 REPORTED = {
     "CaGeM-0, K = 20": -81.92,
     "CaGeM-0, K = 5": -81.86,
@@ -38,15 +37,12 @@ ROWS = {
 
 def study(dataset: str, seeds: int, epochs: int, warm_up: int, out: Path) -> list[tuple[str, Trial]]:
     """Every row with every seed, all rows of one seed first; with batch norm and narrow networks."""
-    found = []
-    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        for name, changes in ROWS.items():
-            shared = {"dataset": dataset, "device": "cpu", "seed": seed, "epochs": epochs, "checkpoint_every": 3000}
-            settings = {"hidden": (256, 256), "batch_norm": True, "warm_up": warm_up} | changes
-            base = starting_config("mnist", None, "cagem")
-            config = base.with_options(run_dir=out / folder_name(name, seed), **shared, **settings)
-            found.append((name, Trial("cagem", seed, config)))
-    return found
+    base = starting_config("mnist", None, "cagem").with_options(
+        dataset=dataset, device="cpu", epochs=epochs, checkpoint_every=3000
+    )
+    base = base.with_options(hidden=(256, 256), batch_norm=True, warm_up=warm_up)
+    settings = {name: base.with_options(**changes) for name, changes in ROWS.items()}
+    return every_seed(settings, range(FIRST_SEED, FIRST_SEED + seeds), out)
 
 
 def rendered(results: Iterable[tuple[str, Result]]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from benchmarks.report.tables import put_into, table
-from benchmarks.studies.trained import PAGE, finish_all, flags, folder_name
+from benchmarks.studies.trained import FIRST_SEED, PAGE, every_seed, finish_all, flags
 from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.data import load_data
 from segma_fast.trainer.experiments.paper import Trial
@@ -24,7 +24,6 @@ from segma_fast.trainer.run import load_run
 
 MARKS = ("<!-- cures -->", "<!-- end of cures -->")
 UPPER_IMAGES = 2000  # test images whose upper layer is looked at
-FIRST_SEED = 20  # seeds that no reported result has
 NARROW = {"hidden": (256, 256), "epochs": 6}  # a step of CaGeM takes half of the time
 ALIVE = {"warm_up": 1800, "batch_norm": True}
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -45,14 +44,12 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def study(dataset: str, seeds: int, out: Path) -> list[tuple[str, Trial]]:
     """Every row with every seed, all rows of one seed first."""
-    found = []
-    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        for name, (model, changes) in ROWS.items():
-            run_dir = out / folder_name(name, seed)
-            shared = {"dataset": dataset, "device": "cpu", "seed": seed, "checkpoint_every": 3000, "run_dir": run_dir}
-            config = starting_config("mnist", None, model).with_options(**shared, **changes)
-            found.append((name, Trial(model, seed, config)))
-    return found
+    shared = {"dataset": dataset, "device": "cpu", "checkpoint_every": 3000}
+    settings = {
+        name: starting_config("mnist", None, model).with_options(**shared, **changes)
+        for name, (model, changes) in ROWS.items()
+    }
+    return every_seed(settings, range(FIRST_SEED, FIRST_SEED + seeds), out)
 
 
 def top_divergence(result: Result) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report.tables import put_into, table
-from benchmarks.studies.trained import PAGE, finish_all, flags, folder_name
+from benchmarks.studies.trained import FIRST_SEED, PAGE, every_seed, finish_all, flags
 from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.experiments.error_over_epochs import EPOCHS, errors_at
 from segma_fast.trainer.experiments.paper import Trial
@@ -19,7 +19,6 @@ from segma_fast.trainer.metrics import ImportanceSampling
 from segma_fast.trainer.run_folder import METRICS
 
 MARKS = ("<!-- long-runs -->", "<!-- end of long-runs -->")
-FIRST_SEED = 20  # seeds that no reported result has
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "M2": ("m2", {"epochs": 60, "decay": 0.6, "decay_every": 20}),
     "M1+M2": ("m1m2", {"epochs": 100, "first_steps": 6000}),
@@ -29,14 +28,12 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def study(dataset: str, seeds: int, out: Path) -> list[tuple[str, Trial]]:
     """Every model with every seed, all of one seed first."""
-    found = []
-    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        for name, (model, options) in ROWS.items():
-            run_dir = out / folder_name(name, seed)
-            shared = {"dataset": dataset, "device": "cpu", "seed": seed, "checkpoint_every": 2995, "run_dir": run_dir}
-            config = starting_config("mnist", None, model).with_options(**shared, **options)
-            found.append((name, Trial(model, seed, config)))
-    return found
+    shared = {"dataset": dataset, "device": "cpu", "checkpoint_every": 2995}
+    settings = {
+        name: starting_config("mnist", None, model).with_options(**shared, **options)
+        for name, (model, options) in ROWS.items()
+    }
+    return every_seed(settings, range(FIRST_SEED, FIRST_SEED + seeds), out)
 
 
 def rendered(results: dict[str, list[Result]]) -> str:

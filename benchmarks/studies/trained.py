@@ -6,7 +6,7 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import ROOT
+from segma_fast.trainer.config import TrainConfig
 from segma_fast.trainer.data import load_data
 from segma_fast.trainer.experiments import runner
 from segma_fast.trainer.experiments.paper import Trial
@@ -23,6 +24,7 @@ from segma_fast.trainer.experiments.tables import Result
 from segma_fast.trainer.metrics import ImportanceSampling
 
 PAGE = ROOT / "docs" / "experiments.md"  # which shows all studies
+FIRST_SEED = 20  # seeds that no reported result has
 
 
 def flags(about: str | None, out: str, seeds: int) -> argparse.ArgumentParser:
@@ -39,6 +41,16 @@ def folder_name(name: str, seed: int) -> str:
     """Of the run of a named setting, so that a setting with another name never finds it."""
     slug = re.sub(r"\W+", "-", name).strip("-")
     return f"{slug}-seed{seed}"
+
+
+def every_seed(settings: Mapping[str, TrainConfig], seeds: range, out: Path) -> list[tuple[str, Trial]]:
+    """A trial of each named setting with each seed, all settings of one seed first, each in a folder of its own."""
+    found = []
+    for seed in seeds:
+        for name, setting in settings.items():
+            config = setting.with_options(seed=seed, run_dir=out / folder_name(name, seed))
+            found.append((name, Trial(config.model, seed, config)))
+    return found
 
 
 def finish_all(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report.tables import put_into, table
-from benchmarks.studies.trained import PAGE, finish_all, flags, folder_name
+from benchmarks.studies.trained import PAGE, every_seed, finish_all, flags
 from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.experiments.paper import Trial
 from segma_fast.trainer.experiments.tables import Result, spread
@@ -53,12 +53,8 @@ def study(dataset: str, epochs: int, seeds: int, out: Path) -> list[tuple[str, T
     base = starting_config("mnist", "tuned").with_options(
         dataset=dataset, validation=VALIDATION, hidden=HIDDEN, epochs=epochs, device="cpu", checkpoint_every=3000
     )
-    found = []
-    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        for name, changes in VARIANTS.items():
-            config = base.with_options(seed=seed, run_dir=out / folder_name(name, seed), **changes)
-            found.append((name, Trial("segma", seed, config)))
-    return found
+    settings = {name: base.with_options(**changes) for name, changes in VARIANTS.items()}
+    return every_seed(settings, range(FIRST_SEED, FIRST_SEED + seeds), out)
 
 
 def rendered(results: dict[str, list[Result]], epochs: int) -> str:

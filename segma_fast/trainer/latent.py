@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -92,7 +94,12 @@ def intensify(
 
     Returns:
         (n, steps, C, H, W) in [0, 1].
+
+    Raises:
+        ValueError: for classes that do not exist, steps < 2, or an α that is not finite.
     """
+    if not math.isfinite(alpha):
+        raise ValueError(f"alpha must be finite, got {alpha}")
     codes = model.encode(images)
     source = _classes(model, codes) if source is None else source
     _check(model, source=source, away_from=away_from)

@@ -139,16 +139,14 @@ class Run:
         Raises:
             ValueError: for a class that does not exist, steps < 2, an α that is not finite, or one component.
         """
-        if not math.isfinite(alpha):
-            raise ValueError(f"alpha must be finite, got {alpha}")
         chosen = self.pictures(images)
         return latent.intensify(
             self.model, chosen, *self.source_and_other(chosen, away_from, "away_from"), alpha, steps
         )
 
-    def evaluate(self) -> metrics.Evaluation:
-        """Test error, reconstruction error and d² on the test set, which is loaded."""
-        data, device = self.load_data(), self.model.device
+    def evaluate(self, data: ImageData | None = None) -> metrics.Evaluation:
+        """Test error, reconstruction error and d² on the test set, which is loaded unless ``data`` is given."""
+        data, device = self.load_data() if data is None else data, self.model.device
         return metrics.evaluate(self.model, data.test_images.to(device), data.test_labels.to(device), data.classes)
 
     @property

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.gpu import papers
 from benchmarks.studies import cagem, cures, long_runs, tuning
-from benchmarks.studies.trained import PAGE
+from benchmarks.studies.trained import FIRST_SEED, PAGE
 from segma_fast.trainer.config import build_model
 from segma_fast.trainer.config_file import differences
 from segma_fast.trainer.experiments.scores import Scores
@@ -38,7 +38,7 @@ def test_study_of_cures(tmp_path: Path) -> None:
     planned = cures.study("./mnist", 2, tmp_path)
     assert len(planned) == 2 * len(cures.ROWS) == len({trial.config.run_dir for _, trial in planned})
     for model in ("m2", "m1m2", "cagem"):
-        own = [trial.config for _, trial in planned if trial.model == model and trial.seed == cures.FIRST_SEED]
+        own = [trial.config for _, trial in planned if trial.model == model and trial.seed == FIRST_SEED]
         assert len(own) > 1 and len({(c.epochs, c.network, c.batch_size) for c in own}) == 1
         fields = {line.split(":")[0] for config in own for line in differences(own[0], config)}
         allowed = {"labelled_weight", "first_steps", "warm_up", "batch_norm"}

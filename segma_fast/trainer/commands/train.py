@@ -84,7 +84,7 @@ def train_command(arguments: list[str]) -> None:
     with only_one(config.run_dir):
         summary = report.summarize(outcome, config)
         save_figures(config.run_dir / REPORT, summary)
-        run = Run(config.run_dir, config, DataInfo.of(outcome.data), outcome.model, outcome.steps)
+        run = Run(config.run_dir, config, DataInfo.load(config.run_dir), outcome.model, outcome.steps)
         save_pictures(run, outcome.data)
     print(report.table(summary))
     print(contents(config.run_dir))

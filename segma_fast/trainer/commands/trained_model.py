@@ -181,7 +181,7 @@ def evaluate(run_dir: Path = DEFAULT_RUN, likelihood_samples: int = 0, likelihoo
         raise ValueError("likelihood_images needs likelihood_samples, the samples for each image, which are 0")
     run = load_run(run_dir)
     data = run.load_data()
-    result = metrics.evaluate(run.model, data.test_images, data.test_labels, data.classes)
+    result = run.evaluate(data)
     print(report.quality_table(run.config.model, data.name, run.config.used_labels, result, len(data.test_labels)))
     if likelihood_samples:
         by = metrics.ImportanceSampling(likelihood_samples, likelihood_images or metrics.ImportanceSampling.images)

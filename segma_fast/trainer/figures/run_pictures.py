@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segma_fast.trainer import latent
 from segma_fast.trainer.data import ImageData
 from segma_fast.trainer.figures import plots, views
 from segma_fast.trainer.figures.top_layer import draw_top_layer
@@ -18,7 +19,6 @@ from segma_fast.trainer.run_folder import METRICS
 OWN_PICTURES: dict[str, Callable[[Any, ImageData, Path], list[Path]]] = {"cagem": draw_top_layer}
 """By model name: a function that draws the pictures specific to that model into a folder and returns their paths."""
 CODES = 1000  # test images in the view of the codes
-BATCH = 1000  # test images at once in the confusion matrix
 
 
 def save_pictures(run: Run, data: ImageData | None = None, columns: int = 10) -> list[Path]:
@@ -52,8 +52,7 @@ def save_pictures(run: Run, data: ImageData | None = None, columns: int = 10) ->
         views.interpolations(run, images[first], images[first.roll(-1)], columns).save(folder / "interpolations.png"),
     ]
     if model.components > 1:
-        source, _ = run.source_and_other(images[first], None, "to")
-        target = (source + model.components // 2) % model.components
+        target = (latent.classify(model, images[first]) + model.components // 2) % model.components
         paths.append(views.transfers(run, images[first], target, columns).save(folder / "transfer.png"))
         counts = _confusions(run, images, labels)
         named = run.names if model.names_classes(data.classes) else [f"component {name}" for name in run.names]
@@ -65,7 +64,7 @@ def save_pictures(run: Run, data: ImageData | None = None, columns: int = 10) ->
 
 def _confusions(run: Run, images: Tensor, labels: Tensor) -> Tensor:
     """How often images of each class (rows) are taken for each component (columns)."""
-    chosen = torch.cat([run.classify(batch).argmax(1) for batch in images.split(BATCH)])
+    chosen = run.classify(images).argmax(1)
     components, classes = run.model.components, len(run.data.class_names)
     found = torch.bincount(labels * components + chosen, minlength=classes * components)
     return found.reshape(classes, components).cpu()

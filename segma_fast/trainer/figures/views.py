@@ -70,7 +70,7 @@ def transfers(run: Run, images: Pictures, to: Classes | None = None, steps: int 
     """Pictures moved to another class, equation (10)."""
     chosen = run.pictures(images)
     source, target = run.source_and_other(chosen, to, "to")
-    moved = torch.cat([chosen[:, None], run.transfer(chosen, target, steps)], 1)
+    moved = torch.cat([chosen[:, None], latent.transfer(run.model, chosen, source, target, steps)], 1)
     title = f"Style transfer, z + t (μ_target − μ_source), t = 0 … 1\n{run.about}"
     return View(moved, title, _arrows(run, source, "→", target), ["real", *grids.step_names(steps)])
 
@@ -81,7 +81,7 @@ def intensities(
     """Pictures with more of what sets them apart from a class, equation (11)."""
     chosen = run.pictures(images)
     source, other = run.source_and_other(chosen, away_from, "away_from")
-    moved = torch.cat([chosen[:, None], run.intensify(chosen, other, alpha, steps)], 1)
+    moved = torch.cat([chosen[:, None], latent.intensify(run.model, chosen, source, other, alpha, steps)], 1)
     title = f"Intensity, z + α (μ_source − μ_other), α = 0 … {alpha:g}\n{run.about}"
     return View(moved, title, _arrows(run, source, "away from", other), ["real", *grids.step_names(steps, alpha)])
 
