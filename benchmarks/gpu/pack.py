@@ -26,7 +26,7 @@ from benchmarks.gpu.cases import CASES, VARIABLES
 STAND_IN = Path(__file__).with_name("stand_in.c")
 CACHE = Path("/tmp/segma_fast_triton")  # Triton writes absolute paths into it
 PEERS = ("cw-torch==0.4.2", "pykeops==2.3", "keopscore==2.3")
-IMAGES = ("datasets", "multiprocess", "dill", "fsspec")  # what reads a folder of images, as the trainer does
+TRAINER = ("datasets", "multiprocess", "dill", "fsspec", "tyro", "docstring-parser", "typeguard")  # what it lacks there
 PROCESSES = 2
 
 
@@ -121,7 +121,7 @@ def triton_cache(folder: Path) -> None:
 def wheels(folder: Path) -> None:
     place = folder / "wheels"
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(place)]
-    subprocess.run([*command, *PEERS, *IMAGES], check=True)
+    subprocess.run([*command, *PEERS, *TRAINER], check=True)
 
 
 def main() -> None:

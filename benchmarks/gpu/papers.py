@@ -1,18 +1,19 @@
 """``python -m benchmarks.gpu.papers --out FOLDER`` trains models with their papers' networks, side by side on one GPU.
 
 SeGMA (preset tuned) with five seeds and up to 500 epochs, ADGM, CaGeM and AMM with as many epochs as ``--minutes``
-allow; judging them comes on top. Leaves the run folders, and tables.md with errors, Fréchet distances and likelihoods;
-run again, it goes on.
+allow, or the ``--trainings`` named; judging them comes on top. Leaves the run folders, and tables.md with errors,
+Fréchet distances and likelihoods; run again, it goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from segma_fast.trainer.config import starting_config
+from segma_fast.trainer.config import TrainConfig, starting_config
 from segma_fast.trainer.experiments import runner
 from segma_fast.trainer.experiments.comparison_table import table
 from segma_fast.trainer.experiments.paper import Trial
@@ -23,23 +24,46 @@ from segma_fast.trainer.models import MODELS, ImageModel
 from segma_fast.trainer.models.cagem import CaGeMConfig
 from segma_fast.trainer.run import load_run
 
-SEEDS = 5  # of SeGMA
+TRAININGS = ("segma:5", "adgm", "cagem", "amm")
 EPOCHS = 1000  # of the others, if there is time
 WARM_UP = 12_000  # steps of CaGeM: 20 epochs
+FIRST_STEPS = 30_000  # of M1 in M1+M2: 50 epochs
 
 
-def plan(dataset: str, out: Path, device: runner.Device = "auto") -> list[Trial]:
-    """The trainings, all of MNIST with 100 labels, ten of each class; AMM has none."""
-    segma = starting_config("mnist", "tuned")
-    adgm, cagem, amm = (starting_config("mnist", None, name) for name in ("adgm", "cagem", "amm"))
-    cagem = replace(cagem, objective=CaGeMConfig(warm_up=WARM_UP, batch_norm=True))
-    amm = replace(amm, **MODELS["amm"].convolutional("mnist"))
+def starting(model: str) -> TrainConfig:
+    """The settings of a model with its paper's networks, on MNIST."""
+    config = starting_config("mnist", "tuned" if model == "segma" else None, model)
+    if model == "segma":
+        return config
+    if model == "adgm":
+        config = replace(config, decay_every=50)
+    if model == "cagem":
+        config = replace(config, objective=CaGeMConfig(warm_up=WARM_UP, batch_norm=True))
+    if model == "m1m2":
+        config = replace(config, objective=replace(config.objective, first_steps=FIRST_STEPS))
+    if model in ("amm", "samm"):
+        config = replace(config, **MODELS[model].convolutional("mnist"))
+    return replace(config, epochs=EPOCHS)
+
+
+def plan(
+    dataset: str, out: Path, device: runner.Device = "auto", trainings: Sequence[str] = TRAININGS
+) -> list[Trial]:  # fmt: skip
+    """The trainings, each ``MODEL`` or ``MODEL:SEEDS``: all of MNIST with 100 labels, ten of each class; AMM has none.
+
+    Raises:
+        ValueError: for a training of another form, or a model that there is not.
+    """
     found = []
-    for config, seed in [*((segma, seed) for seed in range(SEEDS)), (adgm, 0), (cagem, 0), (amm, 0)]:
-        epochs = config.epochs if config is segma else EPOCHS
-        own = replace(config, data=replace(config.data, dataset=dataset), device=device, seed=seed, epochs=epochs)
-        own = replace(own, label_choice="stratified", checkpoint_every=12_000)
-        found.append(Trial(own.model, seed, replace(own, run_dir=out / f"{own.model}-seed{seed}")))
+    for training in trainings:
+        model, _, seeds = training.partition(":")
+        if model not in MODELS or not (seeds or "1").isdecimal():
+            raise ValueError(f"a training is MODEL or MODEL:SEEDS with one of {', '.join(MODELS)}, got {training!r}")
+        config = starting(model)
+        for seed in range(int(seeds or 1)):
+            own = replace(config, data=replace(config.data, dataset=dataset), device=device, seed=seed)
+            own = replace(own, label_choice="stratified", checkpoint_every=12_000)
+            found.append(Trial(own.model, seed, replace(own, run_dir=out / f"{own.model}-seed{seed}")))
     return found
 
 
@@ -66,13 +90,17 @@ def run(
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--dataset", default="ylecun/mnist", help="Hub name or folder of MNIST")
+    parser.add_argument("--trainings", nargs="+", default=TRAININGS, metavar="MODEL[:SEEDS]")
     parser.add_argument("--minutes", type=float, default=8.0, help="time of training")
     parser.add_argument("--likelihood-samples", type=int, default=100)
     parser.add_argument("--out", type=Path, default=Path("runs/papers"))
     options = parser.parse_args()
     if not (math.isfinite(options.minutes) and options.minutes > 0):
         parser.error(f"--minutes must be finite and > 0, got {options.minutes}")
-    trials = plan(options.dataset, options.out)
+    try:
+        trials = plan(options.dataset, options.out, trainings=options.trainings)
+    except ValueError as error:
+        parser.error(str(error))
     by = ImportanceSampling(options.likelihood_samples)
     print(run(trials, options.minutes, options.out / "tables.md", "auto", by, 10_000))
 

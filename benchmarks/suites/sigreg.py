@@ -3,8 +3,9 @@
 ``python -m benchmarks.suites.sigreg --out FILE.json`` times all at one size in turns, in one process, on the same
 embeddings from N(0, I); memory is measured in a process of its own. All slices are 1,024 directions and 17 frequencies,
 drawn in the call. "two products" is what it takes at least to project on so many directions and back by matrix
-products. The gradient of each is compared with that over all directions in float64. About 10 minutes on a CPU;
-``--page docs/sigreg.md`` writes the table there, also from an earlier file.
+products. The gradient of each is compared with that over all directions in float64. About 10 minutes on a CPU, two on a
+GPU (``--device cuda``: more rows, matrix products at torch's precision "high" for all); ``--page docs/sigreg.md`` writes
+the table there, also from an earlier file.
 """
 
 from __future__ import annotations
@@ -25,18 +26,22 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks import ROOT
-from benchmarks.suites.memory import peak_beyond
+from benchmarks.suites.memory import peak_beyond, peak_of
 from segma_fast import sigreg
 from segma_fast.bench.contenders import without_compiler
 from segma_fast.bench.machine import describe_machine
 from segma_fast.bench.timing import take_turns
 from segma_fast.trainer.files import write_text
 
-SIZES = [(256, 64), (1024, 512), (2048, 512), (4096, 512), (4096, 2048), (10000, 512), (65536, 64)]
+SIZES = {
+    "cpu": [(256, 64), (1024, 512), (2048, 512), (4096, 512), (4096, 2048), (10000, 512), (65536, 64)],
+    "cuda": [(1024, 64), (1024, 512), (4096, 512), (8192, 1024), (4096, 2048), (2048, 4096), (65536, 64)],
+}
 SLICES, FREQUENCIES, LARGEST = 1024, 17, 3.0
 MOST_WAVES = 1 << 28  # N R T up to which eager torch gets memory for its tensors, 8 GB or so
 MOST_OF_CW_TORCH = 4096**2 * 512
-BEGIN, END = "<!-- benchmark -->\n", "<!-- end -->\n"
+MARKS = {"cpu": "<!-- benchmark -->\n", "cuda": "<!-- benchmark on a GPU -->\n"}
+END = "<!-- end -->\n"
 Loss = Callable[[Tensor], Tensor]
 
 
@@ -95,12 +100,12 @@ def step(loss: Loss, z: Tensor) -> Callable[[], Tensor]:
     return run
 
 
-def embeddings(rows: int, dim: int) -> Tensor:
-    return torch.randn(rows, dim, generator=torch.Generator().manual_seed(0)).requires_grad_()
+def embeddings(rows: int, dim: int, device: torch.device) -> Tensor:
+    return torch.randn(rows, dim, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
 
 
-def measure(rows: int, dim: int, seconds: float) -> list[dict[str, Any]]:
-    z = embeddings(rows, dim)
+def measure(rows: int, dim: int, device: torch.device, seconds: float) -> list[dict[str, Any]]:
+    z = embeddings(rows, dim, device)
     runs: dict[str, Callable[[], Any]] = {"two products": two_products(z.detach())}
     records = {name: {"rows": rows, "dim": dim, "contender": name} for name in ["two products", *losses(rows, dim)]}
     exact = step(sigreg, z.detach().double().requires_grad_())()
@@ -112,10 +117,10 @@ def measure(rows: int, dim: int, seconds: float) -> list[dict[str, Any]]:
         gradient = runs[name]()
         if name != "cw-torch":  # another form of φ, and another scale
             records[name]["error_gradient"] = ((gradient - exact).norm() / exact.norm()).item()
-    for name, times in take_turns(runs, seconds).items():
+    for name, times in take_turns(runs, seconds, device).items():
         records[name] |= {"reason": times.failure} if times.failure else times.summary()
         if name != "two products":
-            records[name]["peak_mb"] = peak_in_process(rows, dim, name)
+            records[name]["peak_mb"] = peak_in_process(rows, dim, name) if device.type == "cpu" else peak(z, name)
     return list(records.values())
 
 
@@ -126,18 +131,20 @@ def peak_in_process(rows: int, dim: int, name: str) -> float | None:
     return None if done.returncode else float(done.stdout.splitlines()[-1])
 
 
-def peak(rows: int, dim: int, name: str) -> float:
-    small, z, kept = embeddings(min(rows, 128), dim), embeddings(rows, dim), []
-    loss = losses(rows, dim)[name]
+def peak(z: Tensor, name: str) -> float:
+    rows, dim = z.shape
+    loss, kept = losses(rows, dim)[name], []
     assert not isinstance(loss, str)
-    step(loss, small)()
+    step(loss, embeddings(min(rows, 128), dim, z.device))()
+    if z.device.type == "cuda":
+        return peak_of(lambda: (None, step(loss, z)()), z.device) / 1e6
     return (peak_beyond(lambda: kept.append(step(loss, z)())) - z.numel() * 4) / 1e6
 
 
 def table(results: dict[str, Any]) -> str:
     """Milliseconds, MB and the error of the gradient, one line a contender and a column a size."""
     found = {(r["rows"], r["dim"], r["contender"]): r for r in results["records"]}
-    sizes = sorted({key[:2] for key in found}, key=SIZES.index)
+    sizes = list(dict.fromkeys(key[:2] for key in found))
     names = list(dict.fromkeys(key[2] for key in found))
     lines = ["| N × D | " + " | ".join(f"{rows} × {dim}" for rows, dim in sizes) + " |"]
     lines += ["|---" * (len(sizes) + 1) + "|"]
@@ -154,15 +161,14 @@ def table(results: dict[str, Any]) -> str:
                 parts.append(f"{max(0, record['peak_mb']):.0f} MB")
             if record.get("error_gradient") is not None:
                 error = record["error_gradient"]
-                parts.append("–" if error < 1e-4 else f"{error:.2f}")
+                parts.append("–" if error < 1e-4 else f"{error:.2g}")
             cells.append(" / ".join(parts))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     machine = results["machine"]
-    built = f"torch {machine['torch']}, native on {machine['native'].get('code_path')}"
-    lines += [
-        "",
-        f"{results['started'][:10]}, {machine['cpu']}, {machine['threads']} threads, {built}; medians, float32.",
-    ]
+    built = f"torch {machine['torch']}"
+    where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads"
+    how = 'matrix products at "high"' if machine["gpu"] else f"native on {machine['native'].get('code_path')}"
+    lines += ["", f"{results['started'][:10]}, {where}, {built}, {how}; medians, float32."]
     return "\n".join(lines) + "\n"
 
 
@@ -170,28 +176,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, help="JSON file of the results; if it exists, what it lacks is measured")
     parser.add_argument("--page", type=Path, help="a page whose table is replaced")
+    parser.add_argument("--device", choices=list(SIZES), default="cpu")
+    parser.add_argument("--sizes", nargs="*", help="rows,dim of each; default: those of the device")
     parser.add_argument("--seconds", type=float, default=3.0, help="of timing, for each contender and size")
     parser.add_argument("--peak", nargs=3, metavar=("ROWS", "DIM", "NAME"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     os.environ.pop("SEGMA_FAST_BACKEND", None)
+    device = torch.device(options.device)
     if options.peak:
         rows, dim, name = options.peak
-        return print(peak(int(rows), int(dim), name))
+        return print(peak(embeddings(int(rows), int(dim), device), name))
     if options.out is None:
         parser.error("--out is missing")
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
     started = datetime.now().isoformat(timespec="seconds")
-    results = {"started": started, "machine": describe_machine(torch.device("cpu")), "records": []}
+    results = {"started": started, "machine": describe_machine(device), "records": []}
     if options.out.exists():
         results = json.loads(options.out.read_text(encoding="utf-8"))
+    sizes = [tuple(map(int, size.split(","))) for size in options.sizes or ()] or SIZES[device.type]
     done = {(record["rows"], record["dim"]) for record in results["records"]}
-    for size in tqdm([size for size in SIZES if size not in done]):
-        results["records"] += measure(*size, options.seconds)
+    for size in tqdm([size for size in sizes if size not in done]):
+        results["records"] += measure(*size, device, options.seconds)
         write_text(options.out, json.dumps(results, indent=1) + "\n")
     print(table(results))
     if options.page:
-        text = options.page.read_text(encoding="utf-8")
-        before, rest = text.split(BEGIN)
-        write_text(options.page, before + BEGIN + table(results) + END + rest.split(END)[1])
+        text, begin = options.page.read_text(encoding="utf-8"), MARKS["cuda" if results["machine"]["gpu"] else "cpu"]
+        before, rest = text.split(begin)
+        write_text(options.page, before + begin + table(results) + END + rest.split(END, 1)[1])
 
 
 if __name__ == "__main__":

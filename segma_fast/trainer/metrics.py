@@ -13,7 +13,7 @@ from torch import Tensor
 from segma_fast.trainer.models.base import ClassMapping, ImageModel, as_pixels, squared_error
 
 EVALUATION_ROWS = 1000  # images per forward pass
-LIKELIHOOD_ROWS = 100  # images per forward pass of the estimate of log p(x)
+LIKELIHOOD_ROWS = {"cpu": 100, "cuda": 2000}  # images per forward pass of the estimate of log p(x)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def mean_log_likelihood(model: ImageModel, images: Tensor, by: ImportanceSamplin
     generator = torch.Generator(model.device).manual_seed(0)
     chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: by.images]
     parts = []
-    for rows in chosen.split(LIKELIHOOD_ROWS):
+    for rows in chosen.split(LIKELIHOOD_ROWS.get(model.device.type, 100)):
         found = model.log_likelihood(images[rows.to(images.device)].to(model.device), by.samples, generator)
         if found is None:
             return LogLikelihood(math.nan, math.nan, 0)

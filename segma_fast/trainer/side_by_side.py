@@ -1,12 +1,14 @@
 """Several trainings at the same time in one process: while a GPU works for one, the host starts steps of the others.
 
 Small models leave most of a GPU idle, and separate processes take turns on it. Here each training has a CUDA stream of
-its own, so that kernels of several run at once. Each has its own random numbers too, so it trains to the same weights
-as alone. On a CPU the trainings just take turns.
+its own, so that kernels of several run at once, and its next steps are started when its last ones are done: one with
+slow steps does not hold up the others. Each has its own random numbers too, so it trains to the same weights as alone.
+On a CPU the trainings just take turns.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -18,6 +20,8 @@ from segma_fast.trainer.data import ImageData, load_data
 from segma_fast.trainer.interrupts import Interrupts
 from segma_fast.trainer.loop import Outcome, flushed_denormals, training
 from segma_fast.trainer.run_folder import check_folder, holds_run
+
+POLL = 2e-5  # seconds after which a busy GPU is asked again
 
 
 @flushed_denormals()
@@ -50,7 +54,10 @@ def train_side_by_side(configs: Sequence[TrainConfig]) -> list[Outcome | Floatin
     before = _RandomNumbers.current()
     try:
         while waiting:
-            for number, turns in list(waiting.items()):
+            ready = [(number, turns) for number, turns in waiting.items() if turns.is_ready()]
+            if not ready:
+                time.sleep(POLL)
+            for number, turns in ready:
                 found = turns.take()
                 if found is not None:
                     ended[number] = found
@@ -82,7 +89,12 @@ class _Turns:
         resume, label = holds_run(config.run_dir), config.run_dir.name
         self._turns = training(config, interrupts, resume=resume, data=data, label=label)
         self._stream = torch.cuda.Stream() if _on_gpu(config) else None
+        self._done = torch.cuda.Event() if self._stream else None
         self._numbers = _RandomNumbers.new()
+
+    def is_ready(self) -> bool:
+        """Whether the GPU has done the steps that were started."""
+        return self._done is None or self._done.query()
 
     def take(self) -> Outcome | FloatingPointError | None:
         """Start the next steps; what the training ended with, if it did."""
@@ -90,6 +102,8 @@ class _Turns:
         try:
             with torch.cuda.stream(self._stream) if self._stream else nullcontext():
                 next(self._turns)
+            if self._done is not None:
+                self._done.record(self._stream)
         except StopIteration as end:
             outcome: Outcome = end.value
             return outcome
