@@ -24,7 +24,7 @@ MATRIX_INSTRUCTIONS = ("wgmma.mma_async", "tcgen05.mma", "mma.sync")
 class Job:
     """What a user asks for; ``shape`` (rows, columns, warps, stages) takes the place of the table's."""
 
-    kernel: str  # "pairs", "prepare" or "lay_out", or for slices "sum_waves" or "differentiate_waves"
+    kernel: str  # "pairs", "prepare" or "lay_out", one of panels, or for slices "sum_waves" or "differentiate_waves"
     architecture: int  # 90 is sm_90
     dim: int
     dtype: str = "float32"
@@ -77,21 +77,29 @@ def pointers(job: Job) -> dict[str, str]:
         "singles": "*fp32",
         "flat": "*fp32",
         "tickets": "*i32",
+        **dict.fromkeys(("head", "products"), "*fp32"),
+        **dict.fromkeys(("norms", "field_sums", "p_sums"), "*fp64"),
+        "scores": "*fp32",
+        **dict.fromkeys(("weights", "low_weights"), "*fp16"),
     }
 
 
 def wanted(job: Job) -> tuple[Any, dict[str, Any], dict[str, int]]:
     """The kernel, its constants, and how it is compiled."""
-    from segma_fast.distance.backends.triton.kernels import pairs, prepare, waves
+    import torch
+
+    from segma_fast.distance.backends.triton import panels as triton_panels
+    from segma_fast.distance.backends.triton.kernels import pairs, panels, prepare, waves
 
     if job.kernel.endswith("waves"):
-        import torch
-
         from segma_fast.distance.backends.triton.waves import shape
 
         known = shape(getattr(torch, job.dtype))
         return getattr(waves, job.kernel), known, {"num_warps": known["num_warps"]}
     plan = plan_of(job)
+    if hasattr(panels, job.kernel):
+        sizes = triton_panels.panel_sizes(torch.device("cuda", 0))
+        return getattr(panels, job.kernel), triton_panels.constants(plan, sizes)[job.kernel] | {"KEEP": False}, {}
     known = dict(plan.options, LIMIT=plan.limit, WIDE=plan.form[0], COARSE=plan.coarse, SPLIT=job.split)
     known |= {"WHOLE": True, "FIRST": True, "LAST": True, "SAMPLES": job.samples}
     if job.kernel != "pairs":
@@ -110,14 +118,15 @@ def compile_job(job: Job) -> Report:
     types = pointers(job)
     names = function.arg_names
     signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in names}
-    multiples = [i for i, name in enumerate(names) if signature[name].startswith("*") or name == "floats"]
-    aligned = {(i,): [["tt.divisibility", 16]] for i in multiples}
+    specialized = {p.name for p in function.params if not p.do_not_specialize}  # integers that are multiples of 16
+    multiples = [i for i, name in enumerate(names) if signature[name].startswith("*") or name in specialized]
+    aligned = {(i,): [["tt.divisibility", 16]] for i in multiples if signature[names[i]] != "constexpr"}
     places = {(names.index(name),): value for name, value in constants.items()}
     source = ASTSource(function, signature, places, attrs=aligned)
     binary = compile(source, target=GPUTarget("cuda", job.architecture, 32), options=options)
     registers, spilled = usage(binary.asm["cubin"])
     shared, tensor_memory = binary.metadata.shared, binary.metadata.tmem_size or 0
-    return Report(known["ROWS"], registers, spilled, shared, tensor_memory, binary.asm["ptx"])
+    return Report(known.get("ROWS", 0), registers, spilled, shared, tensor_memory, binary.asm["ptx"])
 
 
 def usage(cubin: bytes) -> tuple[int, int]:

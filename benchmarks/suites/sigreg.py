@@ -4,8 +4,8 @@
 embeddings from N(0, I); memory is measured in a process of its own. All slices are 1,024 directions and 17 frequencies,
 drawn in the call. "two products" is what it takes at least to project on so many directions and back by matrix
 products. The gradient of each is compared with that over all directions in float64. About 10 minutes on a CPU, two on a
-GPU (``--device cuda``: more rows, matrix products at torch's precision "high" for all); ``--page docs/sigreg.md`` writes
-the table there, also from an earlier file.
+GPU (``--device cuda``, where all multiply matrices at torch's precision "high"); ``--page docs/sigreg.md`` writes the
+table there, also from an earlier file.
 """
 
 from __future__ import annotations

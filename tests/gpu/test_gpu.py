@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from segma_fast import CWDistanceLoss, fast_cw_distance, silverman_gamma
+from segma_fast import CWDistanceLoss, fast_cw_distance, sigreg, silverman_gamma
 from segma_fast.distance.autograd import widths_and_weights
 from segma_fast.distance.backends.reference import scalar_product
 from segma_fast.distance.operators import GRADIENT
@@ -49,7 +49,7 @@ def captured(graph: torch.cuda.CUDAGraph) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("precision", ["high", "medium", "highest"])
-@pytest.mark.parametrize("m, dim", [(500, 3), (500, 10), (4096, 64), (20000, 64)])
+@pytest.mark.parametrize("m, dim", [(500, 3), (500, 10), (4096, 64), (20000, 64), (900, 300)])
 def test_replay_of_a_captured_call(gpu_backend: str, m: int, dim: int, precision: str) -> None:
     """Static inputs, changed contents: the bits of a call without a graph."""
     z, means = leaves(m, 10, dim)
@@ -67,6 +67,32 @@ def test_replay_of_a_captured_call(gpu_backend: str, m: int, dim: int, precision
         graph.replay()
         expected = gradients(new_z, new_means, backend=gpu_backend, precision=precision)
         assert same_bits(found, expected)
+
+
+@pytest.mark.parametrize("backend", ["triton", "chunked"])
+@pytest.mark.parametrize("dim", [20, 100])
+def test_replay_of_slices(backend: str, dim: int) -> None:
+    """Each replay draws directions, the same ones as a call without a graph."""
+    z = near_optimum(300, 3, dim)[0].requires_grad_()
+
+    def step() -> tuple[Tensor, ...]:
+        value = sigreg(z, slices=200, backend=backend)
+        return value.detach(), *torch.autograd.grad(value, z)
+
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        step()
+    graph = torch.cuda.CUDAGraph()
+    with captured(graph):
+        found = step()
+    values = set()
+    for seed in (1, 2):
+        torch.cuda.manual_seed(seed)
+        graph.replay()
+        torch.cuda.manual_seed(seed)
+        assert all(relative_error(a, b) <= 1e-4 for a, b in zip(found, step(), strict=True))
+        values.add(found[0].item())
+    assert len(values) == 2
 
 
 def test_a_captured_call_owns_its_constants(gpu_backend: str) -> None:

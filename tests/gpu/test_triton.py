@@ -161,8 +161,7 @@ def test_panels_are_of_about_the_same_size() -> None:
 
 def test_panels_agree(monkeypatch: pytest.MonkeyPatch, fresh_plans: None) -> None:
     points = near_optimum(700, 10, 260)
-    monkeypatch.setattr(triton_panels, "SOURCES", 1)
-    monkeypatch.setattr(triton_panels, "ROWS", 256)
+    monkeypatch.setattr(triton_panels, "MOST", 256)
     check(points, 2e-5, 2e-5)
 
 

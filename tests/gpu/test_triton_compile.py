@@ -58,6 +58,11 @@ def wanted() -> list[Job]:
         jobs += [Job("pairs", architecture, 24, "float64", phi="exact")]
         for kernel in ("sum_waves", "differentiate_waves"):
             jobs += [Job(kernel, architecture, 64, dtype) for dtype in ("float32", "float64")]
+        for kernel in ("find_centre", "prepare_panels", "add_far_fields"):
+            jobs += [Job(kernel, architecture, 1000), Job(kernel, architecture, 600, "bfloat16")]
+        for phi in ("approx", "exact"):
+            jobs += [Job(kernel, architecture, 1000, phi=phi) for kernel in ("weigh", "pairs")]
+        jobs += [Job("finish_forces", architecture, 1000), Job("finish_forces", architecture, 1000, "float32", "high")]
     jobs += [Job("pairs", 90, 50, split=True), Job("pairs", 90, 20, "bfloat16")]
     several = [
         Job("pairs", 90, 64, phi="exact"),
@@ -95,7 +100,7 @@ def faults(job: Job, report: dict[str, Any]) -> list[str]:
     if "error" in report:
         return [report["error"]]
     found = []
-    if report["spilled"]:
+    if report["spilled"] > (8 if job.kernel == "pairs" and job.dim > 256 else 0):  # which has 8 for calls of functions
         found.append(f"{report['spilled']} bytes of a thread are spilled")
     if report["shared"] > SHARED[job.architecture]:
         found.append(f"{report['shared']} bytes of shared memory")

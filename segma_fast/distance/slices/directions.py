@@ -89,7 +89,7 @@ def as_matrix(directions: Tensor, dim: int, slices: int) -> Tensor:
 
 def _hadamard(log_order: int, like: Tensor) -> Tensor:
     matrix, pair = like.new_ones(1, 1), like.new_ones(2, 2)
-    pair[1, 1] = -1
+    pair[1, 1].fill_(-1)  # an assignment would copy from the CPU, which a CUDA graph cannot capture
     for _ in range(log_order):
         matrix = torch.kron(matrix, pair)
     return matrix

@@ -2,11 +2,14 @@
 
 A panel is a block of rows against a block of sources. Its scores come from one product of fp16 coordinates, in which
 both halves of every number lie side by side; ``weigh`` turns them into rounded weights; a second product sums over
-the sources, and ``add_forces`` adds the sums to the results. The arithmetic is that of ``triton/kernels/products.py``.
+the sources, and ``finish_forces`` makes gradients of the sums. The arithmetic is that of ``kernels/products.py``.
+
+All lengths in memory are multiples of 16 numbers: a product of others takes five times as long.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -14,17 +17,15 @@ from torch import Tensor
 
 from segma_fast.distance.backends.triton.kernels.panels import (
     add_far_fields,
-    add_forces,
-    prepare_panel,
+    find_centre,
+    finish_forces,
+    prepare_panels,
     weigh,
 )
-from segma_fast.distance.backends.triton.kernels.prepare import find_head
-from segma_fast.distance.backends.triton.plan import Plan, panel_sizes
+from segma_fast.distance.backends.triton.kernels.prepare import SAMPLE
+from segma_fast.distance.backends.triton.plan import PanelSizes, Plan, panel_sizes
 
-# Largest size of a panel: 71 MB of scores, half of that of weights. A panel takes six launches, which a host needs 50
-# to 300 microseconds for, and the products of one with 1024 dimensions take 200.
-ROWS, COLUMNS = 4096, 4352
-SOURCES = 48_000_000  # bytes of rounded sources, and as many of rounded rows
+MOST = 4352  # rows and sources of a panel, whose scores take 76 MB, and whose weights take half of that
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
@@ -39,78 +40,68 @@ def pieces(count: int, most: int, unit: int) -> int:
     return unit * max(1, -(-count // (unit * max(1, -(-count // most)))))
 
 
+@lru_cache(maxsize=256)
+def constants(plan: Plan, sizes: PanelSizes) -> dict[str, dict[str, Any]]:
+    """The constants of each kernel, by its name."""
+    every = {
+        "DIM": plan.dim, "PITCH": -(-plan.dim // 16) * 16, "BLOCK": plan.block, "PART": sizes.part,
+        "NORMS": -(-plan.dim // sizes.part), "STRIP": sizes.strip, "COLUMNS": sizes.columns, "FIELDS": sizes.fields,
+        "LOW": plan.low, "LOW_WEIGHTS": plan.options["LOW_WEIGHTS"], "GRADIENT": plan.options["GRADIENT"],
+        "COARSE": plan.coarse, "LIMIT": plan.limit, "WIDE": plan.form[0], "FORM": plan.form,
+    }  # fmt: skip
+    kernels = (find_centre, prepare_panels, add_far_fields, weigh, finish_forces)
+    return {k.fn.__name__: {name: every[name] for name in k.arg_names if name in every} for k in kernels}
+
+
 def fill(
     z: Tensor, means: Tensor, h: Tensor, w: Tensor, start: int, stop: int, singles: Tensor, doubles: Tensor,
     u_sums: Tensor, q_sums: Tensor, dz: Tensor, dmeans: Tensor, padded: int, plan: Plan, gradient: bool,
 ) -> None:  # fmt: skip
-    """Store the sums of the rows ``start:stop`` in ``u_sums``, ``q_sums``, ``dz`` and ``dmeans``."""
-    m, dim = z.shape
-    total, low, low_weights = h.shape[0], plan.low, plan.options["LOW_WEIGHTS"]
-    pitch = -(-dim // 16) * 16
-    wide = (4 if low else 1) * pitch
-    block, sizes = plan.block, panel_sizes(z.device)
-    blocks = padded // block
-    field = singles[4 * padded + 4 * blocks :]
-    head = (field[blocks * dim :], m, total)
-    find_head[(1,)](z, means, h, *head, DIM=dim, PART=sizes.part, COARSE=plan.coarse, WIDE=plan.form[0])
-    options: dict[str, Any] = {
-        "DIM": dim,
-        "PITCH": pitch,
-        "BLOCK": block,
-        "PART": sizes.part,
-        "LOW": low,
-        "LIMIT": plan.limit,
-        "WIDE": plan.form[0],
-    }
-    cloud, vectors = (z, means, h, w), (singles, doubles, m, total, padded)
-    prepare_panel[(blocks,)](*cloud, singles, *vectors, 0, DESCRIBE=True, **options)
+    """Store the sums of the rows ``start:stop`` in ``u_sums`` and ``q_sums``, the gradient in ``dz`` and ``dmeans``."""
+    m, dim, total = len(z), plan.dim, len(h)
+    sizes, block, low = panel_sizes(z.device), plan.block, plan.low
+    known = constants(plan, sizes)
+    pitch, low_weights = known["finish_forces"]["PITCH"], known["finish_forces"]["LOW_WEIGHTS"]
+    blocks, parts = padded // block, -(-dim // sizes.part)
 
-    def rounded(first: int, last: int) -> Tensor:
-        count = -(-(last - first) // block)
-        halves = torch.empty(count * block, wide, dtype=torch.float16, device=z.device)
-        prepare_panel[(count,)](*cloud, halves, *vectors, first, DESCRIBE=False, **options)
-        return halves[: last - first]
+    def new(dtype: torch.dtype, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=z.device)
 
-    most = max(256, SOURCES // (2 * wide) // 128 * 128)
+    norms, halves = new(torch.float64, parts, SAMPLE.value), new(torch.float16, padded, (4 if low else 1) * pitch)
+    field_sums, p_sums = new(torch.float64, dim + 3), new(torch.float64, min(stop - start, MOST + block))
+    head = singles[4 * padded + blocks * (4 + dim) :]
+    find_centre[(parts,)](z, means, head, norms, m, total, **known["find_centre"])
+    prepare_panels[(blocks,)](
+        z, means, h, w, norms, halves, singles, doubles, m, total, padded, **known["prepare_panels"]
+    )
+    add_far_fields[(parts,)](singles, field_sums, padded, total, **known["add_far_fields"])
+    queries, keys = (halves[:, : 3 * pitch], halves[:, pitch:]) if low else (halves, halves)
+    highs, lows = keys[:, :pitch], halves[:, :pitch] if low else None
     # matrix units cut long sums of forces: `highest` has shorter ones
-    chunk = pieces(total, min(most, COLUMNS // 2 if low_weights else COLUMNS), block)
-    middle = min(max(m, start), stop)
-    parts = [(z, dz, start, middle, 0), (means, dmeans, middle, stop, m)]
-    for first in range(0, total, chunk):
-        last = min(first + chunk, total)
-        sources = rounded(first, last)
-        high, low_part = (sources[:, pitch : pitch + dim], sources[:, :dim]) if low else (sources[:, :dim], None)
-        pull = torch.empty(dim + 2, dtype=torch.float32, device=z.device)
-        add_far_fields[(-(-dim // sizes.part),)](
-            singles, pull, padded, first // block, -(-last // block),
-            DIM=dim, BLOCK=block, ROWS=sizes.strip, PART=sizes.part,
-        )  # fmt: skip
-        for points, out, begin, end, shift in parts:
-            tall = pieces(end - begin, min(most, ROWS), block)
-            for top in range(begin, end, tall):
-                bottom = min(top + tall, end)
-                count = bottom - top
-                first_row = top // block * block
-                left = rounded(first_row, bottom)[top - first_row :]
-                scores = product(left[:, : 3 * pitch], sources[:, pitch:].mT) if low else product(left, sources.mT)
-                weights = torch.empty_like(scores, dtype=torch.float16) if gradient else scores
-                more = torch.empty_like(weights) if gradient and low_weights else weights
-                p = torch.empty(count, dtype=torch.float32, device=z.device)
-                sums = (u_sums[top - start :], q_sums[top - start :], p)
-                weigh[(-(-count // sizes.strip),)](
-                    scores, weights, more, singles, *sums, total, padded, top, count, first, last - first,
-                    DIM=dim, BLOCK=block, ROWS=sizes.strip, COLUMNS=sizes.part, LOW_WEIGHTS=low_weights,
-                    GRADIENT=gradient, KEEP=first > 0, FORM=plan.form,
-                )  # fmt: skip
-                if not gradient:
-                    continue
-                products = product(weights, high)
+    wide = pieces(padded, MOST // 2 if low_weights else MOST, block)
+    tall = pieces(stop - start, MOST, block)
+    for top in range(start, stop, tall):
+        bottom = min(top + tall, stop)
+        count = bottom - top
+        products: Tensor | None = None
+        for first in range(0, padded, wide):
+            panel = slice(first, min(first + wide, padded))
+            scores = product(queries[top:bottom], keys[panel].mT)
+            weights = torch.empty_like(scores, dtype=torch.float16) if gradient else scores
+            more = torch.empty_like(weights) if gradient and low_weights else weights
+            weigh[(-(-count // sizes.strip),)](
+                scores, weights, more, singles, field_sums, u_sums[top - start :], q_sums[top - start :], p_sums,
+                padded, top, count, first, scores.shape[1], KEEP=first > 0, **known["weigh"],
+            )  # fmt: skip
+            if gradient:
+                found = product(weights, highs[panel])
                 if low_weights:
-                    products += product(more, high)
-                    if low_part is not None:
-                        products += product(weights, low_part)
-                add_forces[(-(-count // sizes.rows), -(-dim // sizes.part))](
-                    points[top - shift :], products, out[top - begin :], singles, p, pull, total, padded, top, count,
-                    first, last - first, DIM=dim, BLOCK=block, ROWS=sizes.rows, PART=sizes.part, LOW=low,
-                    LOW_FORCES=low_weights, KEEP=first > 0,
-                )  # fmt: skip
+                    found += product(more, highs[panel])
+                    if lows is not None:
+                        found += product(weights, lows[panel])
+                products = found if products is None else products.add_(found)
+        if products is not None:
+            finish_forces[(-(-count // block), parts)](
+                z, means, w, products, dz, dmeans, singles, p_sums, field_sums, m, total, start, max(m, start), top,
+                count, padded, **known["finish_forces"],
+            )  # fmt: skip

@@ -66,7 +66,7 @@ def make_plan(
     interpreted = device.type == "cpu"  # each operation is slow to interpret: larger tiles need fewer
     if panels:
         sizes = panel_sizes(device)
-        width, block, blocks = dim, sizes.block, Blocks(sizes.rows, 16, 4, 1)
+        width, block, blocks = dim, sizes.block, Blocks(sizes.block, 16, 4, 1)
     elif products:
         block = min(64, 4096 // width)
         blocks = blocks or (Blocks(128, 128, 8, 1) if interpreted else None)
@@ -105,14 +105,15 @@ class PanelSizes:
     """How much one program of the kernels around panels processes."""
 
     block: int  # points that it prepares
+    part: int  # coordinates that it holds at once
     strip: int  # rows that it weighs
-    rows: int  # rows that it finishes
-    part: int  # coordinates or sources that it holds at once
+    columns: int  # sources that it weighs at once
+    fields: int  # blocks whose far fields it adds up at once
 
 
 def panel_sizes(device: torch.device) -> PanelSizes:
     """Small sizes, for many programs; large ones in the interpreter, which runs programs one after another."""
-    return PanelSizes(128, 128, 128, 512) if device.type == "cpu" else PanelSizes(16, 8, 16, 128)
+    return PanelSizes(128, 512, 128, 512, 128) if device.type == "cpu" else PanelSizes(16, 128, 8, 256, 64)
 
 
 @lru_cache(maxsize=64)

@@ -14,6 +14,7 @@ import triton.language as tl
 
 from segma_fast.distance.backends.triton.kernels.differences import by_differences, by_many_differences
 from segma_fast.distance.backends.triton.kernels.points import (
+    INV_SQRT_PI,
     LEAST,
     inputs_of_sample,
     judge,
@@ -24,7 +25,6 @@ from segma_fast.distance.backends.triton.kernels.points import (
 )
 from segma_fast.distance.backends.triton.kernels.products import by_products
 
-INV_SQRT_PI = tl.constexpr(0.5641895835477563)
 # arguments whose values do not cause a recompilation
 SIZES = ["m", "total", "start", "stop", "middle", "padded", "offset", "length", "share", "splits"]
 
@@ -52,8 +52,8 @@ def pairs(
 
     The grid is (blocks of rows, splits of the sources). ``u_sums`` and ``q_sums`` (splits, rows) and ``forces``
     (splits, rows, D) hold the sums; without ``SPLIT`` the forces are kept in the results. With ``FIRST`` no earlier
-    launch has stored sums there, and with ``LAST`` no later launch will add to them. With ``PANELS`` torch's matrix
-    products have stored all sums already, unless fp16 cannot hold the cloud. ``OWN`` is Q of a point with itself.
+    launch has stored sums there, and with ``LAST`` no later launch will add to them. With ``PANELS`` all sums and
+    the gradient in points are stored already, unless fp16 cannot hold the cloud. ``OWN`` is Q of a point with itself.
 
     With ``SAMPLES`` the arrays hold several samples one behind the other, each with all rows and with ``floats`` of
     ``singles``; the first dimension of the grid is longer by their number.
@@ -151,7 +151,10 @@ def pairs(
             widen = factor * FORM[0] / (unit * unit) * weight * (q + weight * root * root * root * OWN)
             tl.store(dh + local + rows, -widen, mask=mine)
             pull = 2.0 * factor / unit * weight
-            for begin in range(0, DIM, SLICE):
+            left = DIM
+            if PANELS:
+                left = tl.where(fits, 0, DIM)  # the gradient in points is there already
+            for begin in range(0, left, SLICE):
                 columns = begin + tl.arange(0, SLICE)
                 mask = mine[:, None] & (columns < DIM)[None, :]
                 force = tl.zeros([ROWS, SLICE], tl.float64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+INV_SQRT_PI = tl.constexpr(0.5641895835477563)
 LEAST = tl.constexpr(1e-25)  # smallest width of a pair, in squared units, whose r³ float32 can hold
 HEAVIEST = tl.constexpr(49152.0)  # largest weight after scaling, before it is rounded to fp16
 SPREAD = tl.constexpr(5e7)  # largest weight over the typical one: at 49152 / 5e7 = 1e-3 fp16 still has 11 bits

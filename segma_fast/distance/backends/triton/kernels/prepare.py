@@ -46,7 +46,7 @@ def _middle(a, b, c, d):
 
 
 @triton.jit
-def _centre(z, means, total, m, columns, dim: tl.constexpr, GROUPS: tl.constexpr):
+def centre_of(z, means, total, m, columns, dim: tl.constexpr, GROUPS: tl.constexpr):
     """A robust centre of the cloud, coordinate by coordinate, which outliers do not move.
 
     It is the mean of the medians of ``GROUPS`` groups of four points, without the smallest and the largest median.
@@ -74,7 +74,7 @@ def _median(size):
 
 
 @triton.jit
-def _norms(z, means, centre, total, m, columns, dim: tl.constexpr):
+def norms_of_sample(z, means, centre, total, m, columns, dim: tl.constexpr):
     """``|x - centre|²`` of the points of the sample, over some columns."""
     rows = _sampled(tl.arange(0, SAMPLE), total)
     x = load_points(z, means, rows, total, m, columns, dim).to(tl.float32) - centre[None, :]
@@ -83,7 +83,7 @@ def _norms(z, means, centre, total, m, columns, dim: tl.constexpr):
 
 
 @triton.jit
-def _usual_sizes(norms, h, total, WIDE: tl.constexpr):
+def usual_sizes(norms, h, total, WIDE: tl.constexpr):
     """The typical size of the sample, and the square of the length from which the unit is taken.
 
     The size is the median of ``h/c + |x - centre|²``, or 0 if fp16 does not reach from the widths to the points. The
@@ -97,7 +97,7 @@ def _usual_sizes(norms, h, total, WIDE: tl.constexpr):
 
 
 @triton.jit
-def _unit(size):
+def unit_of(size):
     """The power of two in which a length of ``size^(1/2)`` is about 2^HEADROOM, as float32."""
     exponent = ((size.to(tl.int64, bitcast=True) >> 52) & 2047).to(tl.int32) - 1023
     exponent = tl.minimum(tl.maximum((exponent >> 1) - HEADROOM, -100), 100)
@@ -112,6 +112,13 @@ def coarseness(dim):
     exact in fp16, and it is 0 unless the cloud is far from the origin.
     """
     return 2.0 ** (HEADROOM.value + 2 - (dim.bit_length() - 1) // 2)
+
+
+@triton.jit
+def coarse_centre(centre, unit, dim: tl.constexpr):
+    """The centre in whole steps; one that is so already stays as it is."""
+    step = unit * coarseness(dim)
+    return tl.floor(centre / step + 0.5) * step
 
 
 @triton.jit
@@ -141,7 +148,7 @@ def lay_out(
     some = load_points(z, means, _sampled(order, total), total, m, columns, DIM).to(tl.float64)
     others = load_points(z, means, _sampled((order + 1) % SAMPLE, total), total, m, columns, DIM)
     gap = some - others.to(tl.float64)
-    unit = _unit(_median(tl.load(h + _sampled(order, total)) * WIDE + tl.sum(gap * gap, 1)))
+    unit = unit_of(_median(tl.load(h + _sampled(order, total)) * WIDE + tl.sum(gap * gap, 1)))
     if block == 0:
         _clear(tickets, counters)
         tl.store(flat + (DIM + 2) * padded.to(tl.int64), unit)
@@ -188,33 +195,6 @@ def describe(
     return sigma
 
 
-@triton.jit(do_not_specialize=["m", "total"])
-def find_head(
-    z, means, h, head, m, total, DIM: tl.constexpr, PART: tl.constexpr, COARSE: tl.constexpr, WIDE: tl.constexpr
-):  # fmt: skip
-    """Store centre, unit, typical size and a zero, as ``prepare`` does, for more dimensions than a program holds."""
-    norms = tl.zeros([SAMPLE], tl.float64)
-    for begin in range(0, DIM, PART):
-        columns = begin + tl.arange(0, PART)
-        centre = _centre(z, means, total, m, columns, DIM, 16)
-        tl.store(head + columns, centre, mask=columns < DIM)
-        norms += _norms(z, means, centre, total, m, columns, DIM)
-    size, length = _usual_sizes(norms, h, total, WIDE)
-    unit = _unit(length)
-    if COARSE:
-        step = unit * coarseness(DIM)
-        tl.debug_barrier()  # other threads stored what is loaded
-        for begin in range(0, DIM, PART):
-            columns = begin + tl.arange(0, PART)
-            centre = tl.load(head + columns, mask=columns < DIM, other=0.0)
-            tl.debug_barrier()
-            tl.store(head + columns, tl.floor(centre / step + 0.5) * step, mask=columns < DIM)
-    square = unit.to(tl.float64) * unit.to(tl.float64)
-    tl.store(head + DIM, unit)
-    tl.store(head + DIM + 1, (size / square).to(tl.float32))
-    tl.store(head + DIM + 2, 0.0)
-
-
 @triton.jit(do_not_specialize=["m", "total", "padded", "first", "last", "counters"])
 def prepare(
     z, means, h, w, halves, singles, doubles, tickets, m, total, padded, first, last, counters, floats,
@@ -233,12 +213,11 @@ def prepare(
         halves, singles, doubles, tickets = workspace_of_sample(
             sample, halves, singles, doubles, tickets, padded, last - first, floats, counters, WIDTH, LOW
         )
-    centre = tl.where(columns < DIM, _centre(z, means, total, m, columns, DIM, BLOCK), 0.0)
-    size, length = _usual_sizes(_norms(z, means, centre, total, m, columns, DIM), h, total, WIDE)
-    unit = _unit(length)
+    centre = tl.where(columns < DIM, centre_of(z, means, total, m, columns, DIM, BLOCK), 0.0)
+    size, length = usual_sizes(norms_of_sample(z, means, centre, total, m, columns, DIM), h, total, WIDE)
+    unit = unit_of(length)
     if COARSE:
-        step = unit * coarseness(DIM)
-        centre = tl.floor(centre / step + 0.5) * step
+        centre = coarse_centre(centre, unit, DIM)
     square = unit.to(tl.float64) * unit.to(tl.float64)
     far = (size / square).to(tl.float32)  # 0 marks all points as misfits
     numbers, field, head, blocks = regions(singles, padded, BLOCK, WIDTH)
