@@ -30,7 +30,7 @@ CSRC := $(wildcard csrc/*.* csrc/*/*.* csrc/*/*/*.*)
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-all test-oldest compile-all sanitize lint format bench bench-readme bench-check bench-large-batch exact-phi experiments gpu gpu-smoke gpu-times gpu-tests gpu-tune gpu-bench gpu-train gpu-pack figures docs wheel clean
+.PHONY: help install train explore test test-all test-oldest compile-all sanitize lint format bench bench-readme bench-check bench-large-batch exact-phi experiments gpu gpu-smoke gpu-times gpu-tests gpu-tune gpu-bench gpu-train gpu-pack figures docs wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,13 +43,16 @@ $(READY): pyproject.toml setup.py $(CSRC)
 	@echo '2/4 $(TORCH), 200 MB'
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --disable-pip-version-check '$(TORCH)'
 	@echo '3/4 what the trainer and the tests need, 300 MB'
-	@$(call install_extras,train dev docs)
+	@$(call install_extras,train explore dev docs)
 	@echo '4/4 the kernels, compiled for this machine'
 	@$(PIP) --no-build-isolation --no-deps --editable .
 	@touch $@
 
 train: $(READY) ## train SeGMA on scikit-learn's digits with 10 labels a class; leaves runs/digits
 	$(BIN)/segma-fast train --run-dir runs/digits --overwrite
+
+explore: $(READY) ## a page in the browser to play with the model that make train left
+	$(BIN)/segma-fast explore
 
 test: $(READY) ## the quick tests, three minutes, TEST_WORKERS files at a time
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile

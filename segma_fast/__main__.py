@@ -14,8 +14,10 @@ COMMANDS = {  # name: (module, function, one line)
     "interpolate": (TRAINED, "interpolate", "interpolate between images in the latent space"),
     "transfer": (TRAINED, "transfer", "move images to another class, keeping their style (equation 10)"),
     "intensify": (TRAINED, "intensify", "move images away from a class (equation 11)"),
+    "reconstruct": (TRAINED, "reconstruct", "encode and decode images"),
     "classify": (TRAINED, "classify", "say which class images belong to"),
     "evaluate": (TRAINED, "evaluate", "test error, reconstruction error and d² of a trained model"),
+    "explore": ("segma_fast.trainer.commands.explore", "explore", "a page in the browser to play with a trained model"),
     "reproduce": ("segma_fast.trainer.experiments.reproduce", "main", "reproduce the paper's tables and figures"),
     "compare": (
         "segma_fast.trainer.experiments.compare",
@@ -56,7 +58,8 @@ def main(arguments: list[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("segma_fast"):
             raise
-        _fail(f'segma-fast {name} needs the package {error.name}: pip install "segma-fast[train]"')
+        extra = "train,explore" if name == "explore" else "train"
+        _fail(f'segma-fast {name} needs the package {error.name}: pip install "segma-fast[{extra}]"')
     except BrokenPipeError:  # the reader closed the pipe, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, ArithmeticError, OSError, MemoryError) as error:  # any other is a bug of ours

@@ -11,7 +11,12 @@ from segma_fast.trainer.models.base import ImageModel
 
 
 def sample_components(
-    model: ImageModel, n: int, component: int | None = None, *, generator: torch.Generator | None = None
+    model: ImageModel,
+    n: int,
+    component: int | None = None,
+    *,
+    spread: float = 1.0,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """Images decoded from samples of the prior, one row per component.
 
@@ -19,19 +24,33 @@ def sample_components(
         model: a trained model.
         n: images per component, n ≥ 1.
         component: the only component to sample, 0 … K-1; default all.
+        spread: how far codes are from the centre of their component, as a multiple of what the prior says, ≥ 0.
         generator: random number generator on the model's device.
 
     Returns:
         (K, n, C, H, W) in [0, 1], or (1, n, C, H, W) for one component.
 
     Raises:
-        ValueError: for n < 1 or a component that does not exist.
+        ValueError: for n < 1, a spread < 0 or not finite, or a component that does not exist.
     """
-    if n < 1:
-        raise ValueError(f"n must be >= 1, got {n}")
     chosen = range(model.components) if component is None else [component]
-    codes = [model.sample(n, k, generator=generator) for k in chosen]
-    return _decoded(model, torch.stack(codes))
+    return _decoded(model, torch.stack([_drawn(model, n, k, spread, generator) for k in chosen]))
+
+
+def sample_in_every_class(
+    model: ImageModel, n: int, component: int, *, spread: float = 1.0, generator: torch.Generator | None = None
+) -> Tensor:
+    """Images decoded from samples of a component, and from the same codes moved to each other one, equation (10).
+
+    Arguments and errors are those of :func:`sample_components`.
+
+    Returns:
+        (n, K, C, H, W) in [0, 1].
+    """
+    codes = _drawn(model, n, component, spread, generator)
+    source = torch.full((n,), component, device=codes.device)
+    moved = [codes + model.direction(codes, source, torch.full_like(source, k)) for k in range(model.components)]
+    return _decoded(model, torch.stack(moved, 1))
 
 
 def interpolate(model: ImageModel, first: Tensor, second: Tensor, steps: int = 10) -> Tensor:
@@ -53,7 +72,9 @@ def interpolate(model: ImageModel, first: Tensor, second: Tensor, steps: int = 1
     return _decoded(model, _line(model.encode(first), model.encode(second), steps))
 
 
-def transfer(model: ImageModel, images: Tensor, source: Tensor | None, target: Tensor, steps: int = 10) -> Tensor:
+def transfer(
+    model: ImageModel, images: Tensor, source: Tensor | None, target: Tensor, steps: int = 10, until: float = 1.0
+) -> Tensor:
     """Move images to another class step by step, ``z + t (μ_target - μ_source)``, equation (10) at t = 1.
 
     Models whose classes are not represented by mean codes define their own :meth:`~ImageModel.direction`; the same
@@ -64,18 +85,21 @@ def transfer(model: ImageModel, images: Tensor, source: Tensor | None, target: T
         images: (n, C, H, W).
         source: their classes (n,), int64; None uses the result of :func:`classify`.
         target: the classes to move to, (n,), int64.
-        steps: values of t from 0 to 1, ≥ 2.
+        steps: values of t from 0 to ``until``, ≥ 2.
+        until: the last t; 1 is the other class, and more is beyond it.
 
     Returns:
         (n, steps, C, H, W) in [0, 1].
 
     Raises:
-        ValueError: for classes that do not exist or steps < 2.
+        ValueError: for classes that do not exist, steps < 2, or an ``until`` that is not finite.
     """
+    if not math.isfinite(until):
+        raise ValueError(f"until must be finite, got {until}")
     codes = model.encode(images)
     source = _classes(model, codes) if source is None else source
     _check(model, source=source, target=target)
-    shift = model.direction(codes, source, target)
+    shift = until * model.direction(codes, source, target)
     return _decoded(model, _line(codes, codes + shift, steps))
 
 
@@ -127,6 +151,17 @@ def to_two_dimensions(codes: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
     perplexity = min(30.0, max(1.0, (len(points) - 1) / 3))
     flat = torch.from_numpy(TSNE(init="pca", random_state=0, perplexity=perplexity).fit_transform(points))
     return flat[: len(codes)], flat[len(codes) :]
+
+
+def _drawn(model: ImageModel, n: int, component: int, spread: float, generator: torch.Generator | None) -> Tensor:
+    """Codes (n, D) of a component."""
+    if n < 1:
+        raise ValueError(f"n must be >= 1, got {n}")
+    if not (math.isfinite(spread) and spread >= 0):
+        raise ValueError(f"spread must be finite and >= 0, got {spread}")
+    codes = model.sample(n, component, generator=generator)
+    centre = model.centres()[component]
+    return codes if spread == 1 else centre + spread * (codes - centre)
 
 
 def _classes(model: ImageModel, codes: Tensor) -> Tensor:

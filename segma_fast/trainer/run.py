@@ -97,33 +97,51 @@ class Run:
         """The probability of each class, or component, by the model's main classifier: (n, K), rows sum to 1."""
         return next(iter(self.model.posteriors(self.encode(images)).values()))
 
-    def sample(self, n: int = 10, component: int | str | None = None, *, seed: int = 0) -> Tensor:
+    def sample(
+        self, n: int = 10, component: int | str | None = None, *, seed: int = 0, spread: float = 1.0
+    ) -> Tensor:  # fmt: skip
         """Pictures drawn from the mixture: (K, n, C, H, W), or (1, n, C, H, W) of one component.
 
+        With a ``spread`` below 1 codes are closer to the centre of their component, with one above 1 farther from it.
+
         Raises:
-            ValueError: for n < 1 or a component that does not exist.
+            ValueError: for n < 1, a spread < 0 or not finite, or a component that does not exist.
         """
         generator = torch.Generator(self.model.device).manual_seed(seed)
-        chosen = None if component is None else self.component(component, "component")
-        return latent.sample_components(self.model, n, chosen, generator=generator)
+        chosen = None if component is None else self.component(component)
+        return latent.sample_components(self.model, n, chosen, spread=spread, generator=generator)
+
+    def sample_in_every_class(
+        self, n: int = 10, component: int | str = 0, *, seed: int = 0, spread: float = 1.0
+    ) -> Tensor:  # fmt: skip
+        """Pictures of n codes of a component, each moved to every component, equation (10): (n, K, C, H, W).
+
+        Raises:
+            ValueError: as :meth:`sample`, and for a model with one component.
+        """
+        self._check_several()
+        generator = torch.Generator(self.model.device).manual_seed(seed)
+        chosen = self.component(component)
+        return latent.sample_in_every_class(self.model, n, chosen, spread=spread, generator=generator)
 
     def interpolate(self, first: Pictures, second: Pictures, steps: int = 10) -> Tensor:
         """Pictures along the lines between the codes of n pairs, both ends decoded too: (n, steps, C, H, W)."""
         return latent.interpolate(self.model, self.pictures(first), self.pictures(second), steps)
 
-    def transfer(self, images: Pictures, to: Classes | None = None, steps: int = 10) -> Tensor:
+    def transfer(self, images: Pictures, to: Classes | None = None, steps: int = 10, until: float = 1.0) -> Tensor:
         """Pictures on their way to another class, keeping their style, equation (10): (n, steps, C, H, W).
 
         Args:
             images: n pictures; their classes are what the model takes them for.
             to: the class to move to; default each one's next.
-            steps: from t = 0 to 1, at least 2.
+            steps: from t = 0 to ``until``, at least 2.
+            until: the last t; 1 is the other class, and more is beyond it.
 
         Raises:
-            ValueError: for a class that does not exist, steps < 2, or a model with one component.
+            ValueError: for a class that does not exist, steps < 2, an ``until`` that is not finite, or one component.
         """
         chosen = self.pictures(images)
-        return latent.transfer(self.model, chosen, *self.source_and_other(chosen, to, "to"), steps)
+        return latent.transfer(self.model, chosen, *self.source_and_other(chosen, to, "to"), steps, until)
 
     def intensify(
         self, images: Pictures, away_from: Classes | None = None, alpha: float = 0.5, steps: int = 10
@@ -188,9 +206,8 @@ class Run:
 
     def source_and_other(self, images: Tensor, given: Classes | None, argument: str) -> tuple[Tensor, Tensor]:
         """The classes that images (n, C, H, W) are taken for, and those to move to or from, (n,) each."""
+        self._check_several()
         components = self.model.components
-        if components == 1:
-            raise ValueError(f"{self.folder} has one component: there is no other to move to or away from")
         source = latent.classify(self.model, images)
         if given is None:
             return source, (source + 1) % components
@@ -199,6 +216,10 @@ class Run:
         if len(each) != len(source):
             raise ValueError(f"{argument} must be one class or one for each of {len(source)} pictures, got {len(each)}")
         return source, torch.tensor([self.component(one, argument) for one in each], device=source.device)
+
+    def _check_several(self) -> None:
+        if self.model.components == 1:
+            raise ValueError(f"{self.folder} has one component: there is no other to move to or away from")
 
     def _picture(self, given: Picture | Any) -> Tensor:
         if isinstance(given, Tensor):

@@ -16,7 +16,7 @@ from segma_fast.trainer.run import Run, load_run
 DEFAULT_RUN = Path("runs/digits")
 
 
-def _command(function: Callable[..., None]) -> Callable[[list[str]], None]:
+def as_command(function: Callable[..., None]) -> Callable[[list[str]], None]:
     """Turn a typed function into a command that takes a list of command-line arguments."""
 
     def run(arguments: list[str]) -> None:
@@ -26,12 +26,14 @@ def _command(function: Callable[..., None]) -> Callable[[list[str]], None]:
     return run
 
 
-@_command
+@as_command
 def sample(
     run_dir: Path = DEFAULT_RUN,
     n: int = 10,
     component: str | None = None,
     seed: int = 0,
+    spread: float = 1.0,
+    every_class: bool = False,
     out: Path = Path("samples.png"),
 ) -> None:
     """Draw images from the components of the mixture, one row a component.
@@ -39,18 +41,26 @@ def sample(
     examples:
       segma-fast sample
       segma-fast sample --component 3 --n 20 --seed 1 --out threes.png
+      segma-fast sample --component 3 --n 5 --every-class
 
     Args:
         run_dir: folder of a run
         n: images a component
         component: only this one, by number or by the name of its class
         seed: random seed of the sampled codes
+        spread: how far codes are from the centre of their component, as a multiple of what the mixture says
+        every_class: move each code of the component, the first by default, to every class: one row a code
         out: PNG to write
     """
-    print(views.samples(load_run(run_dir), n, component, seed).save(out))
+    run = load_run(run_dir)
+    if every_class:
+        view = views.in_every_class(run, n, 0 if component is None else component, seed, spread)
+    else:
+        view = views.samples(run, n, component, seed, spread)
+    print(view.save(out))
 
 
-@_command
+@as_command
 def interpolate(
     run_dir: Path = DEFAULT_RUN,
     images: tuple[str, ...] = ("0", "1", "2", "3"),
@@ -77,12 +87,13 @@ def interpolate(
     print(views.interpolations(run, pairs[0::2], pairs[1::2], steps).save(out))
 
 
-@_command
+@as_command
 def transfer(
     run_dir: Path = DEFAULT_RUN,
     images: tuple[str, ...] = ("0", "1", "2", "3", "4"),
     to: str | None = None,
     steps: int = 10,
+    until: float = 1.0,
     out: Path = Path("transfer.png"),
 ) -> None:
     """Move images to another class step by step, keeping their style: z + t (μ_target − μ_source), equation (10).
@@ -97,15 +108,16 @@ def transfer(
         run_dir: folder of a run
         images: test images by number, or picture files, light on dark if the training pictures are
         to: number or name of the class to move to (the component, if trained without labels); default each image's next
-        steps: steps from t = 0 to 1
+        steps: steps from t = 0 to the last
+        until: the last t; 1 is the other class, and more is beyond it
         out: PNG to write
     """
     run = load_run(run_dir)
     chosen, _ = _images(run, images)
-    print(views.transfers(run, chosen, to, steps).save(out))
+    print(views.transfers(run, chosen, to, steps, until).save(out))
 
 
-@_command
+@as_command
 def intensify(
     run_dir: Path = DEFAULT_RUN,
     images: tuple[str, ...] = ("0", "1", "2", "3", "4"),
@@ -135,7 +147,28 @@ def intensify(
     print(views.intensities(run, chosen, away_from, alpha, steps).save(out))
 
 
-@_command
+@as_command
+def reconstruct(
+    run_dir: Path = DEFAULT_RUN,
+    images: tuple[str, ...] = ("0", "1", "2", "3", "4"),
+    out: Path = Path("reconstructions.png"),
+) -> None:
+    """Encode and decode images: the real ones, and below them what is decoded.
+
+    examples:
+      segma-fast reconstruct --images 3 17 mine.png
+
+    Args:
+        run_dir: folder of a run
+        images: test images by number, or picture files, light on dark if the training pictures are
+        out: PNG to write
+    """
+    run = load_run(run_dir)
+    chosen, _ = _images(run, images)
+    print(views.reconstructions(run, chosen, len(chosen)).save(out))
+
+
+@as_command
 def classify(run_dir: Path = DEFAULT_RUN, images: tuple[str, ...] = ("0", "1", "2", "3", "4")) -> None:
     """Say which class images belong to, with its probability by the model's main classifier.
 
@@ -159,7 +192,7 @@ def classify(run_dir: Path = DEFAULT_RUN, images: tuple[str, ...] = ("0", "1", "
         print(f"{item:>12}   {found}   {100 * row[best].item():.1f} %{truth}")
 
 
-@_command
+@as_command
 def evaluate(run_dir: Path = DEFAULT_RUN, likelihood_samples: int = 0, likelihood_images: int | None = None) -> None:
     """Test error, reconstruction error and d² of a trained model on its test set; log p(x) where it has one.
 

@@ -25,7 +25,18 @@ MARKERS = "osv^Dd<>Pp"
 def save_codes(
     codes: Tensor, labels: Tensor, means: Tensor, class_names: Sequence[str], path: Path, about: str = ""
 ) -> Path:
-    """Write a scatter plot of codes (n, D), coloured by their labels (n,), with the component means (K, D)."""
+    """Write :func:`draw_codes` to a PNG."""
+    return save_figure(draw_codes(codes, labels, means, class_names, about)[0], path)
+
+
+def draw_codes(
+    codes: Tensor, labels: Tensor, means: Tensor, class_names: Sequence[str], about: str = ""
+) -> tuple[Figure, Axes, Tensor]:
+    """A scatter plot of codes (n, D), coloured by their labels (n,), with the component means (K, D).
+
+    Returns:
+        The figure, its axes, and where the codes are on them, (n, 2).
+    """
     points, centres = (t.cpu() for t in latent.to_two_dimensions(codes, means))
     figure = _figure(7, 6)
     axes = figure.add_subplot()
@@ -39,7 +50,7 @@ def save_codes(
         axes.set_xticks([])
         axes.set_yticks([])
     _title(axes, f"Codes of test images and component means (crosses){embedded}", about)
-    return save_figure(figure, path)
+    return figure, axes, points
 
 
 def scatter(axes: Axes, points: Tensor, labels: Tensor, class_names: Sequence[str]) -> None:

@@ -38,15 +38,27 @@ class View(NamedTuple):
         return grids.picture_grid(*self)
 
 
-def samples(run: Run, n: int = 10, component: int | str | None = None, seed: int = 0) -> View:
+def samples(
+    run: Run, n: int = 10, component: int | str | None = None, seed: int = 0, spread: float = 1.0
+) -> View:  # fmt: skip
     """Samples of each component, one row each, or of one component, ten a row."""
-    images = run.sample(n, component, seed=seed)
+    images, about = run.sample(n, component, seed=seed, spread=spread), _spread(spread) + run.about
     if component is None:
-        return View(images, f"Samples of each component\n{run.about}", run.names)
+        return View(images, f"Samples of each component\n{about}", run.names)
     name = run.names[run.component(component)]
     if n % 10 == 0:
         images = images.unflatten(1, (-1, 10))[0]
-    return View(images, f"Samples of {_kind(run)} {name}\n{run.about}")
+    return View(images, f"Samples of {_kind(run)} {name}\n{about}")
+
+
+def in_every_class(
+    run: Run, n: int = 10, component: int | str = 0, seed: int = 0, spread: float = 1.0
+) -> View:  # fmt: skip
+    """Samples of a component, one row each, moved to every component, one column each."""
+    images = run.sample_in_every_class(n, component, seed=seed, spread=spread)
+    name = run.names[run.component(component)]
+    title = f"Codes of {_kind(run)} {name} moved to each {_kind(run)}\n{_spread(spread)}{run.about}"
+    return View(images, title, (), run.names)
 
 
 def reconstructions(run: Run, images: Pictures, columns: int = 10) -> View:
@@ -66,13 +78,15 @@ def interpolations(run: Run, first: Pictures, second: Pictures, steps: int = 10)
     return View(images, f"Interpolations between pictures, t = 0 … 1\n{run.about}", names, columns)
 
 
-def transfers(run: Run, images: Pictures, to: Classes | None = None, steps: int = 10) -> View:
+def transfers(
+    run: Run, images: Pictures, to: Classes | None = None, steps: int = 10, until: float = 1.0
+) -> View:  # fmt: skip
     """Pictures moved to another class, equation (10)."""
     chosen = run.pictures(images)
     source, target = run.source_and_other(chosen, to, "to")
-    moved = torch.cat([chosen[:, None], latent.transfer(run.model, chosen, source, target, steps)], 1)
-    title = f"Style transfer, z + t (μ_target − μ_source), t = 0 … 1\n{run.about}"
-    return View(moved, title, _arrows(run, source, "→", target), ["real", *grids.step_names(steps)])
+    moved = torch.cat([chosen[:, None], latent.transfer(run.model, chosen, source, target, steps, until)], 1)
+    title = f"Style transfer, z + t (μ_target − μ_source), t = 0 … {until:g}\n{run.about}"
+    return View(moved, title, _arrows(run, source, "→", target), ["real", *grids.step_names(steps, until)])
 
 
 def intensities(
@@ -84,6 +98,10 @@ def intensities(
     moved = torch.cat([chosen[:, None], latent.intensify(run.model, chosen, source, other, alpha, steps)], 1)
     title = f"Intensity, z + α (μ_source − μ_other), α = 0 … {alpha:g}\n{run.about}"
     return View(moved, title, _arrows(run, source, "away from", other), ["real", *grids.step_names(steps, alpha)])
+
+
+def _spread(spread: float) -> str:
+    return "" if spread == 1 else f"spread {spread:g} · "
 
 
 def _kind(run: Run) -> str:

@@ -1,0 +1,44 @@
+"""The lines of Python and of the command line that make a picture of the page."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+DRAWN = "picture.png"  # what a picture is called that is no test picture
+
+
+class Recipe(NamedTuple):
+    """How to make a picture without the page."""
+
+    python: str
+    command: str
+
+
+def recipe(folder: Path, command: str, view: str, numbers: list[int | None], **options: str | float | bool) -> Recipe:
+    """The recipe of a view.
+
+    Args:
+        folder: of the run.
+        command: of segma-fast.
+        view: the arguments of ``views`` in Python, with ``images`` for the pictures.
+        numbers: of the test pictures; None for one that was drawn or uploaded.
+        options: flags of the command, without those that are False.
+    """
+    words = ["segma-fast", command, "--run-dir", str(folder)]
+    if numbers:
+        words += ["--images", *(DRAWN if number is None else str(number) for number in numbers)]
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        elif value is not False:
+            words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+    lines = ["from pathlib import Path", "from segma_fast.trainer import load_run"]
+    lines += ["from segma_fast.trainer.figures import views", "", f"run = load_run({str(folder)!r})"]
+    if numbers:
+        tests = "run.load_data().test_images"
+        given = [repr(DRAWN) if number is None else f"{tests}[{number}]" for number in numbers]
+        lines.append(f"images = [{', '.join(given)}]")
+    return Recipe("\n".join([*lines, view]), shlex.join(words))
