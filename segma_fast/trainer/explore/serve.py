@@ -57,8 +57,8 @@ def serve(explorer: Explorer, host: str, port: int, browser: bool) -> None:
     if not is_local(host):
         print(f"warning: whoever reaches {host}, port {port} can use the page without a password", file=sys.stderr)
     page, address = start(explorer, host, port, browser)
-    print(f"the page is at {address} · Ctrl-C ends it", flush=True)
     try:
+        print(f"the page is at {address} · Ctrl-C ends it", flush=True)
         Event().wait()
     except KeyboardInterrupt:
         print("\nended")
