@@ -30,6 +30,7 @@ TAKE_BRUSH = """() => {
 }"""
 EACH = "each, a row"
 LIVE: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
+AT_ONCE = LIVE | {"queue": False}  # faster, but nothing that goes wrong is shown
 
 
 class Panel(NamedTuple):
@@ -70,9 +71,9 @@ def build_page(explorer: Explorer) -> gr.Blocks:
             return [*found, explorer.map.marked(explorer.judged(earlier).place, judged.place)]
 
         def follow(event: Any) -> None:
-            event = event.success(show, [chosen, before], [*shown, code_map], **LIVE)
+            event = event.success(show, [chosen, before], [*shown, code_map], **AT_ONCE)
             for function, inputs, outputs in ways:
-                event = event.success(function, inputs, list(outputs), **LIVE)
+                event = event.success(function, inputs, list(outputs), **AT_ONCE)
 
         def chosen_by(function: Callable[..., Chosen]) -> Callable[..., Any]:
             return answered(lambda value, here: (function(value), here))
@@ -155,7 +156,7 @@ def _map_tab(explorer: Explorer, chosen: gr.State, before: gr.State) -> tuple[gr
     def between(here: Chosen, earlier: Chosen, t: float) -> Any:
         return _spread(explorer.interpolate(earlier, here, t))
 
-    t.input(answered(between), [chosen, before, t], list(panel), **LIVE)
+    t.input(between, [chosen, before, t], list(panel), **AT_ONCE)
     return code_map, (between, [chosen, before, t], panel)
 
 
@@ -183,8 +184,8 @@ def _direction_tab(
         return _spread(way(here, other, far))
 
     inputs = [chosen, other, far]
-    gr.on([other.input, far.input], answered(moved), inputs, list(panel), **LIVE)
-    return [(answered(moved), inputs, panel)]
+    gr.on([other.input, far.input], moved, inputs, list(panel), **AT_ONCE)
+    return [(moved, inputs, panel)]
 
 
 def _samples_tab(explorer: Explorer, page: gr.Blocks) -> None:
