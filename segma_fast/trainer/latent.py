@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -31,7 +29,7 @@ def sample_components(
         (K, n, C, H, W) in [0, 1], or (1, n, C, H, W) for one component.
 
     Raises:
-        ValueError: for n < 1, a spread < 0 or not finite, or a component that does not exist.
+        ValueError: for n < 1, a spread that is not from 0 to 1e6, or a component that does not exist.
     """
     chosen = range(model.components) if component is None else [component]
     return _decoded(model, torch.stack([_drawn(model, n, k, spread, generator) for k in chosen]))
@@ -92,10 +90,9 @@ def transfer(
         (n, steps, C, H, W) in [0, 1].
 
     Raises:
-        ValueError: for classes that do not exist, steps < 2, or an ``until`` that is not finite.
+        ValueError: for classes that do not exist, steps < 2, or an ``until`` beyond ±1e6.
     """
-    if not math.isfinite(until):
-        raise ValueError(f"until must be finite, got {until}")
+    _check_far("until", until)
     codes = model.encode(images)
     source = _classes(model, codes) if source is None else source
     _check(model, source=source, target=target)
@@ -120,10 +117,9 @@ def intensify(
         (n, steps, C, H, W) in [0, 1].
 
     Raises:
-        ValueError: for classes that do not exist, steps < 2, or an α that is not finite.
+        ValueError: for classes that do not exist, steps < 2, or an α beyond ±1e6.
     """
-    if not math.isfinite(alpha):
-        raise ValueError(f"alpha must be finite, got {alpha}")
+    _check_far("alpha", alpha)
     codes = model.encode(images)
     source = _classes(model, codes) if source is None else source
     _check(model, source=source, away_from=away_from)
@@ -157,11 +153,15 @@ def _drawn(model: ImageModel, n: int, component: int, spread: float, generator: 
     """Codes (n, D) of a component."""
     if n < 1:
         raise ValueError(f"n must be >= 1, got {n}")
-    if not (math.isfinite(spread) and spread >= 0):
-        raise ValueError(f"spread must be finite and >= 0, got {spread}")
+    _check_far("spread", spread, least=0)
     codes = model.sample(n, component, generator=generator)
     centre = model.centres()[component]
     return codes if spread == 1 else centre + spread * (codes - centre)
+
+
+def _check_far(name: str, value: float, least: float = -1e6, most: float = 1e6) -> None:
+    if not least <= value <= most:  # also for NaN
+        raise ValueError(f"{name} must be from {least:g} to {most:g}, got {value}")
 
 
 def _classes(model: ImageModel, codes: Tensor) -> Tensor:

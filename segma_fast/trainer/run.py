@@ -105,9 +105,10 @@ class Run:
         With a ``spread`` below 1 codes are closer to the centre of their component, with one above 1 farther from it.
 
         Raises:
-            ValueError: for n < 1, a spread < 0 or not finite, or a component that does not exist.
+            ValueError: for n < 1, a spread that is not from 0 to 1e6, a seed of more than 64 bits, or a component that
+                does not exist.
         """
-        generator = torch.Generator(self.model.device).manual_seed(seed)
+        generator = self._generator(seed)
         chosen = None if component is None else self.component(component)
         return latent.sample_components(self.model, n, chosen, spread=spread, generator=generator)
 
@@ -120,7 +121,7 @@ class Run:
             ValueError: as :meth:`sample`, and for a model with one component.
         """
         self._check_several()
-        generator = torch.Generator(self.model.device).manual_seed(seed)
+        generator = self._generator(seed)
         chosen = self.component(component)
         return latent.sample_in_every_class(self.model, n, chosen, spread=spread, generator=generator)
 
@@ -138,7 +139,7 @@ class Run:
             until: the last t; 1 is the other class, and more is beyond it.
 
         Raises:
-            ValueError: for a class that does not exist, steps < 2, an ``until`` that is not finite, or one component.
+            ValueError: for a class that does not exist, steps < 2, an ``until`` beyond ±1e6, or one component.
         """
         chosen = self.pictures(images)
         return latent.transfer(self.model, chosen, *self.source_and_other(chosen, to, "to"), steps, until)
@@ -155,7 +156,7 @@ class Run:
             steps: from t = 0 to 1, at least 2.
 
         Raises:
-            ValueError: for a class that does not exist, steps < 2, an α that is not finite, or one component.
+            ValueError: for a class that does not exist, steps < 2, an α beyond ±1e6, or one component.
         """
         chosen = self.pictures(images)
         return latent.intensify(
@@ -216,6 +217,11 @@ class Run:
         if len(each) != len(source):
             raise ValueError(f"{argument} must be one class or one for each of {len(source)} pictures, got {len(each)}")
         return source, torch.tensor([self.component(one, argument) for one in each], device=source.device)
+
+    def _generator(self, seed: int) -> torch.Generator:
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"seed must be from 0 to 2^64 - 1, got {seed}")
+        return torch.Generator(self.model.device).manual_seed(seed)
 
     def _check_several(self) -> None:
         if self.model.components == 1:

@@ -192,6 +192,6 @@ def contents(run_dir: Path) -> str:
     named |= {
         REPORT: "the figures above",
         METRICS: f"loss and test error against the step; {TENSORBOARD}/ has the same",
-        f"{CHECKPOINTS}/": "the trained model, for segma-fast sample, transfer, evaluate, …",
+        f"{CHECKPOINTS}/": "the trained model, for segma-fast explore, sample, transfer, …",
     }
     return "\n".join([f"  {run_dir}/", *(f"    {name:<20} {said}" for name, said in named.items())])

@@ -13,7 +13,7 @@ from torch import Tensor
 from segma_fast import GaussianMixture
 from segma_fast.trainer import latent
 from segma_fast.trainer.figures.grids import GAP, save_grid
-from segma_fast.trainer.figures.plots import save_codes
+from segma_fast.trainer.figures.plots import draw_codes, save_figure
 from segma_fast.trainer.metrics import evaluate, mapped_error
 from segma_fast.trainer.models import AutoEncoder, NetworkConfig, SeGMA, SeGMAConfig
 
@@ -39,6 +39,34 @@ def test_transfer_is_equation_10(model: SeGMA, images: Tensor) -> None:
         torch.testing.assert_close(moved[:, place], model.decode(z + t * shift))
     own = latent.transfer(model, images, None, target, steps=2)
     torch.testing.assert_close(own, latent.transfer(model, images, latent.classify(model, images), target, steps=2))
+
+
+def test_transfer_goes_beyond(model: SeGMA, images: Tensor) -> None:
+    source, target = torch.tensor([0, 1, 2, 0, 1]), torch.tensor([1, 1, 0, 2, 0])
+    moved = latent.transfer(model, images, source, target, steps=4, until=1.5)
+    shift = model.prior.means[target] - model.prior.means[source]
+    torch.testing.assert_close(moved[:, -1], model.decode(model.encode(images) + 1.5 * shift))
+    torch.testing.assert_close(moved[:, 1], model.decode(model.encode(images) + 0.5 * shift))
+    for wrong in (float("nan"), float("inf"), 1e39):
+        with pytest.raises(ValueError, match=r"until must be from -1e\+06 to 1e\+06, got"):
+            latent.transfer(model, images, source, target, until=wrong)
+
+
+def test_spread_of_samples(model: SeGMA) -> None:
+    codes, mean = model.sample(6, 1, generator=torch.Generator().manual_seed(3)), model.prior.means[1]
+    for spread in (0.0, 0.5, 2.0):
+        drawn = latent.sample_components(model, 6, 1, spread=spread, generator=torch.Generator().manual_seed(3))
+        torch.testing.assert_close(drawn[0], model.decode(mean + spread * (codes - mean)))
+    with pytest.raises(ValueError, match="spread must be from 0 to"):
+        latent.sample_components(model, 6, 1, spread=-0.1)
+
+
+def test_the_same_codes_in_every_class(model: SeGMA) -> None:
+    codes, means = model.sample(6, 1, generator=torch.Generator().manual_seed(3)), model.prior.means
+    drawn = latent.sample_in_every_class(model, 6, 1, generator=torch.Generator().manual_seed(3))
+    assert drawn.shape == (6, 3, 1, 4, 4)
+    for k in range(3):
+        torch.testing.assert_close(drawn[:, k], model.decode(codes - means[1] + means[k]))
 
 
 def test_intensify_is_equation_11(model: SeGMA, images: Tensor) -> None:
@@ -111,7 +139,7 @@ def test_grid_shows_each_image_in_its_place(tmp_path: Path, channels: int) -> No
 def test_code_view_is_a_picture(tmp_path: Path) -> None:
     codes, means = torch.randn(40, 2), torch.randn(12, 2)
     names = ["$\\frac$", "_hidden", *map(str, range(10))]
-    path = save_codes(codes, torch.arange(40) % 12, means, names, tmp_path / "codes.png")
+    path = save_figure(draw_codes(codes, torch.arange(40) % 12, means, names, names)[0], tmp_path / "codes.png")
     assert np.asarray(Image.open(path)).std() > 5
 
 

@@ -23,7 +23,8 @@ def explore(run_dir: Path = DEFAULT_RUN, port: int = 7860, host: str = "127.0.0.
         browser: open it in the browser, where there is one
     """
     from segma_fast.trainer.explore.explorer import Explorer
-    from segma_fast.trainer.explore.serve import serve
+    from segma_fast.trainer.explore.serve import check_address, serve
 
+    check_address(host, port)
     print(f"encoding the test pictures of {run_dir} and drawing their map …", flush=True)
     serve(Explorer(load_run(run_dir)), host, port, browser)

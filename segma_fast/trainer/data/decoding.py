@@ -13,6 +13,8 @@ from torch import Tensor
 
 from segma_fast.trainer.data.config import DataConfig, DataError, library
 
+# formats of picture files that a user names; PIL would run other programs for some
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "ICO")
 _ROWS_AT_ONCE = 256  # encoded pictures held in memory at a time
 
 
@@ -119,7 +121,7 @@ def read_picture(path: Path, crop: int | None, shape: tuple[int, int, int]) -> T
         DataError: if it cannot be read, or is smaller than ``crop``.
     """
     try:
-        with library("PIL.Image").open(path) as opened:
+        with library("PIL.Image").open(path, formats=FORMATS) as opened:
             opened.load()
             return prepare_picture(opened, crop, shape, str(path))
     except DataError:
@@ -133,7 +135,7 @@ def prepare_picture(image: Any, crop: int | None, shape: tuple[int, int, int], w
 
     Args:
         image: the picture, with 8 bits a channel.
-        crop: take the central crop × crop pixels first.
+        crop: take the central crop × crop pixels first, unless the picture has the size of the result.
         shape: (C, H, W) of the result.
         where: what error messages call it.
 
@@ -148,6 +150,7 @@ def prepare_picture(image: Any, crop: int | None, shape: tuple[int, int, int], w
         upright = library("PIL.ImageOps").exif_transpose(image)
     except OSError as error:
         raise DataError(f"the picture of {where} is not complete: {error}") from error
+    crop = None if upright.size == (width, height) else crop
     array = _array(_cropped(upright, crop, where), "L" if channels == 1 else "RGB", width, height)
     return torch.from_numpy(array.copy())
 

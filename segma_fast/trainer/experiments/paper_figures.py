@@ -33,15 +33,14 @@ def draw_figures(run: Run, data: ImageData, folder: Path) -> list[Path]:
     target = present[(rows + 1 + torch.randint(len(present) - 1, rows.shape, generator=generator)) % len(present)]
     start = torch.stack([images[_any_of(labels, k, generator)] for k in source.tolist()])
     end = torch.stack([images[_any_of(labels, k, generator)] for k in target.tolist()])
-    centres = run.model.centres()
     codes = run.encode(images[:CODES])
     return [
         views.samples(run, COLUMNS).save(folder / "samples.png"),
         views.interpolations(run, start, end, COLUMNS).save(folder / "interpolations.png"),
         views.transfers(run, start, target, COLUMNS).save(folder / "transfer.png"),
         views.intensities(run, start, target, ALPHA, COLUMNS).save(folder / "intensity.png"),
-        plots.save_distances(centres, run.names, folder / "means.png"),
-        plots.save_codes(codes, labels[:CODES], centres, data.class_names, folder / "codes.png", run.about),
+        plots.save_distances(run.model.centres(), run.names, folder / "means.png"),
+        plots.save_figure(views.map_of_codes(run, codes, labels[:CODES])[0], folder / "codes.png"),
     ]
 
 

@@ -9,11 +9,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from segma_fast.trainer.figures.plots import draw_codes
+from segma_fast.trainer.figures.views import map_of_codes
 
 if TYPE_CHECKING:
     from segma_fast.trainer.run import Run
 
+REACH = 40  # pixels from a click to a point
 NEIGHBOURS = 5  # of a new code, between which it is placed
 Pixel = tuple[float, float]
 
@@ -28,9 +29,10 @@ class CodeMap:
     pixels: np.ndarray[Any, Any]
     """column and row of each in the picture, (n, 2)"""
 
-    def nearest(self, column: float, row: float) -> int:
-        """The number of the test picture whose point is nearest to a pixel."""
-        return int(np.square(self.pixels - (column, row)).sum(1).argmin())
+    def nearest(self, column: float, row: float) -> int | None:
+        """The number of the test picture whose point is nearest to a pixel; None if all are far from it."""
+        distances = np.hypot(*(self.pixels - (column, row)).T)
+        return int(distances.argmin()) if distances.min() <= REACH else None
 
     def place(self, code: Tensor) -> Pixel:
         """Where a code (D,) belongs: its own point, or between those of the nearest codes."""
@@ -41,21 +43,20 @@ class CodeMap:
         return float(column), float(row)
 
     def marked(self, first: Pixel, second: Pixel) -> Image.Image:
-        """The map with the places of A and B, and the line between them."""
+        """The map with the places of A and B."""
         found = self.picture.copy()
         draw = ImageDraw.Draw(found)
-        draw.line([*first, *second], fill="black", width=2)
         for name, (column, row) in (("A", first), ("B", second)):
             for radius, colour in ((9, "white"), (8, "black")):
                 draw.ellipse([column - radius, row - radius, column + radius, row + radius], outline=colour, width=3)
-            place = (column + 11, row - 22)
-            draw.text(place, name, fill="black", font_size=18, stroke_width=3, stroke_fill="white")
+            place = (column - 24, row - 12)
+            draw.text(place, name, fill="black", font_size=22, stroke_width=4, stroke_fill="white")
         return found
 
 
 def make_map(run: Run, codes: Tensor, labels: Tensor) -> CodeMap:
     """The map of codes of test pictures (n, D) with their classes (n,)."""
-    figure, axes, points = draw_codes(codes, labels, run.model.centres(), run.data.class_names, run.about)
+    figure, axes, points = map_of_codes(run, codes, labels)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas: Any = FigureCanvasAgg(figure)

@@ -7,8 +7,10 @@ An :class:`Explorer` is made once and never changes, so that visitors share it; 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import randrange
 from typing import NamedTuple
 
 import torch
@@ -16,9 +18,11 @@ from PIL import Image
 from torch import Tensor
 
 from segma_fast.trainer.data import DataError
+from segma_fast.trainer.data.decoding import FORMATS
 from segma_fast.trainer.explore.code_map import Pixel, make_map
 from segma_fast.trainer.explore.look import Look
 from segma_fast.trainer.explore.recipes import DRAWN, Recipe, recipe
+from segma_fast.trainer.explore.words import ONE_WAY
 from segma_fast.trainer.figures import views
 from segma_fast.trainer.figures.run_pictures import CODES
 from segma_fast.trainer.run import Run
@@ -26,7 +30,7 @@ from segma_fast.trainer.run import Run
 FURTHEST = 2.0  # t of a style transfer
 STRONGEST = 3.0  # α of an intensity, either way
 MOST = 50  # samples of each component
-SAVE = f" (saved as {DRAWN}, it is what the lines below take)"
+SAVE = f". To run the lines below, save the picture as {DRAWN}, by its arrow"
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class Way(NamedTuple):
     """the picture at its end; None for samples"""
     strip: Image.Image
     recipe: Recipe
+    about: str
+    """what the model takes the picture at its end for"""
 
 
 class Explorer:
@@ -75,7 +81,7 @@ class Explorer:
         self.run, self.images, self.labels = run, data.test_images, data.test_labels
         self.look = Look.of(self.images[:1000], run.config.data.crop)
         self.map = make_map(run, run.encode(self.images[:CODES]), self.labels[:CODES])  # as codes.png has them
-        self.kind = "class" if run.model.names_classes(len(run.data.class_names)) else "component"
+        self.kind, self.names = views.kind(run), views.shown_names(run)
 
     @property
     def grey(self) -> bool:
@@ -86,12 +92,21 @@ class Explorer:
     def one_way(self) -> str:
         """Why there is no other class to move to; empty if there is."""
         only = self.run.model.components == 1
-        return "This model has one component: there is no other to move to or away from." if only else ""
+        return ONE_WAY if only else ""
 
     def first_two(self) -> tuple[Chosen, Chosen]:
-        """The first test picture, and the first of another class, if there is one."""
-        others = (self.labels != self.labels[0]).nonzero()[:, 0].tolist()
+        """The first test picture, and the first that the model takes for another class, if there is one."""
+        taken = self.run.classify(self.images[:CODES]).argmax(1)
+        others = (taken != taken[0]).nonzero()[:, 0].tolist()
         return self.numbered(0), self.numbered(others[0] if others else 0)
+
+    def random(self) -> Chosen:
+        """Any test picture."""
+        return self.numbered(randrange(len(self.images)))
+
+    def has(self, number: float | None) -> bool:
+        """Whether there is a test picture of this number."""
+        return number is not None and math.isfinite(number) and number in range(len(self.images))
 
     def numbered(self, number: float | None) -> Chosen:
         """A test picture.
@@ -100,15 +115,23 @@ class Explorer:
             ValueError: for a number that there is not.
         """
         last = len(self.images) - 1
-        if number is None or not (math.isfinite(number) and number == int(number) and 0 <= number <= last):
-            raise ValueError(f"test pictures are numbered 0 to {last}, got {number}")
+        if number is None or not self.has(number):
+            raise ValueError(f"test pictures are numbered 0 to {last}, got {'nothing' if number is None else number}")
         index = int(number)
         name = self.run.data.class_names[int(self.labels[index])]
         return Chosen(self.images[index], index, f"test picture {index}, of class {name}")
 
-    def clicked(self, column: float, row: float) -> Chosen:
-        """The test picture whose point on the map is nearest to a pixel."""
-        return self.numbered(self.map.nearest(column, row))
+    def clicked(self, place: Sequence[float]) -> Chosen:
+        """The test picture whose point on the map is nearest to a pixel.
+
+        Raises:
+            ValueError: if there is no point near.
+        """
+        column, row = map(float, place)
+        number = self.map.nearest(column, row)
+        if number is None:
+            raise ValueError("the click must be on the map, near a point")
+        return self.numbered(number)
 
     def uploaded(self, file: Path | str) -> Chosen:
         """A picture from a file.
@@ -117,7 +140,7 @@ class Explorer:
             DataError: if it is none, is too large or is empty.
         """
         try:
-            with Image.open(file) as opened:
+            with Image.open(file, formats=FORMATS) as opened:
                 pixels, done = self.look.fit(opened)
         except DataError:
             raise
@@ -137,7 +160,7 @@ class Explorer:
         return Chosen(pixels, None, f"your drawing, {done}{SAVE}")
 
     def judged(self, chosen: Chosen) -> Judged:
-        """The reconstruction, the probabilities and the place on the map."""
+        """The reconstruction, the probabilities by name, and the place on the map."""
         run, picture = self.run, chosen.pixels[None]
         code = run.encode(picture)
         found = next(iter(run.model.posteriors(code).values()))[0].tolist()
@@ -145,7 +168,7 @@ class Explorer:
         line += "views.reconstructions(run, images).save(Path('reconstructions.png'))"
         both = [recipe(run.folder, command, line, [chosen.number]) for command in ("reconstruct", "classify")]
         how = Recipe(both[0].python, "\n".join(one.command for one in both))
-        probabilities = dict(zip(run.names, found, strict=True))
+        probabilities = dict(zip(self.names, found, strict=True))
         return Judged(as_image(picture[0]), as_image(run.decode(code)[0]), probabilities, self.map.place(code[0]), how)
 
     def transfer(self, chosen: Chosen, to: str, until: float) -> Way:
@@ -170,18 +193,18 @@ class Explorer:
         run, ends = self.run, torch.stack([first.pixels, second.pixels])
         view = views.interpolations(run, ends[:1], ends[1:])
         line = "views.interpolations(run, images[:1], images[1:]).save(Path('interpolations.png'))\n"
-        line += f"run.decode(run.encode(images[:1]).lerp(run.encode(images[1:]), {t:g}))  # the picture at t = {t:g}"
+        line += f"between = run.decode(run.encode(images[:1]).lerp(run.encode(images[1:]), {t:g}))  # at t"
         codes = run.encode(ends)
-        here = as_image(run.decode(codes[:1].lerp(codes[1:], t))[0])
+        here = run.decode(codes[:1].lerp(codes[1:], t))[0]
         how = recipe(run.folder, "interpolate", line, [first.number, second.number])
-        return Way(here, view.picture(), how)
+        return Way(as_image(here), view.picture(), how, self._taken_for(here))
 
-    def samples(self, component: str | None, n: float, spread: float, seed: float, everywhere: bool) -> Way:
+    def samples(self, component: str | None, n: float, spread: float, seed: float | None, everywhere: bool) -> Way:
         """Samples of all components or of one, or of one moved to every class."""
         run = self.run
         _within("the number of samples", n, 1, MOST)
-        _within("the seed", seed, 0, 2**31 - 1)
-        count, start = int(n), int(seed)
+        _within("the seed", seed, 0, 999_999)
+        count, start = int(n), int(seed or 0)
         if everywhere:
             source = component or run.names[0]
             view = views.in_every_class(run, count, source, start, spread)
@@ -192,10 +215,18 @@ class Explorer:
         options: dict[str, str | float | bool] = {} if component is None else {"component": component}
         options |= {"n": count, "seed": start, "spread": float(spread), "every_class": everywhere}
         how = recipe(run.folder, "sample", line, [], **options)
-        return Way(None, view.picture(), how)
+        return Way(None, view.picture(), how, "")
 
     def _way(self, view: views.View, how: Recipe) -> Way:
-        return Way(as_image(view.images[0, -1]), view.picture(), how)
+        last = view.images[0, -1]
+        return Way(as_image(last), view.picture(), how, self._taken_for(last))
+
+    def _taken_for(self, picture: Tensor) -> str:
+        """What the model makes of a picture that it made."""
+        if self.one_way:
+            return ""
+        share, best = self.run.classify(picture[None])[0].max(0)
+        return f"The model takes this for {self.kind} {self.names[int(best)]} ({share.item():.0%})."
 
 
 def as_image(picture: Tensor) -> Image.Image:
@@ -204,6 +235,6 @@ def as_image(picture: Tensor) -> Image.Image:
     return Image.fromarray(pixels[0].cpu().numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).cpu().numpy())
 
 
-def _within(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:  # also for NaN
-        raise ValueError(f"{name} must be from {least:g} to {most:g}, got {value}")
+def _within(name: str, value: float | None, least: float, most: float) -> None:
+    if value is None or not least <= value <= most:  # also for NaN
+        raise ValueError(f"{name} must be from {least} to {most}, got {'nothing' if value is None else value}")

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from segma_fast.trainer.data import DataError, prepare_picture
 
-MOST_PIXELS = 40_000_000  # of a file: decoded it takes 160 MB
+MOST_PIXELS = 40_000_000  # of a file
+LARGEST = 1200  # pixels of a side that are looked at
+LEAST = 0.03  # of the larger side that is ink, if the picture is not empty
 INK = 0.1  # least difference of a pixel from the background
 PLAIN = 0.6  # share of border pixels that are background where pictures have one
 
@@ -67,36 +70,44 @@ class Look:
             raise DataError(f"the picture is not complete: {error}") from error
         _, height, width = self.shape
         same_size = picture.size == (width, height)
-        if self.background is None:
+        if picture.mode.startswith(("I", "F")):
+            raise DataError(f"the picture must have 8 bits a channel, it has mode {picture.mode}")
+        if self.background is None or same_size:
             done = "as it is" if same_size else f"resized from {_size(picture)} to {width} × {height} pixels"
-            if self.crop is not None:
+            if self.crop is not None and not same_size:
                 done = f"the middle {self.crop} × {self.crop} pixels of {_size(picture)}, {done}"
             return prepare_picture(picture, self.crop, self.shape), done
-        return self._placed(picture.convert("L"), self.background, same_size)
+        return self._placed(picture.convert("L"), self.background)
 
-    def _placed(self, picture: Image.Image, background: float, same_size: bool) -> tuple[Tensor, str]:
-        done = []
-        pixels = prepare_picture(picture, None, (1, picture.height, picture.width))[0].float() / 255
-        own = torch.cat([pixels[[0, -1]].flatten(), pixels[:, [0, -1]].flatten()]).median().item()
-        if (own > 0.5) != (background > 0.5):
-            pixels, own = 1 - pixels, 1 - own
-            done.append(f"inverted to {'light on dark' if background < 0.5 else 'dark on light'}")
-        box = _box(pixels, own)
-        if box is None:
+    def _placed(self, picture: Image.Image, background: float) -> tuple[Tensor, str]:
+        """What is not the paper, in the contrast, size and place of the data."""
+        picture.thumbnail((LARGEST, LARGEST), Image.Resampling.BOX)
+        pixels = torch.from_numpy(np.array(picture)).float() / 255
+        paper = torch.cat([pixels[[0, -1]].flatten(), pixels[:, [0, -1]].flatten()]).median().item()
+        away = pixels - paper
+        sign = 1.0 if away[away.abs() > INK].sum() > 0 else -1.0  # ink is lighter or darker
+        ink = (sign * away).clamp(min=0)
+        box = _box(ink, 0.0)
+        if box is None or max(box[2] - box[0], box[3] - box[1]) < LEAST * max(ink.shape):
             raise DataError("the picture is empty: draw something, or choose another")
-        if not same_size:
-            pixels = self._moved(pixels, box, background)
-            done.append(f"its {box[2] - box[0]} × {box[3] - box[1]} pixels of ink brought to size and place")
-        return (255 * pixels.clamp(0, 1)).round().to(torch.uint8)[None], ", ".join(done) or "as it is"
+        done = []
+        if (sign < 0) == (background < 0.5):
+            done.append(f"inverted to {'light on dark' if background < 0.5 else 'dark on light'}")
+        if ink.max() < 0.9:
+            done.append("with full contrast")
+        ink = self._moved(ink / ink.max(), box)
+        done.append(f"its {box[3] - box[1]} × {box[2] - box[0]} pixels of ink brought to size and place")
+        found = background + ink * ((1 if background < 0.5 else 0) - background)
+        return (255 * found).round().to(torch.uint8)[None], ", ".join(done)
 
-    def _moved(self, pixels: Tensor, box: tuple[int, int, int, int], background: float) -> Tensor:
-        """The part in the box on the data's background, with the data's typical size and place."""
+    def _moved(self, ink: Tensor, box: tuple[int, int, int, int]) -> Tensor:
+        """The part in the box, with the data's typical size and place."""
         _, height, width = self.shape
         top, left, bottom, right = box
         scale = min(self.extent / max(bottom - top, right - left), height / (bottom - top), width / (right - left))
         size = (max(1, round(scale * (right - left))), max(1, round(scale * (bottom - top))))
-        part = Image.fromarray((255 * pixels[top:bottom, left:right]).round().to(torch.uint8).numpy())
-        paper = Image.new("L", (width, height), round(255 * background))
+        part = Image.fromarray((255 * ink[top:bottom, left:right]).round().to(torch.uint8).numpy())
+        paper = Image.new("L", (width, height), 0)
         row, column = round(self.middle[0] - size[1] / 2), round(self.middle[1] - size[0] / 2)
         place = (min(max(column, 0), width - size[0]), min(max(row, 0), height - size[1]))
         paper.paste(part.resize(size, Image.Resampling.BOX), place)

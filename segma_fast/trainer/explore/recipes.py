@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 DRAWN = "picture.png"  # what a picture is called that is no test picture
+ENDS = ["a.png", "b.png"]  # the same of two
 
 
 class Recipe(NamedTuple):
@@ -27,18 +28,20 @@ def recipe(folder: Path, command: str, view: str, numbers: list[int | None], **o
         options: flags of the command, without those that are False.
     """
     words = ["segma-fast", command, "--run-dir", str(folder)]
+    files = [DRAWN] if len(numbers) < 2 else ENDS
     if numbers:
-        words += ["--images", *(DRAWN if number is None else str(number) for number in numbers)]
+        words += ["--images", *(f if n is None else str(n) for f, n in zip(files, numbers, strict=True))]
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"
         if value is True:
             words.append(flag)
         elif value is not False:
-            words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+            text = f"{value:g}" if isinstance(value, float) else str(value)
+            words += [f"{flag}={text}"] if isinstance(value, str) and text.startswith("-") else [flag, text]
     lines = ["from pathlib import Path", "from segma_fast.trainer import load_run"]
     lines += ["from segma_fast.trainer.figures import views", "", f"run = load_run({str(folder)!r})"]
     if numbers:
         tests = "run.load_data().test_images"
-        given = [repr(DRAWN) if number is None else f"{tests}[{number}]" for number in numbers]
+        given = [repr(f) if n is None else f"{tests}[{n}]" for f, n in zip(files, numbers, strict=True)]
         lines.append(f"images = [{', '.join(given)}]")
     return Recipe("\n".join([*lines, view]), shlex.join(words))

@@ -20,19 +20,13 @@ if TYPE_CHECKING:
 
 LONG = 3  # letters of a class name beyond which labels below a plot are turned
 MARKERS = "osv^Dd<>Pp"
-
-
-def save_codes(
-    codes: Tensor, labels: Tensor, means: Tensor, class_names: Sequence[str], path: Path, about: str = ""
-) -> Path:
-    """Write :func:`draw_codes` to a PNG."""
-    return save_figure(draw_codes(codes, labels, means, class_names, about)[0], path)
+MOST_NAMES = 30  # classes in a legend; more do not fit
 
 
 def draw_codes(
-    codes: Tensor, labels: Tensor, means: Tensor, class_names: Sequence[str], about: str = ""
+    codes: Tensor, labels: Tensor, means: Tensor, class_names: Sequence[str], mean_names: Sequence[str], about: str = ""
 ) -> tuple[Figure, Axes, Tensor]:
-    """A scatter plot of codes (n, D), coloured by their labels (n,), with the component means (K, D).
+    """A scatter plot of codes (n, D), coloured by their labels (n,), with the component means (K, D) and their names.
 
     Returns:
         The figure, its axes, and where the codes are on them, (n, 2).
@@ -43,7 +37,8 @@ def draw_codes(
     scatter(axes, points, labels, class_names)
     axes.scatter(centres[:, 0], centres[:, 1], s=70, marker="X", color="white", edgecolors="black", zorder=3)
     for index, (x, y) in enumerate(centres.tolist()):
-        axes.annotate(str(index), (x, y), xytext=(8, 6), textcoords="offset points", fontsize=11, weight="bold")
+        name = mean_names[index].replace("$", r"\$")
+        axes.annotate(name, (x, y), xytext=(8, 6), textcoords="offset points", fontsize=11, weight="bold")
     embedded = ""
     if codes.shape[1] > 2:
         embedded = ", by t-SNE, without units"
@@ -68,6 +63,8 @@ def scatter(axes: Axes, points: Tensor, labels: Tensor, class_names: Sequence[st
             own[:, 0], own[:, 1], s=9, marker=marker, color=colour, alpha=0.7, linewidths=0, label=escape_label(name)
         )
     axes.set_aspect("equal", adjustable="datalim")
+    if len(class_names) > MOST_NAMES:
+        return
     axes.legend(title="class", markerscale=2, frameon=False, bbox_to_anchor=(1.0, 1.0), loc="upper left", fontsize=8)
 
 

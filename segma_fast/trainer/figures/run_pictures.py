@@ -38,16 +38,10 @@ def save_pictures(run: Run, data: ImageData | None = None, columns: int = 10) ->
     images, labels = data.test_images.to(model.device), data.test_labels.to(model.device)
     classes = torch.arange(data.classes, device=model.device)
     first = torch.stack([(labels == k).nonzero()[0, 0] for k in classes if (labels == k).any()])
+    codes = views.map_of_codes(run, model.encode(images[:CODES]), labels[:CODES])[0]
     paths = [
         views.samples(run, columns).save(folder / "samples.png"),
-        plots.save_codes(
-            model.encode(images[:CODES]),
-            labels[:CODES],
-            model.centres(),
-            data.class_names,
-            folder / "codes.png",
-            run.about,
-        ),
+        plots.save_figure(codes, folder / "codes.png"),
         views.reconstructions(run, images[: columns * 5], columns).save(folder / "reconstructions.png"),
         views.interpolations(run, images[first], images[first.roll(-1)], columns).save(folder / "interpolations.png"),
     ]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
 from segma_fast.trainer import latent
-from segma_fast.trainer.figures import grids
+from segma_fast.trainer.figures import grids, plots
 from segma_fast.trainer.run import Run
 
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ def samples(
     """Samples of each component, one row each, or of one component, ten a row."""
     images, about = run.sample(n, component, seed=seed, spread=spread), _spread(spread) + run.about
     if component is None:
-        return View(images, f"Samples of each component\n{about}", run.names)
+        return View(images, f"Samples of each component\n{about}", shown_names(run))
     name = run.names[run.component(component)]
     if n % 10 == 0:
         images = images.unflatten(1, (-1, 10))[0]
-    return View(images, f"Samples of {_kind(run)} {name}\n{about}")
+    return View(images, f"Samples of {kind(run)} {name}\n{about}")
 
 
 def in_every_class(
@@ -57,8 +57,8 @@ def in_every_class(
     """Samples of a component, one row each, moved to every component, one column each."""
     images = run.sample_in_every_class(n, component, seed=seed, spread=spread)
     name = run.names[run.component(component)]
-    title = f"Codes of {_kind(run)} {name} moved to each {_kind(run)}\n{_spread(spread)}{run.about}"
-    return View(images, title, (), run.names)
+    title = f"Codes of {kind(run)} {name} moved to each {kind(run)}\n{_spread(spread)}{run.about}"
+    return View(images, title, (), shown_names(run))
 
 
 def reconstructions(run: Run, images: Pictures, columns: int = 10) -> View:
@@ -85,7 +85,7 @@ def transfers(
     chosen = run.pictures(images)
     source, target = run.source_and_other(chosen, to, "to")
     moved = torch.cat([chosen[:, None], latent.transfer(run.model, chosen, source, target, steps, until)], 1)
-    title = f"Style transfer, z + t (μ_target − μ_source), t = 0 … {until:g}\n{run.about}"
+    title = f"Style transfer, {run.model.ways[0]}, t = 0 … {until:g}\n{run.about}"
     return View(moved, title, _arrows(run, source, "→", target), ["real", *grids.step_names(steps, until)])
 
 
@@ -96,7 +96,7 @@ def intensities(
     chosen = run.pictures(images)
     source, other = run.source_and_other(chosen, away_from, "away_from")
     moved = torch.cat([chosen[:, None], latent.intensify(run.model, chosen, source, other, alpha, steps)], 1)
-    title = f"Intensity, z + α (μ_source − μ_other), α = 0 … {alpha:g}\n{run.about}"
+    title = f"Intensity, {run.model.ways[1]}, α = 0 … {alpha:g}\n{run.about}"
     return View(moved, title, _arrows(run, source, "away from", other), ["real", *grids.step_names(steps, alpha)])
 
 
@@ -104,12 +104,24 @@ def _spread(spread: float) -> str:
     return "" if spread == 1 else f"spread {spread:g} · "
 
 
-def _kind(run: Run) -> str:
+def map_of_codes(run: Run, codes: Tensor, labels: Tensor) -> tuple[Any, Any, Tensor]:
+    """Codes (n, D) of pictures of some classes (n,), and the means: see :func:`plots.draw_codes`."""
+    return plots.draw_codes(codes, labels, run.model.centres(), run.data.class_names, shown_names(run), run.about)
+
+
+def kind(run: Run) -> str:
+    """What a component is called: a class, or a component if the model was trained without labels."""
     return "class" if run.model.names_classes(len(run.data.class_names)) else "component"
+
+
+def shown_names(run: Run) -> tuple[str, ...]:
+    """The names of the components in pictures: the classes', or c0, c1, … that nobody takes for classes."""
+    return run.names if kind(run) == "class" else tuple(f"c{name}" for name in run.names)
 
 
 def _arrows(run: Run, source: Tensor, between: str, target: Tensor) -> list[str]:
     """Names of rows: the class that the model takes a picture for, and the one that it goes to."""
-    space = "\n" if max(map(len, run.names)) > LONG else " "
+    names = shown_names(run)
+    space = "\n" if max(map(len, names)) > LONG else " "
     pairs = zip(source.tolist(), target.tolist(), strict=True)
-    return [f"{run.names[a]}{space}{between} {run.names[b]}" for a, b in pairs]
+    return [f"{names[a]}{space}{between} {names[b]}" for a, b in pairs]

@@ -113,6 +113,8 @@ class ImageModel(nn.Module, ABC):
     """the terms that :meth:`forward` returns besides the loss; columns of metrics.csv"""
     mapping: ClassVar[ClassMapping] = "one-to-one"
     """how the components of a model without labels are matched with classes"""
+    ways: ClassVar[tuple[str, str]] = ("z + t (μ_target − μ_source)", "z + α (μ_source − μ_other)")
+    """in captions: how :meth:`direction` leads to another class, and away from one"""
     shares_batches: ClassVar[bool] = False
     """whether :meth:`forward` computes the loss of the whole batch when it is split over several processes"""
     components: int

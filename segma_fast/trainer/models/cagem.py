@@ -57,6 +57,7 @@ class CaGeM(VariationalModel):
     """
 
     title = "CaGeM"
+    ways = ("from class to class with the same z₂", "away from another class with the same z₂")
     Config = CaGeMConfig
 
     def __init__(self, pixels: Pixels, classes: int, settings: CaGeMConfig, network: NetworkConfig) -> None:

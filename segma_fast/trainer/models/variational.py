@@ -66,6 +66,7 @@ class VariationalModel(ImageModel):
     """
 
     terms = ("bound", "labelled_bound", "cross_entropy")
+    ways = ("from class to class with the same z", "away from another class with the same z")
 
     Config = VariationalConfig
     one_hot: Tensor
