@@ -18,6 +18,7 @@ COMMANDS = {  # name: (module, function, one line)
     "classify": (TRAINED, "classify", "say which class images belong to"),
     "evaluate": (TRAINED, "evaluate", "test error, reconstruction error and d² of a trained model"),
     "explore": ("segma_fast.trainer.commands.explore", "explore", "a page in the browser to play with a trained model"),
+    "publish": (TRAINED, "publish", "a trained model to hand on, as a folder or on the Hugging Face Hub"),
     "reproduce": ("segma_fast.trainer.experiments.reproduce", "main", "reproduce the paper's tables and figures"),
     "compare": (
         "segma_fast.trainer.experiments.compare",

@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.optim import Optimizer
 
-from segma_fast.trainer.files import publish_folder
+from segma_fast.trainer.files import publish_folder, usual_mode
 from segma_fast.trainer.models import ImageModel
 
 CHECKPOINTS, DRAFT = "checkpoints", ".part"
@@ -114,6 +114,7 @@ def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, state: S
         _save(_random_states(accelerator.device), draft / _random_name(accelerator))
         if accelerator.is_main_process:
             save_file(state.model.state_dict(), draft / WEIGHTS)
+            usual_mode(draft / WEIGHTS)
             for number, optimizer in enumerate(state.optimizers):
                 _save(optimizer.state_dict(), draft / _optimizer_name(number))
             (draft / CLOCK).write_text(json.dumps(asdict(state.clock)))

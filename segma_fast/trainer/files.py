@@ -27,6 +27,13 @@ def write_text(path: Path, text: str) -> None:
         draft.write_text(text)
 
 
+def usual_mode(path: Path) -> None:
+    """Give a file or folder that was made for this user alone the permissions of others."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
+
+
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
     """Lock a folder against other commands that use this lock; no effect where file locks are missing (Windows).

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segma_fast.trainer import latent, metrics
+from segma_fast.trainer import latent, metrics, published
 from segma_fast.trainer.checkpoints import latest_checkpoint, load_weights
 from segma_fast.trainer.config import TrainConfig, build_model
 from segma_fast.trainer.config_file import load_config
@@ -48,6 +48,8 @@ class Run:
     data: DataInfo
     model: ImageModel
     step: int
+    address: str = ""
+    """hf://owner/name, if the model is from the Hub"""
 
     def load_data(self) -> ImageData:
         """The data set that the model was trained on.
@@ -163,6 +165,43 @@ class Run:
             self.model, chosen, *self.source_and_other(chosen, away_from, "away_from"), alpha, steps
         )
 
+    def save_pretrained(self, folder: Path | str) -> Path:
+        """Write the model to a folder that can be handed on, with a model card; :func:`load_run` opens it.
+
+        It holds weights, configuration, pictures and figures, but nothing to go on training, and no path of this
+        machine.
+
+        Raises:
+            ValueError: for a folder that holds something else.
+        """
+        return published.save(self, Path(folder))
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool | None = None, token: str | None = None, commit_message: str | None = None
+    ) -> str:  # fmt: skip
+        """Upload the same to the Hugging Face Hub, as ``owner/name``, and return its address there.
+
+        Arguments are those of ``huggingface_hub``; without a token it takes that of ``hf auth login``.
+
+        Raises:
+            ValueError: for a ``repo_id`` that is not ``owner/name``.
+        """
+        return published.push(self, repo_id, private, token, commit_message)
+
+    @classmethod
+    def from_pretrained(
+        cls, source: Path | str, device: torch.device | str = "cpu", *, revision: str | None = None,
+        token: str | None = None,
+    ) -> Run:  # fmt: skip
+        """Open a model from a folder, or from the Hugging Face Hub as ``owner/name`` if there is no such folder.
+
+        Raises:
+            ValueError: if there is none, or it is damaged.
+        """
+        if Path(source).exists() or str(source).startswith("hf:"):
+            return load_run(source, device, revision=revision, token=token)
+        return load_run(f"{published.HUB}{source}", device, revision=revision, token=token)
+
     def evaluate(self, data: ImageData | None = None) -> metrics.Evaluation:
         """Test error, reconstruction error and d² on the test set, which is loaded unless ``data`` is given."""
         data, device = self.load_data() if data is None else data, self.model.device
@@ -252,18 +291,31 @@ class Run:
         return pixels
 
 
-def load_run(run_dir: Path | str, device: torch.device | str = "cpu") -> Run:
+def load_run(
+    run_dir: Path | str, device: torch.device | str = "cpu", *, revision: str | None = None, token: str | None = None
+) -> Run:  # fmt: skip
     """Load the model of a run folder, in evaluation mode; no file in it is unpickled or run.
 
+    Args:
+        run_dir: a run folder, a folder of :meth:`Run.save_pretrained`, or ``hf://owner/name`` on the Hugging Face Hub.
+        device: where the model goes.
+        revision, token: branch, tag or commit on the Hub, and what opens a private one.
+
     Raises:
-        ValueError: if the folder holds no run, no checkpoint yet, or a damaged one.
+        ValueError: if the folder holds no run, no checkpoint yet, or a damaged one, or if the Hub has no such model.
     """
+    address = ""
+    if str(run_dir).startswith("hf:"):
+        address = f"{published.HUB}{str(run_dir).removeprefix('hf:').strip('/')}"
+        run_dir = published.fetch(address, revision, token)
     run_dir = Path(run_dir)
     checkpoint = latest_checkpoint(run_dir)
+    if checkpoint is None and (step_of_weights := published.published_step(run_dir)) is not None:
+        checkpoint = run_dir, step_of_weights
     if checkpoint is None or not (run_dir / CONFIG).exists():
         raise ValueError(f"{run_dir} holds no trained model: train one with segma-fast train --run-dir {run_dir}")
     config, data = load_config(run_dir / CONFIG), DataInfo.load(run_dir)
     model = build_model(config, data.image_shape, len(data.class_names))
     path, step = checkpoint
     load_weights(path, model)
-    return Run(run_dir, config, data, model.to(device).eval(), step)
+    return Run(run_dir, config, data, model.to(device).eval(), step, address)

@@ -32,6 +32,7 @@ from torch import Tensor
 from segma_fast.trainer.checkpoints import (
     CHECKPOINTS,
     DRAFT,
+    WEIGHTS,
     State,
     checkpoint_steps,
     latest_checkpoint,
@@ -117,6 +118,8 @@ def check_folder(config: TrainConfig, resume: bool, overwrite: bool) -> tuple[Pa
         changed = differences(load_config(run_dir / CONFIG), config)
         if changed:
             raise ValueError(f"cannot resume {run_dir} with another configuration: {'; '.join(changed)}")
+        if (run_dir / WEIGHTS).exists() and not checkpoint_steps(run_dir):
+            raise ValueError(f"{run_dir} holds a model to hand on, with nothing to go on training")
         return latest_checkpoint(run_dir)
     if holds_run(run_dir):
         if not overwrite:

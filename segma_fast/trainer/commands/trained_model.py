@@ -221,6 +221,30 @@ def evaluate(run_dir: Path = DEFAULT_RUN, likelihood_samples: int = 0, likelihoo
         print(report.likelihood(metrics.mean_log_likelihood(run.model, data.test_images, by), likelihood_samples))
 
 
+@as_command
+def publish(
+    run_dir: Path = DEFAULT_RUN, out: Path | None = None, repo: str | None = None, private: bool = False
+) -> None:  # fmt: skip
+    """Write a model to a folder that can be handed on, or upload it to the Hugging Face Hub, with a model card.
+
+    Commands take such a folder, or hf://owner/name, as --run-dir. To upload, log in first: hf auth login.
+
+    examples:
+      segma-fast publish --run-dir runs/mnist --out segma-mnist
+      segma-fast publish --run-dir runs/mnist --repo owner/segma-mnist --private
+
+    Args:
+        run_dir: folder of a run
+        out: folder to write
+        repo: owner/name on the Hub
+        private: for you alone, if the Hub has no such repository yet
+    """
+    if (out is None) == (repo is None):
+        raise ValueError("give --out FOLDER or --repo OWNER/NAME")
+    run = load_run(run_dir)
+    print(run.save_pretrained(out) if out is not None else run.push_to_hub(str(repo), private=private or None))
+
+
 def _images(run: Run, items: tuple[str, ...]) -> tuple[Tensor, list[int | None]]:
     """Test images by number and picture files as (n, C, H, W) in [0, 1], with the labels that are known."""
     if not items:

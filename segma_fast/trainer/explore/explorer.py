@@ -82,6 +82,7 @@ class Explorer:
         self.look = Look.of(self.images[:1000], run.config.data.crop)
         self.map = make_map(run, run.encode(self.images[:CODES]), self.labels[:CODES])  # as codes.png has them
         self.kind, self.names = views.kind(run), views.shown_names(run)
+        self.source = run.address or run.folder
 
     @property
     def grey(self) -> bool:
@@ -166,7 +167,7 @@ class Explorer:
         found = next(iter(run.model.posteriors(code).values()))[0].tolist()
         line = "print(dict(zip(run.names, run.classify(images)[0].tolist())))\n"
         line += "views.reconstructions(run, images).save(Path('reconstructions.png'))"
-        both = [recipe(run.folder, command, line, [chosen.number]) for command in ("reconstruct", "classify")]
+        both = [recipe(self.source, command, line, [chosen.number]) for command in ("reconstruct", "classify")]
         how = Recipe(both[0].python, "\n".join(one.command for one in both))
         probabilities = dict(zip(self.names, found, strict=True))
         return Judged(as_image(picture[0]), as_image(run.decode(code)[0]), probabilities, self.map.place(code[0]), how)
@@ -176,15 +177,15 @@ class Explorer:
         _within("t", until, 0, FURTHEST)
         view = views.transfers(self.run, chosen.pixels[None], to, until=until)
         line = f"views.transfers(run, images, {to!r}, until={until:g}).save(Path('transfer.png'))"
-        return self._way(view, recipe(self.run.folder, "transfer", line, [chosen.number], to=to, until=float(until)))
+        return self._way(view, recipe(self.source, "transfer", line, [chosen.number], to=to, until=float(until)))
 
     def intensify(self, chosen: Chosen, away_from: str, alpha: float) -> Way:
         """More of what sets a picture apart from a class, up to α."""
         _within("α", alpha, -STRONGEST, STRONGEST)
         view = views.intensities(self.run, chosen.pixels[None], away_from, alpha)
         line = f"views.intensities(run, images, {away_from!r}, {alpha:g}).save(Path('intensify.png'))"
-        folder, numbers = self.run.folder, [chosen.number]
-        how = recipe(folder, "intensify", line, numbers, away_from=away_from, alpha=float(alpha))
+        numbers = [chosen.number]
+        how = recipe(self.source, "intensify", line, numbers, away_from=away_from, alpha=float(alpha))
         return self._way(view, how)
 
     def interpolate(self, first: Chosen, second: Chosen, t: float) -> Way:
@@ -196,7 +197,7 @@ class Explorer:
         line += f"between = run.decode(run.encode(images[:1]).lerp(run.encode(images[1:]), {t:g}))  # at t"
         codes = run.encode(ends)
         here = run.decode(codes[:1].lerp(codes[1:], t))[0]
-        how = recipe(run.folder, "interpolate", line, [first.number, second.number])
+        how = recipe(self.source, "interpolate", line, [first.number, second.number])
         return Way(as_image(here), view.picture(), how, self._taken_for(here))
 
     def samples(self, component: str | None, n: float, spread: float, seed: float | None, everywhere: bool) -> Way:
@@ -214,7 +215,7 @@ class Explorer:
             line = f"views.samples(run, {count}, {component!r}, {start}, {spread:g}).save(Path('samples.png'))"
         options: dict[str, str | float | bool] = {} if component is None else {"component": component}
         options |= {"n": count, "seed": start, "spread": float(spread), "every_class": everywhere}
-        how = recipe(run.folder, "sample", line, [], **options)
+        how = recipe(self.source, "sample", line, [], **options)
         return Way(None, view.picture(), how, "")
 
     def _way(self, view: views.View, how: Recipe) -> Way:

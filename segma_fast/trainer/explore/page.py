@@ -51,7 +51,7 @@ Update = tuple[Callable[..., Any], list[Any], Panel]
 
 def build_page(explorer: Explorer) -> gr.Blocks:
     """The page of an explorer. What a visitor has chosen is in states that each visitor has for themselves."""
-    title, run = f"segma_fast · {explorer.run.folder.name}", explorer.run
+    title, run = f"segma_fast · {explorer.run.config.run_dir.name}", explorer.run
     names = words.WITHOUT_LABELS.format(count=run.model.components) if explorer.kind == "component" else ""
     page: gr.Blocks
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3600)) as page:

@@ -17,17 +17,19 @@ class Recipe(NamedTuple):
     command: str
 
 
-def recipe(folder: Path, command: str, view: str, numbers: list[int | None], **options: str | float | bool) -> Recipe:
+def recipe(
+    run_dir: Path | str, command: str, view: str, numbers: list[int | None], **options: str | float | bool
+) -> Recipe:  # fmt: skip
     """The recipe of a view.
 
     Args:
-        folder: of the run.
+        run_dir: folder of the run, or its address on the Hub.
         command: of segma-fast.
         view: the arguments of ``views`` in Python, with ``images`` for the pictures.
         numbers: of the test pictures; None for one that was drawn or uploaded.
         options: flags of the command, without those that are False.
     """
-    words = ["segma-fast", command, "--run-dir", str(folder)]
+    words = ["segma-fast", command, "--run-dir", str(run_dir)]
     files = [DRAWN] if len(numbers) < 2 else ENDS
     if numbers:
         words += ["--images", *(f if n is None else str(n) for f, n in zip(files, numbers, strict=True))]
@@ -39,7 +41,7 @@ def recipe(folder: Path, command: str, view: str, numbers: list[int | None], **o
             text = f"{value:g}" if isinstance(value, float) else str(value)
             words += [f"{flag}={text}"] if isinstance(value, str) and text.startswith("-") else [flag, text]
     lines = ["from pathlib import Path", "from segma_fast.trainer import load_run"]
-    lines += ["from segma_fast.trainer.figures import views", "", f"run = load_run({str(folder)!r})"]
+    lines += ["from segma_fast.trainer.figures import views", "", f"run = load_run({str(run_dir)!r})"]
     if numbers:
         tests = "run.load_data().test_images"
         given = [repr(f) if n is None else f"{tests}[{n}]" for f, n in zip(files, numbers, strict=True)]

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
+from made_pictures import colour_folder
 
 from segma_fast.trainer import load_run, starting_config, train
 from segma_fast.trainer.explore.explorer import Explorer
@@ -22,20 +21,6 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "cagem": ("cagem", {"top_dim": 2}),
     "amm": ("amm", {}),
 }
-
-
-def colour_folder(folder: Path) -> Path:
-    """Red and blue pictures of 20 × 16 pixels in two classes."""
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 12), ("test", 4)):
-        for channel, name in ((0, "red ones"), (2, "blue ones")):
-            place = folder / split / name
-            place.mkdir(parents=True)
-            for number in range(count):
-                pixels = rng.integers(0, 90, (16, 20, 3), dtype=np.uint8)
-                pixels[:, :, channel] += 150
-                Image.fromarray(pixels).save(place / f"{number}.png")
-    return folder
 
 
 def make_explorer(name: str, new_folder: Callable[[str], Path]) -> Explorer:
