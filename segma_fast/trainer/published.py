@@ -153,10 +153,8 @@ def card(run: Run, address: str, pictures: list[str], summary: dict[str, Any]) -
     hub_data = "/" in config.data.dataset
     results = []
     if summary and summary["labels"] and not math.isnan(summary["test_error"]):
-        known: dict[str, Any] = {"dataset_type": config.data.dataset, "dataset_name": run.data.name, "metric_type": "accuracy"}
-        results = [
-            EvalResult("image-classification", metric_value=round(100 * (1 - summary["test_error"]), 2), **known)
-        ]
+        right = round(100 * (1 - summary["test_error"]), 2)
+        results = [EvalResult("image-classification", config.data.dataset, run.data.name, "accuracy", right)]
     facts = ModelCardData(
         library_name=LIBRARY, tags=["auto-encoder", "semi-supervised", config.model], eval_results=results or None,
         datasets=[config.data.dataset] if hub_data else None, model_name=f"{kind.title} on {run.data.name}",
