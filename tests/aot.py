@@ -113,12 +113,16 @@ def compile_job(job: Job) -> Report:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource, compile
 
+    from segma_fast.distance.backends.triton.kernels import panels
+
     function, known, options = wanted(job)
     constants = {name: value for name, value in known.items() if name in function.arg_names}
     types = pointers(job)
     names = function.arg_names
     signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in names}
-    specialized = {p.name for p in function.params if not p.do_not_specialize}  # integers that are multiples of 16
+    specialized = {"floats"}  # integers that are multiples of 16 always
+    if hasattr(panels, job.kernel):
+        specialized |= {p.name for p in function.params if not p.do_not_specialize}
     multiples = [i for i, name in enumerate(names) if signature[name].startswith("*") or name in specialized]
     aligned = {(i,): [["tt.divisibility", 16]] for i in multiples if signature[names[i]] != "constexpr"}
     places = {(names.index(name),): value for name, value in constants.items()}

@@ -52,7 +52,8 @@ def test_distributed_data_parallel_trains_to_the_weights_of_one_process(tmp_path
         for their_losses, their_weights in at_once_and_in_parts:
             torch.testing.assert_close(torch.tensor(their_losses), torch.tensor(losses), rtol=1e-4, atol=1e-5)
             for theirs, ours in zip(their_weights, weights, strict=True):
-                torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-6)
+                # Adam makes more of rounding, which processors do differently
+                torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
 
 
 DISAGREEMENTS = {

@@ -105,10 +105,6 @@ class Explorer:
         """Any test picture."""
         return self.numbered(randrange(len(self.images)))
 
-    def has(self, number: float | None) -> bool:
-        """Whether there is a test picture of this number."""
-        return number is not None and math.isfinite(number) and number in range(len(self.images))
-
     def numbered(self, number: float | None) -> Chosen:
         """A test picture.
 
@@ -116,7 +112,7 @@ class Explorer:
             ValueError: for a number that there is not.
         """
         last = len(self.images) - 1
-        if number is None or not self.has(number):
+        if number is None or not math.isfinite(number) or number not in range(last + 1):
             raise ValueError(f"test pictures are numbered 0 to {last}, got {'nothing' if number is None else number}")
         index = int(number)
         name = self.run.data.class_names[int(self.labels[index])]

@@ -94,12 +94,12 @@ def build_page(explorer: Explorer) -> gr.Blocks:
     return page
 
 
-def choosing(function: Callable[..., Chosen | None]) -> Callable[..., Any]:
-    """From a choice to the last two pictures; none, or the same picture once more, changes nothing."""
+def choosing(function: Callable[..., Chosen]) -> Callable[..., Any]:
+    """From a choice to the last two pictures; the same picture once more changes nothing."""
 
     def chosen(value: Any, here: Chosen, earlier: Chosen) -> tuple[Chosen, Chosen]:
         new = function(value)
-        if new is None or new.number is not None and new.number == here.number:
+        if new.number is not None and new.number == here.number:
             return here, earlier
         return new, here
 
@@ -136,13 +136,13 @@ def answered(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _pickers(
     explorer: Explorer,
-) -> tuple[gr.Number, list[tuple[Callable[..., Any], Any, Callable[..., Chosen | None]]]]:
+) -> tuple[gr.Number, list[tuple[Callable[..., Any], Any, Callable[..., Chosen]]]]:
     """The ways to choose a picture: the event, the component that has the choice, and what makes a picture of it."""
-    found: list[tuple[Callable[..., Any], Any, Callable[..., Chosen | None]]] = []
+    found: list[tuple[Callable[..., Any], Any, Callable[..., Chosen]]] = []
     with gr.Tab("Test picture"):
-        number = gr.Number(0, precision=0, label=f"Number, 0 to {len(explorer.images) - 1}", elem_id="number")
+        label = f"Number, 0 to {len(explorer.images) - 1}, and Enter"
+        number = gr.Number(0, precision=0, label=label, elem_id="number")
         found.append((number.submit, number, explorer.numbered))
-        found.append((number.blur, number, lambda value: explorer.numbered(value) if explorer.has(value) else None))
         another = gr.Button("Another one")
         found.append((another.click, number, lambda value: explorer.random()))
     if explorer.grey:
