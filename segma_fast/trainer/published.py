@@ -20,7 +20,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -30,18 +30,32 @@ from segma_fast.trainer.checkpoints import WEIGHTS
 from segma_fast.trainer.config import TrainConfig
 from segma_fast.trainer.config_file import save_config
 from segma_fast.trainer.files import publish_folder, usual_mode
-from segma_fast.trainer.models import MODELS
-from segma_fast.trainer.run_folder import CONFIG, PICTURES, REPORT, load_figures
-
-if TYPE_CHECKING:
-    from segma_fast.trainer.run import Run
+from segma_fast.trainer.models import MODELS, ImageModel
+from segma_fast.trainer.run_folder import CONFIG, PICTURES, REPORT, DataInfo, load_figures
 
 HUB = "hf://"  # how the address of a model on the Hub begins
 CARD = "README.md"
 LIBRARY = "segma_fast"
 
 
-def save(run: Run, folder: Path, address: str = "") -> Path:
+class Trained(Protocol):
+    """What is handed on of a run."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def config(self) -> TrainConfig: ...
+    @property
+    def data(self) -> DataInfo: ...
+    @property
+    def model(self) -> ImageModel: ...
+    @property
+    def step(self) -> int: ...
+    @property
+    def about(self) -> str: ...
+
+
+def save(run: Trained, folder: Path, address: str = "") -> Path:
     """Write the folder of a run's model, whole or not at all; ``address`` is what its card calls it.
 
     Raises:
@@ -62,7 +76,7 @@ def save(run: Run, folder: Path, address: str = "") -> Path:
 
 
 def push(
-    run: Run, repo_id: str, private: bool | None = None, token: str | None = None, commit_message: str | None = None
+    run: Trained, repo_id: str, private: bool | None = None, token: str | None = None, commit_message: str | None = None
 ) -> str:
     """Upload a run's model to the Hub, as a new repository or a new commit; its address there.
 
@@ -115,7 +129,7 @@ def _check_id(repo_id: str) -> None:
         raise ValueError(f"a model on the Hub is named owner/name, got {repo_id!r}")
 
 
-def _write(run: Run, folder: Path, address: str) -> None:
+def _write(run: Trained, folder: Path, address: str) -> None:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in run.model.state_dict().items()}
     save_file(state, folder / WEIGHTS, {"format": "pt", "step": str(run.step), "library": LIBRARY})
     usual_mode(folder / WEIGHTS)
@@ -136,7 +150,7 @@ def _without_paths(config: TrainConfig) -> TrainConfig:
     return replace(config, data=data, run_dir=Path(config.run_dir.name))
 
 
-def _summary(run: Run) -> dict[str, Any]:
+def _summary(run: Trained) -> dict[str, Any]:
     """The figures of the finished run, if they are of this step; else empty."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         found = load_figures(run.folder / REPORT)
@@ -145,7 +159,7 @@ def _summary(run: Run) -> dict[str, Any]:
     return {}
 
 
-def card(run: Run, address: str, pictures: list[str], summary: dict[str, Any]) -> str:
+def card(run: Trained, address: str, pictures: list[str], summary: dict[str, Any]) -> str:
     """The model card, in Markdown with the Hub's metadata."""
     from huggingface_hub import EvalResult, ModelCardData
 

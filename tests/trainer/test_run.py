@@ -245,7 +245,7 @@ def test_grids_have_names(run: Run) -> None:
 
 def test_public_names_are_there_and_say_what_is_missing() -> None:
     assert all(getattr(trainer, name).__doc__ for name in trainer.__all__) and set(trainer.__all__) == set(dir(trainer))
-    assert {field.name for field in fields(Run)} == {"folder", "config", "data", "model", "step"}
+    assert {field.name for field in fields(Run)} == {"folder", "config", "data", "model", "step", "address"}
     with pytest.raises(AttributeError, match="nothing"):
         trainer.nothing  # noqa: B018
     program = (
