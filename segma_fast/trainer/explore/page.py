@@ -52,7 +52,8 @@ Update = tuple[Callable[..., Any], list[Any], Panel]
 def build_page(explorer: Explorer) -> gr.Blocks:
     """The page of an explorer. What a visitor has chosen is in states that each visitor has for themselves."""
     title, run = f"segma_fast · {explorer.run.config.run_dir.name}", explorer.run
-    names = words.WITHOUT_LABELS.format(count=run.model.components) if explorer.kind == "component" else ""
+    count = run.model.components
+    names = words.WITHOUT_LABELS.format(count=count) if explorer.kind == "component" and count > 1 else ""
     page: gr.Blocks
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.Markdown(f"## {plain(title)}\n" + words.INTRODUCTION.format(about=plain(run.about), names=names))
