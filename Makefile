@@ -30,7 +30,7 @@ CSRC := $(wildcard csrc/*.* csrc/*/*.* csrc/*/*/*.*)
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install train explore test test-all test-oldest compile-all sanitize lint format bench bench-readme bench-check bench-large-batch exact-phi experiments gpu gpu-smoke gpu-times gpu-tests gpu-tune gpu-bench gpu-train gpu-pack figures docs wheel wheels clean
+.PHONY: help install train explore test test-all test-oldest compile-all sanitize lint format bench bench-readme bench-check bench-large-batch exact-phi experiments gpu gpu-smoke gpu-times gpu-tests gpu-tune gpu-bench gpu-train gpu-pack figures docs wheel wheels hub-kernels clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -157,6 +157,9 @@ wheel: $(READY) ## build the sdist and, with the kernels, the wheel into dist/
 
 wheels: ## for each Python that is found, a manylinux wheel with the kernels for CPUs in dist/, audited and tried on its own
 	TORCH='$(TORCH)' .ci/wheels
+
+hub-kernels: ## the distance in the layout of Hugging Face's kernel-builder, in build/hub: compiled, and in Python alone
+	$(PYTHON) .ci/hub_kernel.py build/hub
 
 clean: ## delete the environments and what tools and builds left; runs/ stays
 	rm -rf $(VENV) $(OLDEST_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .benchmarks

@@ -1,13 +1,12 @@
 // The operators of the native backend on the CPU: check the tensors, choose the arithmetic, evaluate.
 #include "cpu/code_path.h"
 
-#include <torch/csrc/stable/library.h>
-
 #include <cmath>
 #include <limits>
 #include <string>
 #include <tuple>
 
+#include "common/operators.h"
 #include "common/tensors.h"
 #include "cpu/centre.h"
 #include "cpu/evaluation.h"
@@ -219,7 +218,7 @@ EnergyAndGradient native_gradient(const Tensor& z, const Tensor& means, const Te
 }  // namespace
 }  // namespace segma
 
-STABLE_TORCH_LIBRARY_IMPL(segma_fast, CPU, library) {
+SEGMA_IMPLEMENT(CPU, library) {
   library.impl("native_energy", TORCH_BOX(&segma::native_energy));
   library.impl("native_gradient", TORCH_BOX(&segma::native_gradient));
 }

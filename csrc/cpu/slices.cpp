@@ -5,8 +5,7 @@
 #include <cmath>
 #include <vector>
 
-#include <torch/csrc/stable/library.h>
-
+#include "common/operators.h"
 #include "common/tensors.h"
 #include "cpu/code_path.h"
 #include "cpu/threads.h"
@@ -220,7 +219,7 @@ Tensor native_slopes(const Tensor& z, const Tensor& directions, const Tensor& st
 }  // namespace
 }  // namespace segma
 
-STABLE_TORCH_LIBRARY_IMPL(segma_fast, CPU, library) {
+SEGMA_IMPLEMENT(CPU, library) {
   library.impl("native_waves", TORCH_BOX(&segma::native_waves));
   library.impl("native_slopes", TORCH_BOX(&segma::native_slopes));
 }

@@ -3,8 +3,7 @@
 #include "cuda/launch.h"
 #include "cuda/plan.h"
 #include "common/exact_phi.h"
-
-#include <torch/csrc/stable/library.h>
+#include "common/operators.h"
 
 #include <string>
 #include <tuple>
@@ -150,13 +149,13 @@ EnergyAndGradient evaluate(const Tensor& z, const Tensor& means, const Tensor& h
 }  // namespace
 }  // namespace segma::cuda
 
-STABLE_TORCH_LIBRARY_FRAGMENT(segma_fast, library) {
+SEGMA_DEFINE(library) {
   library.def(
       "cuda_kernels(Tensor z, Tensor means, Tensor h, Tensor w, SymInt start, SymInt stop, str precision, str phi, "
       "bool "
       "gradient)"
       " -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
-STABLE_TORCH_LIBRARY_IMPL(segma_fast, SEGMA_GPU_KEY, library) {
+SEGMA_IMPLEMENT(SEGMA_GPU_KEY, library) {
   library.impl("cuda_kernels", TORCH_BOX(&segma::cuda::evaluate));
 }

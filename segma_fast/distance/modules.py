@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from segma_fast.distance.process_group import Group, check_group, rank_and_size
 from segma_fast.distance.scalars import check_flag
 from segma_fast.distance.sigreg import check_reduction, sigreg
 from segma_fast.distance.slices.distance import check_slices
+
+if TYPE_CHECKING:
+    from typing import Self
 
 LEFT_BEHIND = "left behind by pickle"  # process_group of a module loaded from a pickle, if the module had one
 

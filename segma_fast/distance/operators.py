@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segma_fast.distance.backends import BACKENDS
+from segma_fast.distance.backends import BACKENDS, extension
 from segma_fast.distance.derivatives import autograd_kernel, vmap_kernel
 from segma_fast.distance.precision import matmul_precision, without_autocast
 
 ARGUMENTS = "(Tensor z, Tensor means, Tensor h, Tensor w, SymInt start, SymInt stop, str precision, str phi)"
-_library = torch.library.Library("segma_fast", "FRAGMENT")
+_library = torch.library.Library(extension.NAMESPACE, "FRAGMENT")
 ENERGY: dict[str, Callable[..., Any]] = {}  # by backend
 GRADIENT: dict[str, Callable[..., Any]] = {}
 
@@ -66,12 +66,12 @@ def _declare(backend: str) -> None:
     tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
     _library.define(f"{backend}_energy{ARGUMENTS} -> Tensor", tags=tags)
     _library.define(f"{backend}_gradient{ARGUMENTS} -> (Tensor, Tensor, Tensor, Tensor, Tensor)", tags=tags)
-    ENERGY[backend] = getattr(torch.ops.segma_fast, f"{backend}_energy").default
-    GRADIENT[backend] = getattr(torch.ops.segma_fast, f"{backend}_gradient").default
+    ENERGY[backend] = getattr(extension.OPERATORS, f"{backend}_energy").default
+    GRADIENT[backend] = getattr(extension.OPERATORS, f"{backend}_gradient").default
     for kind, fake, operator in (("energy", _fake_energy, ENERGY), ("gradient", _fake_gradient, GRADIENT)):
         name = f"{backend}_{kind}"
-        torch.library.register_fake(f"segma_fast::{name}", fake, lib=_library)
-        torch.library.register_vmap(f"segma_fast::{name}", vmap_kernel(operator[backend]), lib=_library)
+        torch.library.register_fake(f"{extension.NAMESPACE}::{name}", fake, lib=_library)
+        torch.library.register_vmap(f"{extension.NAMESPACE}::{name}", vmap_kernel(operator[backend]), lib=_library)
         _library.impl(name, autograd_kernel(operator[backend], GRADIENT[backend]), "Autograd")
 
 

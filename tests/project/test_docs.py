@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -39,7 +40,9 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     found = blocks(page, "python")
     assert found
-    exec(compile("\n".join(found), page.name, "exec"), {"__name__": "page"})
+    program = ModuleType("page")
+    monkeypatch.setitem(sys.modules, program.__name__, program)  # where torch.compile looks for global names
+    exec(compile("\n".join(found), page.name, "exec"), vars(program))
 
 
 def test_python_of_several_processes(tmp_path: Path) -> None:

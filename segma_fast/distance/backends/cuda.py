@@ -1,6 +1,6 @@
 """The backend ``cuda``: CUDA kernels in C++, part of ``segma_fast._C`` if it was built with a CUDA toolkit.
 
-Loading the module registers the operator ``segma_fast::cuda_kernels``, which takes precision and form as strings and
+Loading the module registers the operator ``cuda_kernels``, which takes precision and form as strings and
 returns the energy and, if requested, all gradients.
 """
 
@@ -19,7 +19,7 @@ DEVICES = ("cuda",)  # device types whose tensors the operator accepts
 
 def missing() -> str | None:
     """Why there are no kernels in this process, or None."""
-    if hasattr(torch.ops.segma_fast, "cuda_kernels"):
+    if hasattr(extension.OPERATORS, "cuda_kernels"):
         return None
     if extension.REASON is not None:
         return extension.REASON
@@ -53,13 +53,13 @@ def _left_to_triton(device: torch.device, dtype: torch.dtype, dim: int, precisio
 
 def energy(*arguments: Any) -> Tensor:
     """``chunked.energy`` as CUDA kernels."""
-    found: Tensor = torch.ops.segma_fast.cuda_kernels(*arguments, False)[0]
+    found: Tensor = extension.OPERATORS.cuda_kernels(*arguments, False)[0]
     return found
 
 
 def gradient(*arguments: Any) -> tuple[Tensor, ...]:
     """``chunked.gradient`` as CUDA kernels."""
-    found: tuple[Tensor, ...] = torch.ops.segma_fast.cuda_kernels(*arguments, True)
+    found: tuple[Tensor, ...] = extension.OPERATORS.cuda_kernels(*arguments, True)
     return found
 
 

@@ -13,8 +13,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch  # noqa: F401  # first: the module is linked to torch's libraries, but records no path to them
+import torch  # first: the module is linked to torch's libraries, but records no path to them
 
+NAMESPACE = "segma_fast"  # of the operators of all backends
+OPERATORS = getattr(torch.ops, NAMESPACE)
 NOTE = Path(__file__).parents[2] / "_build_note.txt"  # left by setup.py instead of the module
 
 

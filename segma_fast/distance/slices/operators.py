@@ -21,11 +21,11 @@ from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd.function import _SingleLevelFunction
 
-from segma_fast.distance.backends import BACKENDS
+from segma_fast.distance.backends import BACKENDS, extension
 from segma_fast.distance.derivatives import below_autograd
 from segma_fast.distance.precision import without_autocast
 
-_library = torch.library.Library("segma_fast", "FRAGMENT")
+_library = torch.library.Library(extension.NAMESPACE, "FRAGMENT")
 WAVES: dict[str, Callable[..., Tensor]] = {}  # by backend
 
 
@@ -63,7 +63,7 @@ def _declare(name: str, functions: tuple[Callable[..., Any], ...] | str) -> None
     common = "(Tensor z, Tensor directions, Tensor steps"
     _library.define(f"{name}_waves{common}, int frequencies) -> Tensor", tags=tags)
     _library.define(f"{name}_slopes{common}, Tensor cotangent) -> Tensor", tags=tags)
-    waves, slopes = (getattr(torch.ops.segma_fast, f"{name}_{kind}").default for kind in ("waves", "slopes"))
+    waves, slopes = (getattr(extension.OPERATORS, f"{name}_{kind}").default for kind in ("waves", "slopes"))
 
     def fake_waves(z: Tensor, directions: Tensor, steps: Tensor, frequencies: int) -> Tensor:
         return steps.new_empty(z.shape[0], 2, frequencies, steps.shape[1])
@@ -75,7 +75,7 @@ def _declare(name: str, functions: tuple[Callable[..., Any], ...] | str) -> None
         ("waves", waves, fake_waves, slopes),
         ("slopes", slopes, fake_slopes, None),
     ):
-        qualified = f"segma_fast::{name}_{kind}"
+        qualified = f"{extension.NAMESPACE}::{name}_{kind}"
         torch.library.register_fake(qualified, fake, lib=_library)
         torch.library.register_vmap(qualified, _vmap_kernel(operator), lib=_library)
         _library.impl(f"{name}_{kind}", _autograd_kernel(operator, derivative), "Autograd")
