@@ -27,7 +27,7 @@ PUBLIC = {
     "sigreg": ["sigreg"],
     "two_sample": ["cw_two_sample"],
 }
-EXTENSION = '''"""The compiled operators of this kernel, which ``_ops`` loads, and the name they are registered under."""
+EXTENSION = '''"""The compiled operators of this kernel, which ``_ops`` loads, and the name of their registration."""
 
 from typing import Any, Dict, Optional
 
