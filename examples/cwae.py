@@ -25,6 +25,9 @@ Output::
 from __future__ import annotations
 
 import argparse
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads sleep; to be set before its import
 
 import torch
 from sklearn.datasets import load_digits

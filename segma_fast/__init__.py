@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-import segma_fast.idle_threads  # noqa: F401  # before torch is loaded
+import segma_fast.before_torch  # noqa: F401  # as its name says
 
 # isort: split
 from segma_fast import large_batch

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
+from segma_fast.before_torch import imports_are_done
+
 TRAINED = "segma_fast.trainer.commands.trained_model"
 COMMANDS = {  # name: (module, function, one line)
     "train": ("segma_fast.trainer.commands.train", "train_command", "train a model and write a run folder"),
@@ -55,6 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     module, function, _ = COMMANDS[name]
     try:
         command: Callable[[list[str]], None] = getattr(import_module(module), function)
+        imports_are_done()
         command(arguments[1:])
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("segma_fast"):

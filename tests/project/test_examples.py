@@ -35,6 +35,7 @@ def test_every_example_is_tested() -> None:
 def test_example_runs_and_prints_what_it_says(name: str, tmp_path: Path) -> None:
     path = FOLDER / f"{name}.py"
     source = path.read_text()
+    assert source.index("OMP_WAIT_POLICY") < source.index("import torch")
     assert source.count("\n") < (170 if name == "lejepa" else 120)
     command = [sys.executable, str(path), *SHORT[name]]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -47,3 +47,18 @@ def test_idle_threads_sleep_in_commands(command: list[str], rule: str, own: str 
     environment |= {"OMP_WAIT_POLICY": own} if own else {}
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, check=True)
     assert f"idle ones {'spin' if own else rule}" in done.stdout
+
+
+def test_ctrl_c_while_torch_is_loaded_is_no_traceback() -> None:
+    """The signal ends the process; once all is loaded, it raises KeyboardInterrupt again."""
+    program = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv = ["segma-fast", "info"]
+from segma_fast.before_torch import imports_are_done
+print(signal.getsignal(signal.SIGINT) is signal.SIG_DFL)
+imports_are_done()
+print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]

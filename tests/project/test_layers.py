@@ -14,12 +14,12 @@ PACKAGE = Path(__file__).parents[2] / "segma_fast"
 ALLOWED = {
     "distance": {"distance"},
     "large_batch": {"distance"},
-    "": {"distance", "large_batch", "idle_threads"},  # the public names
+    "": {"distance", "large_batch", "before_torch"},  # the public names
     "compat": {"distance", "compat"},
     "bench": {"distance", "large_batch", "bench", "trainer.files", ""},  # files that are written whole or not at all
     "trainer.models": {"distance", "large_batch", "trainer.models"},
     "trainer": {"distance", "large_batch", "trainer", ""},
-    "__main__": {"bench", "trainer", ""},
+    "__main__": {"before_torch", "bench", "trainer", ""},
 }
 
 
