@@ -130,8 +130,7 @@ def write(folder: Path, name: str, compiled: bool) -> None:
     if compiled:
         leave_out = shutil.ignore_patterns("bindings.cpp")  # pybind11's, which is not of Python's stable ABI
         shutil.copytree(ROOT / "csrc", folder / "csrc", ignore=leave_out)
-        found = (path for path in (folder / "csrc").rglob("*.*"))
-        sources = sorted(path.relative_to(folder).as_posix() for path in found)
+        sources = sorted(path.relative_to(folder).as_posix() for path in (folder / "csrc").rglob("*.*"))
         (folder / "torch-ext" / "torch_binding.cpp").write_text(BINDING)
     (folder / "build.toml").write_text(configuration(name, compiled, sources))
     (folder / "flake.nix").write_text(FLAKE)
