@@ -24,9 +24,10 @@ from accelerate import Accelerator
 from accelerate.utils import load
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.optim import Optimizer
 
-from segma_fast.trainer.files import publish_folder, usual_mode
+from segma_fast.trainer.files import publish_folder, usual_mode, writing
 from segma_fast.trainer.models import ImageModel
 
 CHECKPOINTS, DRAFT = "checkpoints", ".part"
@@ -102,28 +103,28 @@ def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, state: S
     """Write a checkpoint under a temporary name, rename it once complete, and delete the earlier ones.
 
     Raises:
-        OSError: if it cannot be written; the previous checkpoint is kept.
+        WriteError: if it cannot be written; the previous checkpoint is kept.
     """
     folder = run_dir / CHECKPOINTS
     final, draft = folder / f"step-{step}", folder / DRAFT
     if accelerator.is_main_process:
         shutil.rmtree(draft, ignore_errors=True)
     accelerator.wait_for_everyone()
-    try:
-        draft.mkdir(parents=True, exist_ok=True)
-        _save(_random_states(accelerator.device), draft / _random_name(accelerator))
-        if accelerator.is_main_process:
-            save_file(state.model.state_dict(), draft / WEIGHTS)
-            usual_mode(draft / WEIGHTS)
-            for number, optimizer in enumerate(state.optimizers):
-                _save(optimizer.state_dict(), draft / _optimizer_name(number))
-            (draft / CLOCK).write_text(json.dumps(asdict(state.clock)))
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            publish_folder(draft, final)
-    except (OSError, SafetensorError) as error:  # each writer reports a full disk differently
-        shutil.rmtree(draft, ignore_errors=True)
-        raise OSError(f"the checkpoint {final} cannot be written: {_first_line(error)}") from error
+    with writing(f"the checkpoint {final}"):
+        try:
+            draft.mkdir(parents=True, exist_ok=True)
+            _save(_random_states(accelerator.device), draft / _random_name(accelerator))
+            if accelerator.is_main_process:
+                save_weights(state.model.state_dict(), draft / WEIGHTS)
+                for number, optimizer in enumerate(state.optimizers):
+                    _save(optimizer.state_dict(), draft / _optimizer_name(number))
+                (draft / CLOCK).write_text(json.dumps(asdict(state.clock)))
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                publish_folder(draft, final)
+        except OSError:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
     if accelerator.is_main_process:
         for old in checkpoint_steps(run_dir):
             if old != step:
@@ -148,6 +149,19 @@ def load_checkpoint(accelerator: Accelerator, path: Path, step: int, state: Stat
     for name, restore in parts.items():
         with _reading(path / name):
             restore(path / name)
+
+
+def save_weights(weights: dict[str, Tensor], file: Path, about: dict[str, str] | None = None) -> None:
+    """Write tensors by name to a safetensors file, with texts as its metadata.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    try:
+        save_file(weights, file, about)
+    except SafetensorError as error:
+        raise OSError(_first_line(error)) from error
+    usual_mode(file)
 
 
 def load_weights(checkpoint: Path, model: ImageModel) -> None:
