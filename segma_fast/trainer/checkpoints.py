@@ -6,12 +6,14 @@
     optimizer.bin         Adam's moments; optimizer_1.bin, … for further optimisers
     random_states_N.pkl   random number generator states of process N
     clock.json            time spent so far
+    checksums.json        CRC-32 of each of these files; checkpoints of before have none and are not checked
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -32,6 +34,7 @@ from segma_fast.trainer.models import ImageModel
 
 CHECKPOINTS, DRAFT = "checkpoints", ".part"
 WEIGHTS, CLOCK, FORMER_CLOCK = "model.safetensors", "clock.json", "custom_checkpoint_0.pkl"
+SUMS = "checksums.json"
 ADAM = {"step", "exp_avg", "exp_avg_sq"}
 
 
@@ -121,6 +124,8 @@ def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, state: S
                 (draft / CLOCK).write_text(json.dumps(asdict(state.clock)))
             accelerator.wait_for_everyone()
             if accelerator.is_main_process:
+                sums = {file.name: _checksum(file) for file in draft.iterdir()}
+                (draft / SUMS).write_text(json.dumps(sums))
                 publish_folder(draft, final)
         except OSError:
             shutil.rmtree(draft, ignore_errors=True)
@@ -176,11 +181,33 @@ def load_weights(checkpoint: Path, model: ImageModel) -> None:
 
 @contextmanager
 def _reading(file: Path) -> Iterator[None]:
-    """Convert any error into one that names the file; each checkpoint file has its own reader and error types."""
+    """Check a file's sum, and convert any error into one that names it; each file has its own reader and errors."""
     try:
+        _check_sum(file)
         yield
     except Exception as error:
         raise ValueError(f"the checkpoint {file.parent} cannot be read: {file.name}: {_first_line(error)}") from error
+
+
+def _checksum(file: Path) -> int:
+    total = 0
+    with file.open("rb") as opened:
+        while block := opened.read(2**20):
+            total = zlib.crc32(block, total)
+    return total
+
+
+def _check_sum(file: Path) -> None:
+    """Raise ``ValueError`` for a file of a checkpoint that is not as it was saved, if that is known."""
+    sums = file.with_name(SUMS)
+    if not (sums.exists() and file.exists()):
+        return
+    try:
+        expected = json.loads(sums.read_text()).get(file.name)
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{SUMS} is damaged; once it is deleted, nothing is checked") from error
+    if expected is not None and expected != _checksum(file):
+        raise ValueError(f"damaged, or not the one that was saved, by {SUMS}; once that is deleted, nothing is checked")
 
 
 def _save(content: dict[str, Any], path: Path) -> None:
