@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segma_fast.__main__ import main
 from segma_fast.trainer import loop
 from segma_fast.trainer.checkpoints import latest_checkpoint
 from segma_fast.trainer.config import TrainConfig, starting_config
@@ -108,6 +110,20 @@ def test_the_folder_is_locked_until_its_pictures_are_written(tmp_path: Path) -> 
     outcome = loop.train(config(tmp_path), at_end=at_end)
     assert ended == [outcome] and outcome.steps == 13
     assert loop.train(config(tmp_path, epochs=2), resume=True).steps == 26
+
+
+def test_what_is_advised_before_the_first_checkpoint_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "a run"
+    with pytest.raises(ValueError, match="holds no trained model: train one with segma-fast train --run-dir '"):
+        load_run(folder)
+    with pytest.raises(FloatingPointError):
+        loop.train(config(folder, learning_rate=1e30))
+    with pytest.raises(ValueError, match="without a checkpoint so far: .* --learning-rate") as found:
+        load_run(folder)
+    advised = re.search(r"segma-fast (train .*? --overwrite)", str(found.value))
+    assert advised is not None
+    main([*shlex.split(advised[1]), "--epochs", "1", "--hidden", "8", "--learning-rate", "1e-3"])
+    assert load_run(folder).step == 13
 
 
 @pytest.mark.parametrize(
