@@ -6,12 +6,14 @@
     optimizer.bin         Adam's moments; optimizer_1.bin, … for further optimisers
     random_states_N.pkl   random number generator states of process N
     clock.json            time spent so far
+    checksums.json        CRC-32 of each of these files; checkpoints of before have none and are not checked
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -24,13 +26,15 @@ from accelerate import Accelerator
 from accelerate.utils import load
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.optim import Optimizer
 
-from segma_fast.trainer.files import publish_folder, usual_mode
+from segma_fast.trainer.files import publish_folder, usual_mode, writing
 from segma_fast.trainer.models import ImageModel
 
 CHECKPOINTS, DRAFT = "checkpoints", ".part"
 WEIGHTS, CLOCK, FORMER_CLOCK = "model.safetensors", "clock.json", "custom_checkpoint_0.pkl"
+SUMS = "checksums.json"
 ADAM = {"step", "exp_avg", "exp_avg_sq"}
 
 
@@ -102,28 +106,30 @@ def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, state: S
     """Write a checkpoint under a temporary name, rename it once complete, and delete the earlier ones.
 
     Raises:
-        OSError: if it cannot be written; the previous checkpoint is kept.
+        WriteError: if it cannot be written; the previous checkpoint is kept.
     """
     folder = run_dir / CHECKPOINTS
     final, draft = folder / f"step-{step}", folder / DRAFT
     if accelerator.is_main_process:
         shutil.rmtree(draft, ignore_errors=True)
     accelerator.wait_for_everyone()
-    try:
-        draft.mkdir(parents=True, exist_ok=True)
-        _save(_random_states(accelerator.device), draft / _random_name(accelerator))
-        if accelerator.is_main_process:
-            save_file(state.model.state_dict(), draft / WEIGHTS)
-            usual_mode(draft / WEIGHTS)
-            for number, optimizer in enumerate(state.optimizers):
-                _save(optimizer.state_dict(), draft / _optimizer_name(number))
-            (draft / CLOCK).write_text(json.dumps(asdict(state.clock)))
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            publish_folder(draft, final)
-    except (OSError, SafetensorError) as error:  # each writer reports a full disk differently
-        shutil.rmtree(draft, ignore_errors=True)
-        raise OSError(f"the checkpoint {final} cannot be written: {_first_line(error)}") from error
+    with writing(f"the checkpoint {final}"):
+        try:
+            draft.mkdir(parents=True, exist_ok=True)
+            _save(_random_states(accelerator.device), draft / _random_name(accelerator))
+            if accelerator.is_main_process:
+                save_weights(state.model.state_dict(), draft / WEIGHTS)
+                for number, optimizer in enumerate(state.optimizers):
+                    _save(optimizer.state_dict(), draft / _optimizer_name(number))
+                (draft / CLOCK).write_text(json.dumps(asdict(state.clock)))
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                sums = {file.name: _checksum(file) for file in draft.iterdir()}
+                (draft / SUMS).write_text(json.dumps(sums))
+                publish_folder(draft, final)
+        except OSError:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
     if accelerator.is_main_process:
         for old in checkpoint_steps(run_dir):
             if old != step:
@@ -150,6 +156,19 @@ def load_checkpoint(accelerator: Accelerator, path: Path, step: int, state: Stat
             restore(path / name)
 
 
+def save_weights(weights: dict[str, Tensor], file: Path, about: dict[str, str] | None = None) -> None:
+    """Write tensors by name to a safetensors file, with texts as its metadata.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    try:
+        save_file(weights, file, about)
+    except SafetensorError as error:
+        raise OSError(_first_line(error)) from error
+    usual_mode(file)
+
+
 def load_weights(checkpoint: Path, model: ImageModel) -> None:
     """Give a model the weights of a checkpoint.
 
@@ -162,11 +181,33 @@ def load_weights(checkpoint: Path, model: ImageModel) -> None:
 
 @contextmanager
 def _reading(file: Path) -> Iterator[None]:
-    """Convert any error into one that names the file; each checkpoint file has its own reader and error types."""
+    """Check a file's sum, and convert any error into one that names it; each file has its own reader and errors."""
     try:
+        _check_sum(file)
         yield
     except Exception as error:
         raise ValueError(f"the checkpoint {file.parent} cannot be read: {file.name}: {_first_line(error)}") from error
+
+
+def _checksum(file: Path) -> int:
+    total = 0
+    with file.open("rb") as opened:
+        while block := opened.read(2**20):
+            total = zlib.crc32(block, total)
+    return total
+
+
+def _check_sum(file: Path) -> None:
+    """Raise ``ValueError`` for a file of a checkpoint that is not as it was saved, if that is known."""
+    sums = file.with_name(SUMS)
+    if not (sums.exists() and file.exists()):
+        return
+    try:
+        expected = json.loads(sums.read_text()).get(file.name)
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{SUMS} is damaged; once it is deleted, nothing is checked") from error
+    if expected is not None and expected != _checksum(file):
+        raise ValueError(f"damaged, or not the one that was saved, by {SUMS}; once that is deleted, nothing is checked")
 
 
 def _save(content: dict[str, Any], path: Path) -> None:

@@ -38,6 +38,10 @@ def load_config(path: Path) -> TrainConfig:
         return typing.cast(TrainConfig, _from_json(TrainConfig, values, ""))
     except FileNotFoundError:
         raise ValueError(f"no configuration at {path}") from None
+    except OSError as error:
+        if path.is_dir():
+            raise ValueError(f"a configuration is a file, got the folder {path}") from None
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     except (TypeError, ValueError, OverflowError, RecursionError, UnicodeDecodeError) as error:

@@ -2,23 +2,69 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+
+
+class WriteError(OSError):
+    """A file or folder that cannot be written; the message names it and says why."""
+
+
+@contextmanager
+def writing(what: Path | str) -> Iterator[None]:
+    """Turn an error of the file system inside the block into a :class:`WriteError` that names what was to be written.
+
+    Of nested blocks the outermost gives the name: drafts and parts have names that a user does not know.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        named = WriteError(f"{what} cannot be written: {reason}")
+        named.strerror = reason
+        raise named from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it where they are missing.
+
+    Raises:
+        WriteError: if that is impossible, or one of them is a file.
+    """
+    with writing(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise OSError(f"{file_on_the_way(folder) or folder} is not a folder") from error
+
+
+def file_on_the_way(folder: Path) -> Path | None:
+    """What is at the place of a folder, or of one above it, and is no folder; None if there is no such file."""
+    nearest = next((path for path in (folder, *folder.parents) if path.exists()), None)
+    return None if nearest is None or nearest.is_dir() else nearest
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path, which replaces ``path`` if the block succeeds and is deleted if it raises."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path, which replaces ``path`` if the block succeeds and is deleted if it raises.
+
+    Raises:
+        WriteError: for an error of the file system, also inside the block.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
-    try:
-        yield draft
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with writing(path):
+        make_folder(path.parent)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        try:
+            yield draft
+            os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -32,31 +78,6 @@ def usual_mode(path: Path) -> None:
     mask = os.umask(0)
     os.umask(mask)
     path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
-
-
-@contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Lock a folder against other commands that use this lock; no effect where file locks are missing (Windows).
-
-    Raises:
-        ValueError: if another command holds the lock.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # a file system without locks
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ValueError(f"another command is at work in {folder}") from error
-        yield
-    finally:
-        os.close(handle)
 
 
 def publish_folder(draft: Path, final: Path) -> None:

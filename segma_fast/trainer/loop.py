@@ -22,6 +22,7 @@ from segma_fast.trainer.config_file import check_storable
 from segma_fast.trainer.data import ImageData, load_data
 from segma_fast.trainer.interrupts import Interrupts
 from segma_fast.trainer.labels import choose_labelled
+from segma_fast.trainer.lock import check_free
 from segma_fast.trainer.metrics import Evaluation, evaluate
 from segma_fast.trainer.metrics_log import Records
 from segma_fast.trainer.models import MODELS, ImageModel
@@ -71,6 +72,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     on_metrics: Callable[[Mapping[str, float]], None] | None = None,
+    at_end: Callable[[Outcome], None] | None = None,
 ) -> Outcome:
     """Train a model and leave a run folder behind, which :func:`segma_fast.trainer.load_run` opens.
 
@@ -81,17 +83,20 @@ def train(
         on_metrics: called with each line of metrics.csv, every ``config.log_every`` steps: numbers by column name,
             without those that were not measured. Called on the main process, after the step's checkpoint if it has
             one (only then there is a ``test_error``); what it raises ends the run.
+        at_end: called on the main process with what this function returns, unless Ctrl-C ended the run, while the
+            folder is still locked against other commands: what else belongs into it is written here.
 
     Raises:
         ValueError: if the folder holds a run and neither ``resume`` nor ``overwrite`` is given, if there is nothing
             to resume, if the saved configuration differs (the message names the fields), if labels or batch sizes do
             not fit the data, or if another command is using the folder.
+        OSError: if a file cannot be written, as on a full disk; the message names it, and the checkpoint that stays.
         FloatingPointError: if the loss stops being finite; the last checkpoint stays.
         KeyboardInterrupt: after Ctrl-C, at the end of the step and after saving a checkpoint. A second Ctrl-C acts at
             once; with several processes the first one does too.
     """
     interrupts = Interrupts()
-    turns = training(config, interrupts, resume=resume, overwrite=overwrite, on_metrics=on_metrics)
+    turns = training(config, interrupts, resume=resume, overwrite=overwrite, on_metrics=on_metrics, at_end=at_end)
     try:
         while True:
             next(turns)
@@ -111,6 +116,7 @@ def training(
     data: ImageData | None = None,
     label: str = "",
     on_metrics: Callable[[Mapping[str, float]], None] | None = None,
+    at_end: Callable[[Outcome], None] | None = None,
 ) -> Generator[None, None, Outcome]:
     """What :func:`train` does, in turns: it yields whenever the host would wait for the results of its last steps.
 
@@ -119,6 +125,7 @@ def training(
     begins the lines that are printed. Arguments and errors are otherwise those of :func:`train`.
     """
     check_storable(config)
+    check_free(config.run_dir)
     check_folder(config, resume, overwrite)
     accelerator = make_accelerator(config)
     with accelerator.main_process_first():
@@ -151,68 +158,90 @@ def training(
     steps, rows = config.epochs * pool.steps, len(pool[0]) + len(labelled[0])
     evaluation: Evaluation | None = None  # at the last checkpoint; the last step always saves one
 
-    with (
-        begin(config, accelerator, resume, overwrite, info, state) as start,
-        Records(config.run_dir, accelerator, plain_model.terms, start, steps, rows, label) as records,
-        interrupts if accelerator.num_processes == 1 else nullcontext(),
-    ):
-        if start >= steps:
-            reached = f"{start / pool.steps:.1f} of {config.epochs}"
-            accelerator.print(f"{config.run_dir} is at epoch {reached}: nothing left to train; --epochs extends it")
-        step, before = start, clock.seconds
-        began = tick = saved = time.perf_counter()
-        while step < steps:
-            rate = config.learning_rate * config.decay ** (step // pool.steps // config.decay_every)
-            line = update(pool[step], labelled[step], rate)
-            step += 1
-            records.advance()
+    with begin(config, accelerator, resume, overwrite, info, state) as start:
+        with (
+            Records(
+                config.run_dir, accelerator, plain_model.terms, start, steps, rows, config.minutes, label
+            ) as records,
+            interrupts if accelerator.num_processes == 1 else nullcontext(),
+        ):
+            accelerator.print(f"{label}: " * bool(label) + _headline(config, data, plain_model, steps), flush=True)
+            if start >= steps:
+                reached = f"{start / pool.steps:.1f} of {config.epochs}"
+                accelerator.print(f"{config.run_dir} is at epoch {reached}: nothing left to train; --epochs extends it")
+            step, before = start, clock.seconds
+            began = tick = saved = time.perf_counter()
+            while step < steps:
+                rate = config.learning_rate * config.decay ** (step // pool.steps // config.decay_every)
+                line = update(pool[step], labelled[step], rate)
+                step += 1
+                records.advance()
 
-            timed_out = config.minutes is not None and time.perf_counter() - began > 60 * config.minutes
-            timed_out = any_timed_out(timed_out, accelerator, step)
-            stopping = timed_out or interrupts.asked is not None
-            overdue = accelerator.num_processes == 1 and time.perf_counter() - saved > LONGEST_UNSAVED
-            saving = step % config.checkpoint_every == 0 or step == steps or stopping or overdue
-            if not (saving or step % config.log_every == 0):
-                continue
-            yield
-            values = {name: accelerator.reduce(value, "mean").item() for name, value in line.items()}
-            now = time.perf_counter()
-            done = clock.advance(step, now - tick)
-            values |= {"step": step, "epoch": step / pool.steps, "seconds": clock.seconds}
-            values["images_per_second"] = rows * done / (now - tick)
-            if not all(math.isfinite(values[name]) for name in line):
-                terms_now = ", ".join(f"{name} {values[name]:.4g}" for name in line)
-                raise FloatingPointError(f"the loss is not finite at step {step} ({terms_now}); lower learning_rate?")
-            if saving:
-                evaluation = judge()
-                values["test_error"] = evaluation.test_error
-            records.write(values, show=saving)
-            if saving:
-                clock.epochs = step / pool.steps
-                clock.allowed = before + 60 * (config.minutes or math.inf) if timed_out else 0.0
-                save_checkpoint(accelerator, config.run_dir, step, state)
-                saved = time.perf_counter()
-            if on_metrics is not None and accelerator.is_main_process:  # after the checkpoint: it may end the run
-                on_metrics({name: value for name, value in values.items() if not math.isnan(value)})
-            tick = time.perf_counter()
-            if stopping:
-                break
+                timed_out = config.minutes is not None and time.perf_counter() - began > 60 * config.minutes
+                timed_out = any_timed_out(timed_out, accelerator, step)
+                stopping = timed_out or interrupts.asked is not None
+                overdue = accelerator.num_processes == 1 and time.perf_counter() - saved > LONGEST_UNSAVED
+                saving = step % config.checkpoint_every == 0 or step == steps or stopping or overdue
+                if not (saving or step % config.log_every == 0):
+                    continue
+                yield
+                values = {name: accelerator.reduce(value, "mean").item() for name, value in line.items()}
+                now = time.perf_counter()
+                done = clock.advance(step, now - tick)
+                values |= {"step": step, "epoch": step / pool.steps, "seconds": clock.seconds}
+                values["images_per_second"] = rows * done / (now - tick)
+                if not all(math.isfinite(values[name]) for name in line):
+                    terms_now = ", ".join(f"{name} {values[name]:.4g}" for name in line)
+                    raise FloatingPointError(
+                        f"the loss is not finite at step {step} ({terms_now}); lower learning_rate?"
+                    )
+                if saving:
+                    evaluation = judge()
+                    values["test_error"] = evaluation.test_error
+                records.write(values, show=saving)
+                if saving:
+                    clock.epochs = step / pool.steps
+                    clock.allowed = before + 60 * (config.minutes or math.inf) if timed_out else 0.0
+                    save_checkpoint(accelerator, config.run_dir, step, state)
+                    saved = time.perf_counter()
+                if on_metrics is not None and accelerator.is_main_process:  # after the checkpoint: it may end the run
+                    on_metrics({name: value for name, value in values.items() if not math.isnan(value)})
+                tick = time.perf_counter()
+                if stopping:
+                    break
 
-    if evaluation is None:  # nothing was left to train
-        evaluation = judge()
-    per_step = statistics.median(clock.per_step) if clock.per_step else math.nan
-    return Outcome(plain_model.eval(), data, evaluation, step, step / pool.steps, per_step, step >= steps)
+        if evaluation is None:  # nothing was left to train
+            evaluation = judge()
+        per_step = statistics.median(clock.per_step) if clock.per_step else math.nan
+        outcome = Outcome(plain_model.eval(), data, evaluation, step, step / pool.steps, per_step, step >= steps)
+        if at_end is not None and accelerator.is_main_process and interrupts.asked is None:
+            at_end(outcome)
+    return outcome
+
+
+def _headline(config: TrainConfig, data: ImageData, model: ImageModel, steps: int) -> str:
+    """The line that a run begins with: data, model, device and length."""
+    channels, height, width = data.image_shape
+    pictures = f"{len(data.train_labels)} images of {width} × {height}{' in colour' if channels == 3 else ''}"
+    where = f"{model.device}, {torch.get_num_threads()} threads"
+    if model.device.type == "cuda":
+        where = f"{model.device}, {torch.cuda.get_device_name(model.device)}"
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    limit = "" if config.minutes is None else f", at most {config.minutes:g} minutes"
+    return (
+        f"{data.name}: {pictures}, {config.used_labels} labels · "
+        f"{MODELS[config.model].title}, {parameters:,} parameters · {where} · "
+        f"{steps} steps ({config.epochs} epoch{'s' * (config.epochs > 1)}){limit}"
+    )
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Set up device, precision, processes and tracker, and check that model and backend support them."""
+    """Set up device, precision and processes, and check that model and backend support them."""
     if not torch.distributed.is_initialized():
         AcceleratorState._reset_state(True)  # a former run of this process may have had another precision
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
         cpu=config.device == "cpu" or not torch.accelerator.is_available(),
-        log_with="tensorboard",
-        project_dir=config.run_dir,
     )
     if accelerator.num_processes > 1 and not MODELS[config.model].shares_batches:
         raise ValueError(f"the model {config.model!r} trains in one process, got {accelerator.num_processes}")

@@ -23,13 +23,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from segma_fast.trainer import report
-from segma_fast.trainer.checkpoints import WEIGHTS
+from segma_fast.trainer.checkpoints import WEIGHTS, save_weights
 from segma_fast.trainer.config import TrainConfig
 from segma_fast.trainer.config_file import save_config
-from segma_fast.trainer.files import publish_folder, usual_mode
+from segma_fast.trainer.files import make_folder, publish_folder, usual_mode, writing
 from segma_fast.trainer.models import MODELS, ImageModel
 from segma_fast.trainer.run_folder import CONFIG, PICTURES, REPORT, DataInfo, load_figures
 
@@ -60,18 +59,20 @@ def save(run: Trained, folder: Path, address: str = "") -> Path:
 
     Raises:
         ValueError: for a folder that holds something else than a model that was published before.
+        WriteError: if it cannot be written.
     """
     folder = folder.expanduser().absolute()
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and published_step(folder) is None):
         raise ValueError(f"{folder} holds something else, which stays: choose a folder that is new or empty")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        _write(run, draft, address or folder.name)
-        usual_mode(draft)
-        publish_folder(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    with writing(folder):
+        make_folder(folder.parent)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            _write(run, draft, address or folder.name)
+            usual_mode(draft)
+            publish_folder(draft, folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
     return folder
 
 
@@ -131,8 +132,7 @@ def _check_id(repo_id: str) -> None:
 
 def _write(run: Trained, folder: Path, address: str) -> None:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in run.model.state_dict().items()}
-    save_file(state, folder / WEIGHTS, {"format": "pt", "step": str(run.step), "library": LIBRARY})
-    usual_mode(folder / WEIGHTS)
+    save_weights(state, folder / WEIGHTS, {"format": "pt", "step": str(run.step), "library": LIBRARY})
     save_config(_without_paths(run.config), folder / CONFIG)
     run.data.save(folder)
     kept = [name for name in PICTURES if (run.folder / name).exists()]

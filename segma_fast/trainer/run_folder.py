@@ -41,7 +41,8 @@ from segma_fast.trainer.checkpoints import (
 from segma_fast.trainer.config import TrainConfig
 from segma_fast.trainer.config_file import differences, load_config, save_config
 from segma_fast.trainer.data import ImageData
-from segma_fast.trainer.files import only_one, write_text
+from segma_fast.trainer.files import WriteError, file_on_the_way, write_text
+from segma_fast.trainer.lock import only_one
 
 CONFIG, DATA, METRICS, REPORT, SCORES = "config.json", "data.json", "metrics.csv", "report.json", "scores.json"
 TENSORBOARD = "tensorboard"
@@ -108,8 +109,8 @@ class DataInfo:
 def check_folder(config: TrainConfig, resume: bool, overwrite: bool) -> tuple[Path, int] | None:
     """Check the run folder against the arguments, changing nothing; return the checkpoint to resume from, if any."""
     run_dir = config.run_dir
-    if run_dir.exists() and not run_dir.is_dir():
-        raise ValueError(f"run_dir must be a folder, {run_dir} is a file")
+    if (file := file_on_the_way(run_dir)) is not None:
+        raise ValueError(f"run_dir must be a folder, got {run_dir}: {file} is a file")
     if resume and overwrite:
         raise ValueError("resume and overwrite exclude each other")
     if resume:
@@ -142,8 +143,9 @@ def begin(
 
     Raises:
         ValueError: as in :func:`check_folder`, or if another command is using the folder.
+        WriteError: if a file of the run cannot be written, here or inside the block; it says which checkpoint stays.
     """
-    with only_one(config.run_dir) if accelerator.is_main_process else nullcontext():
+    with saying_what_stays(config.run_dir), only_one(config.run_dir) if accelerator.is_main_process else nullcontext():
         checkpoint = check_folder(config, resume, overwrite)  # again, because another command may have changed it
         if checkpoint is not None:
             DataInfo.load(config.run_dir).check_same(data)
@@ -156,6 +158,18 @@ def begin(
             data.save(config.run_dir)
         accelerator.wait_for_everyone()
         yield 0 if checkpoint is None else checkpoint[1]
+
+
+@contextmanager
+def saying_what_stays(run_dir: Path) -> Iterator[None]:
+    """Add the checkpoint that a run still has to a :class:`WriteError` inside the block."""
+    try:
+        yield
+    except WriteError as error:
+        kept = latest_checkpoint(run_dir)
+        if kept is not None:
+            error.args = (f"{error}; the checkpoint of step {kept[1]} stays",)
+        raise
 
 
 def holds_run(run_dir: Path) -> bool:

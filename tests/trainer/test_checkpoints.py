@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def test_failed_checkpoint_leaves_the_former_one(tmp_path: Path, monkeypatch: py
     """A full disk, as safetensors tells it."""
     written: list[Path] = []
 
-    def full(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    def full(tensors: dict[str, torch.Tensor], path: Path, about: None) -> None:
         save_file(tensors, path)
         written.append(path)
         if len(written) == 2:
@@ -30,7 +31,9 @@ def test_failed_checkpoint_leaves_the_former_one(tmp_path: Path, monkeypatch: py
             raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(checkpoints, "save_file", full)
-    with pytest.raises(OSError, match=r"step-20 cannot be written: .*No space left"):
+    with pytest.raises(
+        OSError, match=r"step-20 cannot be written: .*No space left.*; the checkpoint of step 10 stays$"
+    ):
         loop.train(config(tmp_path))
     found = latest_checkpoint(tmp_path)
     assert found is not None and found[1] == 10
@@ -66,6 +69,7 @@ def test_checkpoints_of_accelerate_resume_to_the_same_bits(tmp_path: Path, monke
 def other_optimizer(folder: Path, other: Path) -> None:
     loop.train(config(other, epochs=1, network=NetworkConfig(latent_dim=3, hidden=(17,))))
     (other / "checkpoints" / "step-13" / "optimizer.bin").replace(folder / "optimizer.bin")
+    (folder / "checksums.json").unlink()
 
 
 def other_step(folder: Path, other: Path) -> None:
@@ -91,6 +95,43 @@ def test_what_is_not_of_the_checkpoint_is_refused(tmp_path: Path, change: object
     change(found[0], tmp_path / "other")
     with pytest.raises(ValueError, match=message):
         loop.train(config(tmp_path / "run"), resume=True)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.bin", "random_states_0.pkl", "clock.json"])
+def test_one_flipped_bit_is_noticed(name: str, tmp_path: Path) -> None:
+    """Where a reader of the file may well take it; without their sums files are read as they are."""
+    loop.train(config(tmp_path, epochs=1))
+    found = latest_checkpoint(tmp_path)
+    assert found is not None
+    file = found[0] / name
+    content = file.read_bytes()
+    where = content.index(b'"seconds": ') + len('"seconds": 0.0') if name == "clock.json" else len(content) * 2 // 3
+    file.write_bytes(content[:where] + bytes([content[where] ^ 1]) + content[where + 1 :])
+    message = (
+        rf"step-13 cannot be read: {name}: damaged, .* by checksums.json; once that is deleted, nothing is checked"
+    )
+    with pytest.raises(ValueError, match=message):
+        loop.train(config(tmp_path), resume=True)
+    if name == "model.safetensors":
+        with pytest.raises(ValueError, match=message):
+            load_run(tmp_path)
+    (found[0] / "checksums.json").write_text("{")
+    with pytest.raises(ValueError, match=r"checksums.json is damaged; once it is deleted, nothing is checked"):
+        load_run(tmp_path)
+    (found[0] / "checksums.json").unlink()
+    assert loop.train(config(tmp_path), resume=True).steps == 26
+
+
+def test_the_weights_have_the_usual_mode(tmp_path: Path) -> None:
+    """safetensors makes a file for the user alone."""
+    mask = os.umask(0o027)
+    try:
+        loop.train(config(tmp_path, epochs=1))
+    finally:
+        os.umask(mask)
+    found = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert {file.stat().st_mode & 0o777 for file in found[0].iterdir()} == {0o640}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")

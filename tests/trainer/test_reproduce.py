@@ -21,7 +21,7 @@ from segma_fast.trainer.config_file import save_config
 from segma_fast.trainer.data import DataConfig, load_data
 from segma_fast.trainer.experiments import frechet, paper, runner, tables
 from segma_fast.trainer.experiments.scores import Scores, load_scores
-from segma_fast.trainer.files import only_one
+from segma_fast.trainer.lock import only_one
 
 CPU = torch.device("cpu")
 RNG = np.random.default_rng(0)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import shlex
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from segma_fast.__main__ import main
 from segma_fast.trainer import loop
 from segma_fast.trainer.checkpoints import latest_checkpoint
 from segma_fast.trainer.config import TrainConfig, starting_config
 from segma_fast.trainer.config_file import load_config
 from segma_fast.trainer.data import DataConfig
 from segma_fast.trainer.experiments.scores import load_scores
-from segma_fast.trainer.files import only_one
+from segma_fast.trainer.lock import only_one
 from segma_fast.trainer.models import MODELS
 from segma_fast.trainer.models.autoencoder import NetworkConfig
 from segma_fast.trainer.models.segma import SeGMAConfig
@@ -67,10 +73,57 @@ def test_two_trainings_in_a_folder(tmp_path: Path) -> None:
         for resume in (True, False):
             with pytest.raises(ValueError, match="another command is at work in"):
                 loop.train(config(tmp_path, epochs=2), resume=resume, overwrite=not resume)
+        with pytest.raises(ValueError, match="another command is at work in"):  # not: resume it, or overwrite it
+            loop.train(config(tmp_path))
     assert files(tmp_path) == before
     with only_one(tmp_path / "new"), pytest.raises(ValueError, match="another command is at work in"):
         loop.train(config(tmp_path / "new"))
     assert not files(tmp_path / "new")
+
+
+def test_the_lock_says_who_holds_it(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from segma_fast.trainer.lock import only_one\n"
+        "with only_one(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", program, str(tmp_path), "two words\n\x1b[1m"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "locked\n"
+        with pytest.raises(ValueError, match="at work") as found:
+            loop.train(config(tmp_path))
+        other.communicate("")
+    host, words = re.escape(socket.gethostname()), re.escape(str(tmp_path))
+    expected = rf"{words}: process {other.pid} on {host} since 20[-0-9]+ [:0-9]+: .*{words} 'two words  \[1m'"
+    assert re.fullmatch(f"another command is at work in {expected}", str(found.value))
+    assert not files(tmp_path)
+    loop.train(config(tmp_path))
+
+
+def test_the_folder_is_locked_until_its_pictures_are_written(tmp_path: Path) -> None:
+    ended: list[loop.Outcome] = []
+
+    def at_end(outcome: loop.Outcome) -> None:
+        ended.append(outcome)
+        with pytest.raises(ValueError, match="another command is at work"):
+            loop.train(config(tmp_path, epochs=2), resume=True)
+
+    outcome = loop.train(config(tmp_path), at_end=at_end)
+    assert ended == [outcome] and outcome.steps == 13
+    assert loop.train(config(tmp_path, epochs=2), resume=True).steps == 26
+
+
+def test_what_is_advised_before_the_first_checkpoint_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "a run"
+    with pytest.raises(ValueError, match="holds no trained model: train one with segma-fast train --run-dir '"):
+        load_run(folder)
+    with pytest.raises(FloatingPointError):
+        loop.train(config(folder, learning_rate=1e30))
+    with pytest.raises(ValueError, match="without a checkpoint so far: .* --learning-rate") as found:
+        load_run(folder)
+    advised = re.search(r"segma-fast (train .*? --overwrite)", str(found.value))
+    assert advised is not None
+    main([*shlex.split(advised[1]), "--epochs", "1", "--hidden", "8", "--learning-rate", "1e-3"])
+    assert load_run(folder).step == 13
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,7 @@ from segma_fast.trainer.config import (
     with_preset,
 )
 from segma_fast.trainer.config_file import load_config
-from segma_fast.trainer.files import only_one
-from segma_fast.trainer.loop import train
+from segma_fast.trainer.loop import Outcome, train
 from segma_fast.trainer.models import MODELS
 from segma_fast.trainer.run import Run
 from segma_fast.trainer.run_folder import CONFIG, REPORT, DataInfo, contents, save_figures
@@ -64,8 +63,19 @@ def train_command(arguments: list[str]) -> None:
     """Run ``segma-fast train`` with these arguments."""
     command = parse(arguments)
     config = command.config
+
+    def finish(outcome: Outcome) -> None:
+        from segma_fast.trainer.figures.run_pictures import save_pictures
+
+        summary = report.summarize(outcome, config)
+        save_figures(config.run_dir / REPORT, summary)
+        run = Run(config.run_dir, config, DataInfo.load(config.run_dir), outcome.model, outcome.steps)
+        save_pictures(run, outcome.data)
+        print(report.table(summary))
+        print(contents(config.run_dir))
+
     try:
-        outcome = train(config, resume=command.resume, overwrite=command.overwrite)
+        train(config, resume=command.resume, overwrite=command.overwrite, at_end=finish)
     except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
         if (config.run_dir / CONFIG).exists():
             print(f"\nstopped; continue with: {_continued(config)}", file=sys.stderr)
@@ -75,19 +85,6 @@ def train_command(arguments: list[str]) -> None:
             raise
         reason = str(error).splitlines()[0]
         raise ConnectionError(f"a process was lost ({reason}); start all again with: {_continued(config)}") from error
-    from accelerate import PartialState
-
-    if not PartialState().is_main_process:
-        return
-    from segma_fast.trainer.figures.run_pictures import save_pictures
-
-    with only_one(config.run_dir):
-        summary = report.summarize(outcome, config)
-        save_figures(config.run_dir / REPORT, summary)
-        run = Run(config.run_dir, config, DataInfo.load(config.run_dir), outcome.model, outcome.steps)
-        save_pictures(run, outcome.data)
-    print(report.table(summary))
-    print(contents(config.run_dir))
 
 
 def _continued(config: TrainConfig) -> str:

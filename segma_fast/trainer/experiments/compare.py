@@ -30,7 +30,8 @@ from segma_fast.trainer.experiments.runner import (
 )
 from segma_fast.trainer.experiments.tables import Result, duration
 from segma_fast.trainer.figures.grids import save_grid
-from segma_fast.trainer.files import only_one, write_text
+from segma_fast.trainer.files import write_text
+from segma_fast.trainer.lock import only_one
 from segma_fast.trainer.metrics import ImportanceSampling
 from segma_fast.trainer.models import MODELS, ImageModel, SeGMAConfig
 from segma_fast.trainer.run import load_run

@@ -20,7 +20,8 @@ from segma_fast.trainer.experiments.runner import (
     SideBySideFlag,
     WeightsFlag,
 )
-from segma_fast.trainer.files import only_one, write_text
+from segma_fast.trainer.files import write_text
+from segma_fast.trainer.lock import only_one
 from segma_fast.trainer.run import load_run
 
 
