@@ -119,9 +119,11 @@ def training(
     begins the lines that are printed. Arguments and errors are otherwise those of :func:`train`.
     """
     check_storable(config)
-    check_folder(config, resume, overwrite)
+    checkpoint = check_folder(config, resume, overwrite)
     accelerator = make_accelerator(config)
     with accelerator.main_process_first():
+        if data is None and checkpoint is not None:
+            data = DataInfo.load(config.run_dir).find(config.data)
         data = load_data(config.data) if data is None else data
     labelled, pool = choose_rows(config, data)
     set_seed(config.seed)

@@ -17,7 +17,7 @@ from segma_fast.trainer import latent, metrics, published
 from segma_fast.trainer.checkpoints import latest_checkpoint, load_weights
 from segma_fast.trainer.config import TrainConfig, build_model
 from segma_fast.trainer.config_file import load_config
-from segma_fast.trainer.data import ImageData, load_data, prepare_picture, read_picture
+from segma_fast.trainer.data import ImageData, prepare_picture, read_picture
 from segma_fast.trainer.models import MODELS, ImageModel
 from segma_fast.trainer.models.base import as_pixels
 from segma_fast.trainer.run_folder import CONFIG, REPORT, SCORES, DataInfo, load_figures
@@ -55,11 +55,9 @@ class Run:
         """The data set that the model was trained on.
 
         Raises:
-            ValueError: if it has changed since.
+            ValueError: if it is not there any more, or has changed.
         """
-        data = load_data(self.config.data)
-        self.data.check_same(DataInfo.of(data))
-        return data
+        return self.data.find(self.config.data)
 
     def pictures(self, given: Pictures) -> Tensor:
         """Pictures as the model takes them, (n, C, H, W) in [0, 1].

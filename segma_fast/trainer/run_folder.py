@@ -22,7 +22,7 @@ import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ from segma_fast.trainer.checkpoints import (
 )
 from segma_fast.trainer.config import TrainConfig
 from segma_fast.trainer.config_file import differences, load_config, save_config
-from segma_fast.trainer.data import ImageData
+from segma_fast.trainer.data import DataConfig, ImageData, cached_data, load_data
 from segma_fast.trainer.files import only_one, write_text
 
 CONFIG, DATA, METRICS, REPORT, SCORES = "config.json", "data.json", "metrics.csv", "report.json", "scores.json"
@@ -104,6 +104,20 @@ class DataInfo:
             if before != now:
                 raise ValueError(f"the data set is not the one of the run: its {item.name} was {before}, is {now}")
 
+    def find(self, config: DataConfig) -> ImageData:
+        """The data set of the run; from the cache of decoded pictures if it is in no folder.
+
+        Raises:
+            ValueError: if it is not there any more, or has changed.
+        """
+        if not (config.folder or config.dataset == "digits"):
+            for kept in cached_data(config, self.name):
+                if DataInfo.of(kept) == self:
+                    return kept
+        data = load_data(config)
+        self.check_same(DataInfo.of(data))
+        return data
+
 
 def check_folder(config: TrainConfig, resume: bool, overwrite: bool) -> tuple[Path, int] | None:
     """Check the run folder against the arguments, changing nothing; return the checkpoint to resume from, if any."""
@@ -134,6 +148,19 @@ def check_folder(config: TrainConfig, resume: bool, overwrite: bool) -> tuple[Pa
     return None
 
 
+def check_replaceable(config: TrainConfig, data: DataInfo) -> None:
+    """Raise ``ValueError`` if the folder holds a run on another data set: by its name or path, and by its pictures."""
+    try:
+        saved, before = load_config(config.run_dir / CONFIG).data.located().dataset, DataInfo.load(config.run_dir)
+    except ValueError:  # no run, or one that ended before anything was known of its data
+        return
+    if saved != config.data.located().dataset and before.checksum != data.checksum:
+        raise ValueError(
+            f"{config.run_dir} holds a run on other data ({saved}), which --overwrite does not replace: "
+            f"name another --run-dir for {config.data.dataset}, or delete the folder"
+        )
+
+
 @contextmanager
 def begin(
     config: TrainConfig, accelerator: Accelerator, resume: bool, overwrite: bool, data: DataInfo, state: State
@@ -141,18 +168,20 @@ def begin(
     """Restore a checkpoint or clear the folder for a new run, write the run's description, and yield the start step.
 
     Raises:
-        ValueError: as in :func:`check_folder`, or if another command is using the folder.
+        ValueError: as in :func:`check_folder` and :func:`check_replaceable`, or if another command is using the folder.
     """
     with only_one(config.run_dir) if accelerator.is_main_process else nullcontext():
         checkpoint = check_folder(config, resume, overwrite)  # again, because another command may have changed it
         if checkpoint is not None:
             DataInfo.load(config.run_dir).check_same(data)
             load_checkpoint(accelerator, *checkpoint, state)
+        else:
+            check_replaceable(config, data)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             if checkpoint is None:
                 clear_run(config.run_dir)
-            save_config(config, config.run_dir / CONFIG)
+            save_config(replace(config, data=config.data.located()), config.run_dir / CONFIG)
             data.save(config.run_dir)
         accelerator.wait_for_everyone()
         yield 0 if checkpoint is None else checkpoint[1]

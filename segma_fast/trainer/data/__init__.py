@@ -2,6 +2,15 @@
 
 from segma_fast.trainer.data.config import DataConfig, DataError
 from segma_fast.trainer.data.decoding import prepare_picture, read_picture
-from segma_fast.trainer.data.loading import ImageData, cache_folder, load_data
+from segma_fast.trainer.data.loading import ImageData, cache_folder, cached_data, load_data
 
-__all__ = ["DataConfig", "DataError", "ImageData", "cache_folder", "load_data", "prepare_picture", "read_picture"]
+__all__ = [
+    "DataConfig",
+    "DataError",
+    "ImageData",
+    "cache_folder",
+    "cached_data",
+    "load_data",
+    "prepare_picture",
+    "read_picture",
+]

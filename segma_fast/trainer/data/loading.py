@@ -9,6 +9,7 @@ import os
 import re
 import warnings
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from segma_fast.trainer.data.sources import choose_columns, choose_splits, encod
 from segma_fast.trainer.files import replacing
 
 _FORMAT = 1  # version of the cached files: change it when the same configuration produces different content
+
+_VALIDATION = " (validation)"  # ends the name of data whose test rows are rows for validation
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class ImageData:
         held, kept = order[:count].sort().values, order[count:].sort().values
         images, labels = self.train_images, self.train_labels
         parts = (images[kept], labels[kept], images[held], labels[held])
-        return ImageData(f"{self.name} (validation)", *parts, self.class_names)
+        return ImageData(self.name + _VALIDATION, *parts, self.class_names)
 
 
 @dataclass(frozen=True)
@@ -96,18 +99,15 @@ def load_data(config: DataConfig) -> ImageData:
 def _load_all(config: DataConfig) -> ImageData:
     if config.dataset == "digits":
         return _digits(config)
-    folder, cache = Path(config.dataset).expanduser(), cache_folder(config)
-    local = folder.is_dir()
-    splits = None if local else open_splits(config, None)
-    version = _listing(folder, cache) if splits is None else _fingerprints(config.dataset, splits)
-    name = folder.resolve().name if local else config.dataset
-    readable = re.sub(r"[^\w.-]+", "_", name)
-    file = cache / f"{readable}-{_key(config, version)}.pt"
+    folder, cache = config.folder, cache_folder(config)
+    splits = None if folder else open_splits(config, None)
+    version = _listing(folder, cache) if folder else _fingerprints(config.dataset, splits or {})
+    file = cache / f"{_readable(config.name)}-{_key(config, version)}.pt"
     rows = _read(file)
     if rows is None:
         rows = _build(config, splits or open_splits(config, folder))
         _write(file, rows)
-    return rows.public(name)
+    return rows.public(config.name)
 
 
 def _digits(config: DataConfig) -> ImageData:
@@ -130,6 +130,22 @@ def _digits(config: DataConfig) -> ImageData:
 def cache_folder(config: DataConfig) -> Path:
     """The folder that caches decoded data sets and what is computed from them."""
     return (config.cache or Path(os.environ.get("SEGMA_FAST_CACHE") or "~/.cache/segma_fast")).expanduser()
+
+
+def cached_data(config: DataConfig, name: str) -> Iterator[ImageData]:
+    """The data sets in the cache that :func:`load_data` gave this name, however they were read."""
+    readable = _readable(name.removesuffix(_VALIDATION))
+    for file in sorted(cache_folder(config).glob("*.pt")):
+        if not re.fullmatch(re.escape(readable) + r"-[0-9a-f]{16}\.pt", file.name):
+            continue
+        rows = _read(file)
+        if rows is not None and config.validation < rows.train:
+            data = rows.public(name.removesuffix(_VALIDATION))
+            yield data.with_validation(config.validation, config.split_seed) if config.validation else data
+
+
+def _readable(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name)
 
 
 def _listing(folder: Path, cache: Path) -> list[tuple[str, int, int]]:
