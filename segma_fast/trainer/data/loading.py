@@ -23,7 +23,7 @@ from segma_fast.trainer.data.decoding import decode_images
 from segma_fast.trainer.data.sources import choose_columns, choose_splits, encode_labels, open_splits
 from segma_fast.trainer.files import replacing
 
-_FORMAT = 1  # version of the cached files: change it when the same configuration produces different content
+_FORMAT = 2  # version of the cached files: change it when the same configuration produces different content
 
 _VALIDATION = " (validation)"  # ends the name of data whose test rows are rows for validation
 
@@ -205,6 +205,7 @@ def _build(config: DataConfig, splits: dict[str, Any]) -> _Rows:
     order, training = torch.arange(len(labels)), sum(len(parts[name]) for name in train)
     if test is None:
         kept, held = _hold_out(labels, names, config)
+        held = held[torch.randperm(len(held), generator=torch.Generator().manual_seed(config.split_seed))]
         order, training = torch.cat([kept, held]), len(kept)
     images = decode_images(config, parts, image_column, order.argsort().tolist())
     return _Rows(images, labels[order], training, names)

@@ -42,7 +42,7 @@ def save_pictures(run: Run, data: ImageData | None = None, columns: int = 10) ->
     paths = [
         views.samples(run, columns).save(folder / "samples.png"),
         plots.save_figure(codes, folder / "codes.png"),
-        views.reconstructions(run, images[: columns * 5], columns).save(folder / "reconstructions.png"),
+        views.reconstructions(run, images[_mixed(labels, columns * 5)], columns).save(folder / "reconstructions.png"),
         views.interpolations(run, images[first], images[first.roll(-1)], columns).save(folder / "interpolations.png"),
     ]
     if model.components > 1:
@@ -54,6 +54,17 @@ def save_pictures(run: Run, data: ImageData | None = None, columns: int = 10) ->
     paths += plots.save_curves(folder / METRICS, model.terms, folder / "curves.png", run.about)
     draw = OWN_PICTURES.get(model.name)
     return paths + (draw(model, data, folder) if draw else [])
+
+
+def _mixed(labels: Tensor, count: int) -> Tensor:
+    """The first rows if they show as many of the classes (n,) as they can, else rows of each class in turn."""
+    counts = torch.bincount(labels)
+    if len(labels[:count].unique()) == min(count, int((counts > 0).sum())):
+        return torch.arange(min(count, len(labels)), device=labels.device)
+    order = labels.argsort(stable=True)
+    turn = torch.empty_like(order)
+    turn[order] = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[labels[order]]
+    return turn.argsort(stable=True)[:count]
 
 
 def _confusions(run: Run, images: Tensor, labels: Tensor) -> Tensor:
