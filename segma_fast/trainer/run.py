@@ -203,7 +203,8 @@ class Run:
     def evaluate(self, data: ImageData | None = None) -> metrics.Evaluation:
         """Test error, reconstruction error and d² on the test set, which is loaded unless ``data`` is given."""
         data, device = self.load_data() if data is None else data, self.model.device
-        return metrics.evaluate(self.model, data.test_images.to(device), data.test_labels.to(device), data.classes)
+        labels = data.test_labels.to(device) if data.labelled else None
+        return metrics.evaluate(self.model, data.test_images.to(device), labels, data.classes)
 
     @property
     def about(self) -> str:

@@ -40,14 +40,14 @@ from segma_fast.trainer.checkpoints import (
 )
 from segma_fast.trainer.config import TrainConfig
 from segma_fast.trainer.config_file import differences, load_config, save_config
-from segma_fast.trainer.data import DataConfig, ImageData, cached_data, load_data
+from segma_fast.trainer.data import UNLABELLED, DataConfig, ImageData, cached_data, load_data
 from segma_fast.trainer.files import only_one, write_text
 
 CONFIG, DATA, METRICS, REPORT, SCORES = "config.json", "data.json", "metrics.csv", "report.json", "scores.json"
 TENSORBOARD = "tensorboard"
 PICTURES = {
     "samples.png": "samples of each component",
-    "codes.png": "codes of test images in two dimensions, coloured by class",
+    "codes.png": "codes of test images in two dimensions, coloured by class if it is known",
     "reconstructions.png": "test images, and below each its reconstruction",
     "interpolations.png": "from one test image to another through the latent space",
     "transfer.png": "test images moved to another class, keeping their style",
@@ -114,7 +114,7 @@ class DataInfo:
             for kept in cached_data(config, self.name):
                 if DataInfo.of(kept) == self:
                     return kept
-        data = load_data(config)
+        data = load_data(config, labelled=self.class_names != UNLABELLED)
         self.check_same(DataInfo.of(data))
         return data
 
@@ -223,7 +223,7 @@ def contents(run_dir: Path) -> str:
     named = {name: said for name, said in PICTURES.items() if (run_dir / name).exists()}
     named |= {
         REPORT: "the figures above",
-        METRICS: f"loss and test error against the step; {TENSORBOARD}/ has the same",
+        METRICS: f"learning curves as numbers; {TENSORBOARD}/ has the same",
         f"{CHECKPOINTS}/": "the trained model, for segma-fast explore, sample, transfer, …",
     }
     return "\n".join([f"  {run_dir}/", *(f"    {name:<20} {said}" for name, said in named.items())])

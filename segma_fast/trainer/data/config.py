@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+UNLABELLED = ("",)  # the class names of data without labels: one class, without a name
+
 
 class DataError(ValueError):
     """A data set that cannot be used as configured."""

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segma_fast.trainer.data.config import DataConfig, DataError, library
+from segma_fast.trainer.data.config import UNLABELLED, DataConfig, DataError, library
 from segma_fast.trainer.data.decoding import decode_images
-from segma_fast.trainer.data.sources import choose_columns, choose_splits, encode_labels, open_splits
+from segma_fast.trainer.data.sources import choose_columns, choose_splits, encode_labels, no_labels, open_splits
 from segma_fast.trainer.files import replacing
 
 _FORMAT = 2  # version of the cached files: change it when the same configuration produces different content
@@ -49,6 +49,11 @@ class ImageData:
     def classes(self) -> int:
         """K."""
         return len(self.class_names)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the classes are known; otherwise all pictures are of one class, whose name is empty."""
+        return self.class_names != UNLABELLED
 
     def with_validation(self, count: int, seed: int) -> ImageData:
         """The training pictures alone, of which ``count`` at random take the place of the test pictures."""
@@ -80,7 +85,7 @@ class _Rows:
         return ImageData(name, images[:train], labels[:train], images[train:], labels[train:], tuple(self.names))
 
 
-def load_data(config: DataConfig) -> ImageData:
+def load_data(config: DataConfig, *, labelled: bool = True) -> ImageData:
     """Load a data set; the decoded pictures are kept in a cache folder, except for the digits.
 
     A local folder has a layout that ``datasets.load_dataset`` reads (``train-00000-of-00001.parquet``,
@@ -89,14 +94,18 @@ def load_data(config: DataConfig) -> ImageData:
     given as ``./digits``. The cache key contains the names, sizes and modification times of a folder's files, or the
     version of a data set on the Hub; old entries are never removed.
 
+    Args:
+        config: the data set.
+        labelled: whether it must have labels; if not, and there is no column of labels, it has one class.
+
     Raises:
         DataError: if the data set cannot be found or used; the message names the value and what was expected.
     """
-    data = _load_all(config)
+    data = _load_all(config, labelled)
     return data.with_validation(config.validation, config.split_seed) if config.validation else data
 
 
-def _load_all(config: DataConfig) -> ImageData:
+def _load_all(config: DataConfig, labelled: bool) -> ImageData:
     if config.dataset == "digits":
         return _digits(config)
     folder, cache = config.folder, cache_folder(config)
@@ -105,8 +114,10 @@ def _load_all(config: DataConfig) -> ImageData:
     file = cache / f"{_readable(config.name)}-{_key(config, version)}.pt"
     rows = _read(file)
     if rows is None:
-        rows = _build(config, splits or open_splits(config, folder))
+        rows = _build(config, splits or open_splits(config, folder), labelled)
         _write(file, rows)
+    if labelled and rows.names == list(UNLABELLED):
+        raise no_labels(config)
     return rows.public(config.name)
 
 
@@ -197,10 +208,10 @@ def _write(file: Path, rows: _Rows) -> None:
 # From the source to rows ----------------------------------------------------------------------------------------
 
 
-def _build(config: DataConfig, splits: dict[str, Any]) -> _Rows:
+def _build(config: DataConfig, splits: dict[str, Any], labelled: bool) -> _Rows:
     train, test = choose_splits(config, splits)
     parts = {name: splits[name].with_format(None) for name in (*train, test) if name is not None}
-    image_column, label_columns = choose_columns(config, parts)
+    image_column, label_columns = choose_columns(config, parts, labelled)
     labels, names = encode_labels(parts, label_columns)
     order, training = torch.arange(len(labels)), sum(len(parts[name]) for name in train)
     if test is None:

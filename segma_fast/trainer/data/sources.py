@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segma_fast.trainer.data.config import DataConfig, DataError, library
+from segma_fast.trainer.data.config import UNLABELLED, DataConfig, DataError, library
 from segma_fast.trainer.data.idx import idx_files, open_idx
 
 _LABEL_NAMES = ("label", "labels", "class", "class_label", "target", "targets", "y")
 _TEST_SPLITS = ("test", "validation", "valid", "val")
+_SPLIT_FOLDERS = {"train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval", "evaluation"}
 
 
 def open_splits(config: DataConfig, folder: Path | None) -> dict[str, Any]:
@@ -74,8 +75,8 @@ def choose_splits(config: DataConfig, splits: dict[str, Any]) -> tuple[tuple[str
     return train, test
 
 
-def choose_columns(config: DataConfig, parts: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """The picture column and the label columns.
+def choose_columns(config: DataConfig, parts: dict[str, Any], labelled: bool) -> tuple[str, tuple[str, ...]]:
+    """The picture column and the label columns, of which there may be none unless the data must be ``labelled``.
 
     Raises:
         DataError: for a column that is not there, or if none could be found.
@@ -85,16 +86,21 @@ def choose_columns(config: DataConfig, parts: dict[str, Any]) -> tuple[str, tupl
     if image is None:
         raise DataError(f"{config.dataset!r} has no column of pictures among {_listed(features)}; set image_column")
     labels = config.label_columns or _find_label(features)
-    if not labels:
-        raise DataError(
-            f"{config.dataset!r} has no column that is plainly the label (labels are needed for the evaluation); "
-            f"set label_columns to one or several of {_listed(features)}"
-        )
+    if not labels and labelled:
+        raise no_labels(config, f" to one or several of {_listed(features)}")
     for split, part in parts.items():
         for option, names in (("image_column", (image,)), ("label_columns", labels)):
             for name in names:
                 _check_known("column", name, part.features, f"split {split!r} of {config.dataset!r}", option)
     return image, labels
+
+
+def no_labels(config: DataConfig, choice: str = "") -> DataError:
+    """The error for data without labels, and what to do about it."""
+    return DataError(
+        f"{config.dataset!r} has no column that is plainly the label: set label_columns{choice}, or train without "
+        "labels (--labels 0, with --beta 0 --components K or a model that needs none)"
+    )
 
 
 def _find_image(features: Any) -> str | None:
@@ -109,6 +115,9 @@ def _find_label(features: Any) -> tuple[str, ...]:
     kind = library("datasets").ClassLabel
     named = [name for known in _LABEL_NAMES for name in features if name.lower() == known]
     classes = [name for name, feature in features.items() if isinstance(feature, kind)]
+    for name in classes:  # of a folder whose only folders are its splits
+        if {str(value).lower() for value in features[name].names} <= _SPLIT_FOLDERS:
+            return ()
     found: list[str] = [*(name for name in named if name in classes), *classes, *named]
     return tuple(found[:1])
 
@@ -125,9 +134,13 @@ def _listed(names: Any) -> str:
 def encode_labels(parts: dict[str, Any], columns: tuple[str, ...]) -> tuple[Tensor, list[str]]:
     """The classes of all rows, splits concatenated, (N,), int64, in 0..K-1, and the K class names.
 
+    Without columns all rows are of the one class of data without labels.
+
     Raises:
         DataError: if a row has no label, or a column holds anything other than integers, strings or booleans.
     """
+    if not columns:
+        return torch.zeros(sum(map(len, parts.values())), dtype=torch.int64), list(UNLABELLED)
     labels, names = _encode(parts, columns[0])
     if len(columns) > 1:
         names = [f"{columns[0]}={name}" for name in names]

@@ -213,7 +213,7 @@ def test_the_product_of_two_columns(tmp_path):
     assert faces.class_names == ("Male=no, Smiling=no", "Male=no, Smiling=yes",
                                  "Male=yes, Smiling=no", "Male=yes, Smiling=yes")  # fmt: skip
     assert faces.train_labels.tolist() == [3, 2, 1, 0, 3]
-    with pytest.raises(DataError, match="labels.*'image', 'identity', 'Male', 'Smiling'"):
+    with pytest.raises(DataError, match="the label: .*'image', 'identity', 'Male', 'Smiling'"):
         load_data(DataConfig(dataset=path))
 
 
