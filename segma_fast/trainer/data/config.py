@@ -57,6 +57,8 @@ class DataConfig:
     """resize to size x size pixels"""
     grayscale: bool = False
     """convert to one channel; otherwise three channels, or one if all pictures are grey"""
+    skip_broken: bool = False
+    """leave out pictures that are missing or cannot be read; otherwise the first one is an error"""
     cache: Path | None = None
     """folder of decoded data sets; default $SEGMA_FAST_CACHE or ~/.cache/segma_fast"""
 

@@ -218,8 +218,22 @@ def _build(config: DataConfig, splits: dict[str, Any], labelled: bool) -> _Rows:
         kept, held = _hold_out(labels, names, config)
         held = held[torch.randperm(len(held), generator=torch.Generator().manual_seed(config.split_seed))]
         order, training = torch.cat([kept, held]), len(kept)
-    images = decode_images(config, parts, image_column, order.argsort().tolist())
-    return _Rows(images, labels[order], training, names)
+    images, broken = decode_images(config, parts, image_column, order.argsort().tolist())
+    rows = _Rows(images, labels[order], training, names)
+    return _without(rows, broken, config) if broken else rows
+
+
+def _without(rows: _Rows, broken: dict[int, str], config: DataConfig) -> _Rows:
+    """The rows whose pictures could be read; a warning counts the others."""
+    whole = torch.ones(len(rows.labels), dtype=torch.bool)
+    whole[list(broken)] = False
+    left, count = int(whole[: rows.train].sum()), int(whole.sum())
+    told = f"{len(broken)} of the {len(whole)} pictures of {config.dataset!r} are left out, the first because "
+    told += broken[min(broken)]
+    if left in (0, count):
+        raise DataError(f"{told}; no picture is left to {'test' if left else 'train'} on")
+    warnings.warn(told, stacklevel=2)
+    return _Rows(rows.images[whole], rows.labels[whole], left, rows.names)
 
 
 def _hold_out(labels: Tensor, names: list[str], config: DataConfig) -> tuple[Tensor, Tensor]:
