@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from segma_fast.trainer.data.idx import idx_files, open_idx
 
 _LABEL_NAMES = ("label", "labels", "class", "class_label", "target", "targets", "y")
 _TEST_SPLITS = ("test", "validation", "valid", "val")
+_NOT_THERE = "is not a local folder, and is not on the Hugging Face Hub or is private there"
+_PATIENCE = 10  # seconds until the Hub counts as not reachable
 _SPLIT_FOLDERS = {"train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval", "evaluation"}
 
 
@@ -33,10 +37,39 @@ def open_splits(config: DataConfig, folder: Path | None) -> dict[str, Any]:
         if folder and ((folder / "dataset_dict.json").exists() or (folder / "state.json").exists()):
             found = datasets.load_from_disk(str(folder))
         else:
-            found = datasets.load_dataset(str(folder.resolve()) if folder else config.dataset, name=config.subset)
+            with nullcontext() if folder else _asked_once(config.dataset):
+                found = datasets.load_dataset(str(folder.resolve()) if folder else config.dataset, name=config.subset)
+    except DataError:
+        raise
     except Exception as error:  # of many types, some of them generic
         raise DataError(f"dataset {config.dataset!r} {_reason(error, config, folder)}") from error
     return dict(found) if isinstance(found, dict) else {"train": found}
+
+
+@contextmanager
+def _asked_once(name: str) -> Iterator[None]:
+    """Ask the Hub whether it has a data set; if it cannot be reached, keep ``datasets`` from trying again and again.
+
+    Raises:
+        DataError: if the Hub has no such data set.
+    """
+    hub, settings = library("huggingface_hub"), library("datasets").config
+    constants, reachable = library("huggingface_hub.constants"), True
+    try:
+        hub.HfApi().dataset_info(name, timeout=_PATIENCE)
+    except hub.errors.GatedRepoError:
+        pass  # it is there
+    except hub.errors.RepositoryNotFoundError as error:
+        raise DataError(f"dataset {name!r} {_NOT_THERE}") from error
+    except Exception as error:  # no network, offline, too slow, or an answer that loading explains
+        reachable = isinstance(error, hub.errors.HfHubHTTPError)
+    kept = settings.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    if not reachable:  # what was loaded before is found without a network
+        settings.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        settings.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = kept
 
 
 def _reason(error: Exception, config: DataConfig, folder: Path | None) -> str:
@@ -49,7 +82,7 @@ def _reason(error: Exception, config: DataConfig, folder: Path | None) -> str:
     if folder is None and isinstance(error, ConnectionError):
         return f"is not a local folder, and the Hugging Face Hub cannot be reached (no network, or offline): {text}"
     if folder is None and type(error).__name__ == "DatasetNotFoundError":
-        return f"is not a local folder, and is not on the Hugging Face Hub or is private there: {text}"
+        return f"{_NOT_THERE}: {text}"
     if isinstance(error, FileNotFoundError):
         return f"has no pictures or tables that could be loaded: {text}"
     cause = f" ({' '.join(str(error.__cause__).split())})" if error.__cause__ else ""

@@ -4,9 +4,11 @@ import sys
 import time
 
 import datasets
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from made import encoded, gray, make, random_pixels
 
 from segma_fast.trainer.data import DataConfig, DataError, load_data
@@ -27,6 +29,43 @@ def test_a_name_that_is_nowhere(monkeypatch, tmp_path):
     monkeypatch.setattr(datasets, "load_dataset", missing)
     with pytest.raises(DataError, match="'x/y' is not a local folder, and is not on the Hugging Face Hub or is priv"):
         load_data(DataConfig(dataset="x/y"))
+
+
+class Answer:
+    headers: dict = {}
+    request = None
+    status_code = 404
+
+
+def test_the_hub_is_asked_once(monkeypatch):
+    """Whether it has the data set; without a network only what was loaded before is looked for."""
+    asked, offline = [], []
+
+    def answer(error):
+        def dataset_info(api, name, timeout):
+            asked.append((name, timeout <= 10))
+            raise error
+
+        monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+
+    def load_dataset(*args, **kwargs):
+        offline.append((datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE))
+        raise ConnectionError("Couldn't reach 'x/y'")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    answer(huggingface_hub.errors.RepositoryNotFoundError("404, a page of text", response=Answer()))
+    with pytest.raises(DataError, match="^dataset 'x/y' is not a local folder, and is not on .* or is private there$"):
+        load_data(DataConfig(dataset="x/y"))
+    assert asked == [("x/y", True)] and not offline
+    gated = huggingface_hub.errors.GatedRepoError("", response=Answer())
+    for error, expected in ((OSError("no route"), True), (gated, False)):
+        answer(error)
+        with pytest.raises(DataError, match="'x/y' is not a local folder, and the Hugging Face Hub cannot be reached"):
+            load_data(DataConfig(dataset="x/y"))
+        assert offline.pop() == (expected, expected)
+        assert not datasets.config.HF_HUB_OFFLINE and not constants.HF_HUB_OFFLINE
 
 
 def test_subsets(tmp_path):
