@@ -20,3 +20,12 @@ def colour_folder(folder: Path) -> Path:
                 pixels[:, :, channel] += 150
                 Image.fromarray(pixels).save(place / f"{number}.png")
     return folder
+
+
+def plain_folder(folder: Path, split: str, count: int, seed: int = 0) -> Path:
+    """Grey pictures of 6 × 6 pixels without labels."""
+    rng = np.random.default_rng(seed)
+    (folder / split).mkdir(parents=True)
+    for number in range(count):
+        Image.fromarray(rng.integers(0, 256, (6, 6), dtype=np.uint8)).save(folder / split / f"{number:03}.png")
+    return folder

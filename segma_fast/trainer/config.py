@@ -28,7 +28,7 @@ class TrainConfig:
     objective: ModelConfig = field(default_factory=SeGMAConfig)
     """the model's own settings, of its ``Config``"""
     run_dir: Path = Path("runs/digits")
-    """folder that receives the run"""
+    """folder that receives the run, by default runs/ with the name of the data set and the model"""
     components: int | None = None
     """components of the mixture, or clusters; default: one per class"""
     labels: int = 100

@@ -62,8 +62,15 @@ def _as_json(config: TrainConfig) -> str:
 
 
 def differences(saved: TrainConfig, given: TrainConfig) -> list[str]:
-    """``"name: saved value -> given value"`` for each field that a resumed run may not change."""
-    before, after = _flat(saved), _flat(given)
+    """``"name: saved value -> given value"`` for each field that a resumed run may not change.
+
+    Paths to the same folder are no difference, and neither is one to a folder of the same name where the saved one has
+    gone: whether it has the same pictures is for :class:`segma_fast.trainer.run_folder.DataInfo` to say.
+    """
+    before, after = (_flat(dataclasses.replace(config, data=config.data.located())) for config in (saved, given))
+    old = Path(before["data.dataset"])
+    if old.is_absolute() and not old.exists() and given.data.folder and given.data.name == old.name:
+        del before["data.dataset"]
     return [
         f"{name}: {before[name]!r} -> {after[name]!r}"
         for name in before

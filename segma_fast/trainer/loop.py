@@ -126,10 +126,12 @@ def training(
     """
     check_storable(config)
     check_free(config.run_dir)
-    check_folder(config, resume, overwrite)
+    checkpoint = check_folder(config, resume, overwrite)
     accelerator = make_accelerator(config)
     with accelerator.main_process_first():
-        data = load_data(config.data) if data is None else data
+        if data is None and checkpoint is not None:
+            data = DataInfo.load(config.run_dir).find(config.data)
+        data = load_data(config.data, labelled=config.labels > 0) if data is None else data
     labelled, pool = choose_rows(config, data)
     set_seed(config.seed)
     info = DataInfo.of(data)
@@ -140,7 +142,8 @@ def training(
     model, *optimizers = accelerator.prepare(model, *make_optimizers(model, config))
     plain_model: ImageModel = accelerator.unwrap_model(model)
     images, labels = data.train_images.to(accelerator.device), data.train_labels.to(accelerator.device)
-    test_images, test_labels = data.test_images.to(accelerator.device), data.test_labels.to(accelerator.device)
+    test_images = data.test_images.to(accelerator.device)
+    test_labels = data.test_labels.to(accelerator.device) if data.labelled else None
 
     captured = CapturedStep.serves(config, accelerator)
     called = model

@@ -22,22 +22,24 @@ class Evaluation:
 
     test_error: float
     """fraction of test images that the model's main classifier gets wrong; for models trained
-    without labels under the best mapping of components to classes; NaN for a single component"""
+    without labels under the best mapping of components to classes; NaN for a single component, and for data without
+    labels"""
     reconstruction: float
     """squared error summed over pixels, mean over images, equation (1)"""
     distance: float
     """d² between the codes of the test set and the prior, equation (8), with γ by the paper's rule; NaN for models that
     do not minimise it"""
     classifier: str = ""
-    """name of the main classifier, and of the mapping of components to classes if there is one"""
+    """name of the main classifier, and of the mapping of components to classes if there is one; empty for data without
+    labels"""
     other_errors: Mapping[str, float] = field(default_factory=dict)
     """test errors of the model's other classifiers, by classifier name; without labels, also that of the main one under
     the other mapping, one-to-one or many-to-one"""
 
 
 @torch.no_grad()
-def evaluate(model: ImageModel, images: Tensor, labels: Tensor, classes: int) -> Evaluation:
-    """Evaluate on images (N, C, H, W), uint8, with labels (N,), both on the model's device."""
+def evaluate(model: ImageModel, images: Tensor, labels: Tensor | None, classes: int) -> Evaluation:
+    """Evaluate on images (N, C, H, W), uint8, with labels (N,) if they are known, both on the model's device."""
     was_training = model.training
     model.eval()
     codes, errors = [], []
@@ -46,6 +48,10 @@ def evaluate(model: ImageModel, images: Tensor, labels: Tensor, classes: int) ->
         codes.append(code)
         errors.append(squared_error(as_pixels(batch), model.decode(code)))
     z = torch.cat(codes)
+    reconstruction, distance = torch.cat(errors).mean().item(), model.distance(z).item()
+    if labels is None:
+        model.train(was_training)
+        return Evaluation(math.nan, reconstruction, distance)
     predicted = {name: posterior.argmax(1) for name, posterior in model.posteriors(z).items()}
     by_classifier = {name: class_error(model, found, labels, classes) for name, found in predicted.items()}
     mapped = ""
@@ -55,11 +61,10 @@ def evaluate(model: ImageModel, images: Tensor, labels: Tensor, classes: int) ->
         main = next(iter(predicted.values()))
         by_classifier[f"the best {other} mapping"] = mapped_error(main, labels, model.components, classes, other)
     own, *others = by_classifier
-    distance = model.distance(z).item()
     model.train(was_training)
     return Evaluation(
         by_classifier[own],
-        torch.cat(errors).mean().item(),
+        reconstruction,
         distance,
         own + mapped,
         {name: by_classifier[name] for name in others},

@@ -77,7 +77,9 @@ def _quality(model: str, name: str, labels: int, evaluation: Evaluation) -> list
     error = f"{100 * evaluation.test_error:.2f} %{by}"
     if math.isnan(evaluation.test_error):
         error = "not defined for one component"
-    lines = [("model", MODELS[model].title), ("data", f"{name}, {labels} labels"), ("test error", error)]
+    lines = [("model", MODELS[model].title), ("data", f"{name}, {labels} labels")]
+    if evaluation.classifier:  # else there are no labels to judge it by
+        lines.append(("test error", error))
     for other, value in evaluation.other_errors.items():
         lines.append((f"  by {other}", f"{100 * value:.2f} %"))
     lines.append(("reconstruction error", f"{evaluation.reconstruction:.4f} (squared, summed over pixels)"))

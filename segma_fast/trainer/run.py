@@ -18,7 +18,7 @@ from segma_fast.trainer import latent, metrics, published
 from segma_fast.trainer.checkpoints import latest_checkpoint, load_weights
 from segma_fast.trainer.config import TrainConfig, build_model
 from segma_fast.trainer.config_file import load_config
-from segma_fast.trainer.data import ImageData, load_data
+from segma_fast.trainer.data import ImageData
 from segma_fast.trainer.given_pictures import as_taken
 from segma_fast.trainer.models import MODELS, ImageModel
 from segma_fast.trainer.run_folder import CONFIG, REPORT, SCORES, DataInfo, holds_run, load_figures
@@ -56,11 +56,9 @@ class Run:
         """The data set that the model was trained on.
 
         Raises:
-            ValueError: if it has changed since.
+            ValueError: if it is not there any more, or has changed.
         """
-        data = load_data(self.config.data)
-        self.data.check_same(DataInfo.of(data))
-        return data
+        return self.data.find(self.config.data)
 
     def pictures(self, given: Pictures) -> Tensor:
         """Pictures as the model takes them, (n, C, H, W) in [0, 1].
@@ -199,7 +197,8 @@ class Run:
     def evaluate(self, data: ImageData | None = None) -> metrics.Evaluation:
         """Test error, reconstruction error and d² on the test set, which is loaded unless ``data`` is given."""
         data, device = self.load_data() if data is None else data, self.model.device
-        return metrics.evaluate(self.model, data.test_images.to(device), data.test_labels.to(device), data.classes)
+        labels = data.test_labels.to(device) if data.labelled else None
+        return metrics.evaluate(self.model, data.test_images.to(device), labels, data.classes)
 
     @property
     def about(self) -> str:

@@ -22,7 +22,7 @@ import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ from segma_fast.trainer.checkpoints import (
 )
 from segma_fast.trainer.config import TrainConfig
 from segma_fast.trainer.config_file import differences, load_config, save_config
-from segma_fast.trainer.data import ImageData
+from segma_fast.trainer.data import UNLABELLED, DataConfig, ImageData, cached_data, load_data
 from segma_fast.trainer.files import WriteError, file_on_the_way, write_text
 from segma_fast.trainer.lock import only_one
 
@@ -48,7 +48,7 @@ CONFIG, DATA, METRICS, REPORT, SCORES = "config.json", "data.json", "metrics.csv
 TENSORBOARD = "tensorboard"
 PICTURES = {
     "samples.png": "samples of each component",
-    "codes.png": "codes of test images in two dimensions, coloured by class",
+    "codes.png": "codes of test images in two dimensions, coloured by class if it is known",
     "reconstructions.png": "test images, and below each its reconstruction",
     "interpolations.png": "from one test image to another through the latent space",
     "transfer.png": "test images moved to another class, keeping their style",
@@ -105,6 +105,20 @@ class DataInfo:
             if before != now:
                 raise ValueError(f"the data set is not the one of the run: its {item.name} was {before}, is {now}")
 
+    def find(self, config: DataConfig) -> ImageData:
+        """The data set of the run; from the cache of decoded pictures if it is in no folder.
+
+        Raises:
+            ValueError: if it is not there any more, or has changed.
+        """
+        if not (config.folder or config.dataset == "digits"):
+            for kept in cached_data(config, self.name):
+                if DataInfo.of(kept) == self:
+                    return kept
+        data = load_data(config, labelled=self.class_names != UNLABELLED)
+        self.check_same(DataInfo.of(data))
+        return data
+
 
 def check_folder(config: TrainConfig, resume: bool, overwrite: bool) -> tuple[Path, int] | None:
     """Check the run folder against the arguments, changing nothing; return the checkpoint to resume from, if any."""
@@ -135,6 +149,19 @@ def check_folder(config: TrainConfig, resume: bool, overwrite: bool) -> tuple[Pa
     return None
 
 
+def check_replaceable(config: TrainConfig, data: DataInfo) -> None:
+    """Raise ``ValueError`` if the folder holds a run on another data set: by its name or path, and by its pictures."""
+    try:
+        saved, before = load_config(config.run_dir / CONFIG).data.located().dataset, DataInfo.load(config.run_dir)
+    except ValueError:  # no run, or one that ended before anything was known of its data
+        return
+    if saved != config.data.located().dataset and before.checksum != data.checksum:
+        raise ValueError(
+            f"{config.run_dir} holds a run on other data ({saved}), which --overwrite does not replace: "
+            f"name another --run-dir for {config.data.dataset}, or delete the folder"
+        )
+
+
 @contextmanager
 def begin(
     config: TrainConfig, accelerator: Accelerator, resume: bool, overwrite: bool, data: DataInfo, state: State
@@ -142,7 +169,7 @@ def begin(
     """Restore a checkpoint or clear the folder for a new run, write the run's description, and yield the start step.
 
     Raises:
-        ValueError: as in :func:`check_folder`, or if another command is using the folder.
+        ValueError: as in :func:`check_folder` and :func:`check_replaceable`, or if another command is using the folder.
         WriteError: if a file of the run cannot be written, here or inside the block; it says which checkpoint stays.
     """
     with saying_what_stays(config.run_dir), only_one(config.run_dir) if accelerator.is_main_process else nullcontext():
@@ -150,11 +177,13 @@ def begin(
         if checkpoint is not None:
             DataInfo.load(config.run_dir).check_same(data)
             load_checkpoint(accelerator, *checkpoint, state)
+        else:
+            check_replaceable(config, data)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             if checkpoint is None:
                 clear_run(config.run_dir)
-            save_config(config, config.run_dir / CONFIG)
+            save_config(replace(config, data=config.data.located()), config.run_dir / CONFIG)
             data.save(config.run_dir)
         accelerator.wait_for_everyone()
         yield 0 if checkpoint is None else checkpoint[1]
@@ -208,7 +237,7 @@ def contents(run_dir: Path) -> str:
     named = {name: said for name, said in PICTURES.items() if (run_dir / name).exists()}
     named |= {
         REPORT: "the figures above",
-        METRICS: f"loss and test error against the step; {TENSORBOARD}/ has the same",
+        METRICS: f"learning curves as numbers; {TENSORBOARD}/ has the same",
         f"{CHECKPOINTS}/": "the trained model, for segma-fast explore, sample, transfer, …",
     }
     return "\n".join([f"  {run_dir}/", *(f"    {name:<20} {said}" for name, said in named.items())])

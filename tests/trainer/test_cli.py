@@ -194,6 +194,38 @@ def test_flags_that_exclude_each_other(flags: list[str], message: str) -> None:
         parse(flags)
 
 
+@pytest.mark.parametrize(
+    ("flags", "folder"),
+    [
+        ("", "runs/digits"),
+        ("--model m2", "runs/digits-m2"),
+        ("--experiment mnist", "runs/mnist"),
+        ("--dataset ./pictures", "runs/pictures"),
+        ("--dataset pictures/ --labels 4", "runs/pictures"),
+        ("--experiment mnist --dataset=./pictures --model m2", "runs/pictures-m2"),
+        ("--dataset someone/things", "runs/things"),
+        ("--dataset ./pictures --run-dir here", "here"),
+        ("--config saved.json", "runs/mine"),
+        ("--config saved.json --dataset ./pictures", "runs/pictures"),
+    ],
+)
+def test_a_run_goes_where_its_data_says(
+    flags: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    save_config(TrainConfig().with_options(run_dir="runs/mine"), tmp_path / "saved.json")
+    assert parse(flags.split()).config.run_dir == Path(folder)
+
+
+def test_resuming_looks_where_the_run_went(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    save_config(TrainConfig().with_options(dataset="pictures", seed=7), tmp_path / "runs" / "pictures" / "config.json")
+    config = parse(["--resume", "--dataset", "pictures"]).config
+    assert (config.run_dir, config.seed) == (Path("runs/pictures"), 7)
+
+
 def test_minutes_hold_for_one_sitting(tmp_path: Path) -> None:
     save_config(dataclasses.replace(TrainConfig(), minutes=3.0, epochs=7), tmp_path / "config.json")
     config = parse(["--resume", "--run-dir", str(tmp_path)]).config

@@ -6,10 +6,12 @@ import dataclasses
 import json
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from segma_fast.trainer import loop
 from segma_fast.trainer.checkpoints import latest_checkpoint
 from segma_fast.trainer.config import TrainConfig, starting_config
 from segma_fast.trainer.config_file import load_config
-from segma_fast.trainer.data import DataConfig
+from segma_fast.trainer.data import DataConfig, DataError
 from segma_fast.trainer.experiments.scores import load_scores
 from segma_fast.trainer.lock import only_one
 from segma_fast.trainer.models import MODELS
@@ -28,6 +30,8 @@ from segma_fast.trainer.models.autoencoder import NetworkConfig
 from segma_fast.trainer.models.segma import SeGMAConfig
 from segma_fast.trainer.run import load_run
 from segma_fast.trainer.run_folder import DataInfo
+
+SMALL: dict[str, Any] = {"batch_size": 4, "labels": 4, "labelled_batch_size": 4}
 
 
 def config(folder: Path, **changes: object) -> TrainConfig:
@@ -182,16 +186,68 @@ def test_an_older_file_has_the_means_at_the_top_level(tmp_path: Path) -> None:
 
 
 def test_other_data_is_noticed(tmp_path: Path) -> None:
-    small = {"batch_size": 4, "labels": 4, "labelled_batch_size": 4}
     data = picture_folder(tmp_path / "pictures", ("cat", "dog"))
-    loop.train(config(tmp_path / "run", data=data, **small))
+    loop.train(config(tmp_path / "run", data=data, **SMALL))
     assert load_run(tmp_path / "run").data.class_names == ("cat", "dog")
     picture_folder(tmp_path / "pictures", ("cat", "dog"), seed=1)
     with pytest.raises(ValueError, match="not the one of the run: its checksum was"):
-        loop.train(config(tmp_path / "run", data=data, epochs=2, **small), resume=True)
+        loop.train(config(tmp_path / "run", data=data, epochs=2, **SMALL), resume=True)
     picture_folder(tmp_path / "pictures", ("ant",))
     with pytest.raises(ValueError, match="its class_names was"):
-        loop.train(config(tmp_path / "run", data=data, epochs=2, **small), resume=True)
+        loop.train(config(tmp_path / "run", data=data, epochs=2, **SMALL), resume=True)
+
+
+def test_overwriting_replaces_no_run_on_other_data(tmp_path: Path) -> None:
+    """A folder named digits is other data than scikit-learn's; the same folder may have got other pictures."""
+    loop.train(config(tmp_path / "run"))
+    before = files(tmp_path / "run")
+    data = picture_folder(tmp_path / "digits", ("cat", "dog"))
+    with pytest.raises(ValueError, match=r"holds a run on other data \(digits\).*another --run-dir for .*/digits"):
+        loop.train(config(tmp_path / "run", data=data, **SMALL), overwrite=True)
+    assert files(tmp_path / "run") == before
+    loop.train(config(tmp_path / "own", data=data, **SMALL))
+    picture_folder(tmp_path / "digits", ("cat", "dog"), seed=1)
+    loop.train(config(tmp_path / "own", data=data, **SMALL), overwrite=True)
+    assert load_run(tmp_path / "own").load_data().class_names == ("cat", "dog")
+
+
+def test_a_run_finds_its_data_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture_folder(tmp_path / "pictures", ("cat", "dog"))
+    monkeypatch.chdir(tmp_path)
+    relative = DataConfig(dataset="./pictures", cache=Path("cache"))
+    loop.train(config(Path("run"), data=relative, **SMALL))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run = load_run(tmp_path / "run")
+    assert run.config.data == DataConfig(dataset=str(tmp_path / "pictures"), cache=tmp_path / "cache")
+    assert len(run.load_data().test_labels) == run.data.rows[1]
+    again = dataclasses.replace(run.config, epochs=2, run_dir=tmp_path / "run")
+    assert loop.train(again, resume=True).epochs == 2
+    same = DataConfig(dataset="../pictures", cache=Path("../cache"))
+    assert loop.train(dataclasses.replace(again, epochs=3, data=same), resume=True).epochs == 3
+
+
+def test_a_folder_that_has_gone_is_in_the_cache(tmp_path: Path) -> None:
+    """Its pictures are known by their checksum: another folder's of the same name are not taken for them."""
+    data = picture_folder(tmp_path / "pictures", ("cat", "dog"))
+    loop.train(config(tmp_path / "run", data=data, **SMALL))
+    other = picture_folder(tmp_path / "other" / "pictures", ("cat", "dog"), seed=1)
+    loop.train(config(tmp_path / "theirs", data=dataclasses.replace(other, cache=data.cache), **SMALL))
+    before = load_run(tmp_path / "run").load_data()
+    (tmp_path / "pictures").rename(tmp_path / "moved")
+    again = load_run(tmp_path / "run").load_data()
+    assert again.test_images.equal(before.test_images) and again.train_labels.equal(before.train_labels)
+    more = config(tmp_path / "run", data=data, epochs=2, **SMALL)
+    assert loop.train(more, resume=True).epochs == 2
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(DataError, match="pictures' is neither an existing folder nor a name on the Hub"):
+        load_run(tmp_path / "run").load_data()
+    (tmp_path / "new").mkdir()
+    (tmp_path / "moved").rename(tmp_path / "new" / "pictures")
+    moved = dataclasses.replace(data, dataset=str(tmp_path / "new" / "pictures"))
+    assert loop.train(dataclasses.replace(more, data=moved, epochs=3), resume=True).epochs == 3
+    with pytest.raises(ValueError, match=r"cannot resume .* data.dataset: .*new/pictures' -> .*other/pictures'"):
+        loop.train(dataclasses.replace(more, data=other, epochs=4), resume=True)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.bin", "random_states_0.pkl", "clock.json"])

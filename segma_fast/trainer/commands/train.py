@@ -25,6 +25,7 @@ from segma_fast.trainer.config import (
     with_preset,
 )
 from segma_fast.trainer.config_file import load_config
+from segma_fast.trainer.data import DataConfig
 from segma_fast.trainer.loop import Outcome, train
 from segma_fast.trainer.models import MODELS
 from segma_fast.trainer.run import Run
@@ -42,7 +43,7 @@ class TrainCommand:
       segma-fast train --beta 0 --run-dir runs/unsupervised     unsupervised SeGMA
       segma-fast train --beta 0 --components 1 --run-dir runs/cwae   CWAE
       segma-fast train --model adgm                             another model
-      segma-fast train --dataset ./pictures --size 64 --network conv --run-dir runs/pictures
+      segma-fast train --dataset ./pictures --size 64 --network conv        leaves runs/pictures
       segma-fast train --resume --run-dir runs/digits           go on after an interruption
     """
 
@@ -98,6 +99,7 @@ def parse(arguments: list[str]) -> TrainCommand:
     early.add_argument("--preset", choices=PRESETS)
     early.add_argument("--model", choices=MODELS)
     early.add_argument("--config", type=Path)
+    early.add_argument("--dataset", default=TrainConfig().data.dataset)
     early.add_argument("--run-dir", "--run_dir", type=Path)
     early.add_argument("--resume", action="store_true")
     known, _ = early.parse_known_args(arguments)
@@ -108,8 +110,8 @@ def parse(arguments: list[str]) -> TrainCommand:
     if known.config and (known.experiment or known.model):
         raise ValueError("--config says what to start from: leave --experiment and --model out")
     asked = "--help" in arguments or "-h" in arguments
-    if known.resume and not (asked and not (known.run_dir or TrainConfig().run_dir).exists()):
-        run_dir = known.run_dir or TrainConfig().run_dir
+    run_dir: Path = known.run_dir or default_run_dir(DataConfig(dataset=known.dataset), "segma")
+    if known.resume and not (asked and not run_dir.exists()):
         base = dataclasses.replace(load_config(run_dir / CONFIG), run_dir=run_dir, minutes=None)
     elif known.config:
         base = load_config(known.config)
@@ -119,10 +121,21 @@ def parse(arguments: list[str]) -> TrainCommand:
     if asked:
         print(short_help(TrainCommand(base)))
         raise SystemExit(0)
-    return tyro.cli(
+    command: TrainCommand = tyro.cli(
         TrainCommand,
         prog="segma-fast train",
         args=["--help" if argument == "--help-all" else argument for argument in arguments],
         default=TrainCommand(base),
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
+    config = command.config
+    if known.run_dir or known.resume or config.data.located().dataset == base.data.located().dataset:
+        return command
+    config = dataclasses.replace(config, run_dir=default_run_dir(config.data, config.model))
+    return dataclasses.replace(command, config=config)
+
+
+def default_run_dir(data: DataConfig, model: str) -> Path:
+    """Where a run on this data goes unless ``--run-dir`` says otherwise."""
+    name = data.name.rstrip("/").rpartition("/")[2] or "data"
+    return Path("runs") / (name if model == "segma" else f"{name}-{model}")

@@ -263,5 +263,5 @@ def _images(run: Run, items: tuple[str, ...]) -> tuple[Tensor, list[int | None]]
         if not 0 <= number < len(data.test_images):
             raise ValueError(f"test images are numbered 0 ... {len(data.test_images) - 1}, got {item}")
         found.append(run.pictures(data.test_images[number])[0])
-        labels.append(int(data.test_labels[number]))
+        labels.append(int(data.test_labels[number]) if data.labelled else None)
     return torch.stack(found), labels

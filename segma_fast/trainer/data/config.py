@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+UNLABELLED = ("",)  # the class names of data without labels: one class, without a name
 
 
 class DataError(ValueError):
@@ -54,6 +57,8 @@ class DataConfig:
     """resize to size x size pixels"""
     grayscale: bool = False
     """convert to one channel; otherwise three channels, or one if all pictures are grey"""
+    skip_broken: bool = False
+    """leave out pictures that are missing or cannot be read; otherwise the first one is an error"""
     cache: Path | None = None
     """folder of decoded data sets; default $SEGMA_FAST_CACHE or ~/.cache/segma_fast"""
 
@@ -65,3 +70,19 @@ class DataConfig:
         for name, value in (("crop", self.crop), ("size", self.size)):
             if value is not None and value < 1:
                 raise DataError(f"{name} must be >= 1, got {value}")
+
+    @property
+    def folder(self) -> Path | None:
+        """The existing local folder of the data set, absolute; None for the digits and for a name on the Hub."""
+        folder = Path(self.dataset).expanduser()
+        return Path(os.path.abspath(folder)) if self.dataset != "digits" and folder.is_dir() else None
+
+    @property
+    def name(self) -> str:
+        """The name of the folder, or that of the data set on the Hub."""
+        return self.folder.resolve().name if self.folder else self.dataset
+
+    def located(self) -> Self:
+        """The same with absolute paths, which mean the same in every working directory."""
+        cache = self.cache and Path(os.path.abspath(self.cache.expanduser()))
+        return replace(self, dataset=str(self.folder or self.dataset), cache=cache)

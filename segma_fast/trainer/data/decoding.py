@@ -15,20 +15,28 @@ from segma_fast.trainer.data.config import DataConfig, DataError, library
 
 # formats of picture files that a user names; PIL would run other programs for some
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "ICO")
+_HINT = "; --skip-broken leaves such pictures out"
 _ROWS_AT_ONCE = 256  # encoded pictures held in memory at a time
 
 
-def decode_images(config: DataConfig, parts: dict[str, Any], column: str, places: list[int]) -> Tensor:
+class BrokenPicture(DataError):
+    """A picture that is missing or cannot be read."""
+
+
+def decode_images(
+    config: DataConfig, parts: dict[str, Any], column: str, places: list[int]
+) -> tuple[Tensor, dict[int, str]]:
     """The pictures of all splits, cropped and resized.
 
     Args:
-        config: for ``crop``, ``size`` and ``grayscale``.
+        config: for ``crop``, ``size``, ``grayscale`` and ``skip_broken``.
         parts: the ``datasets.Dataset`` of each split, by name.
         column: name of the picture column.
         places: index of each row in the result, a permutation of 0..N-1.
 
     Returns:
-        (N, C, H, W), uint8; C is 1 if grayscale is asked for or all pictures are gray, else 3.
+        (N, C, H, W), uint8; C is 1 if grayscale is asked for or all pictures are gray, else 3. And the places of broken
+        pictures, with what is wrong with each, if they are to be skipped; nothing is written there.
 
     Raises:
         DataError: for a picture that is missing, cannot be read or does not have the size of the others.
@@ -43,12 +51,18 @@ def decode_images(config: DataConfig, parts: dict[str, Any], column: str, places
         if isinstance(part.features[column], datasets.Image):
             part = part.cast_column(column, datasets.Image(decode=False))
         encoded[split] = part
-    split = next(iter(parts))
-    first = _open(reader, encoded[split][0][column], split, 0, config.crop)
+    first = _first(reader, encoded, column, config)
+    broken: dict[int, str] = {}
     width, height = (config.size, config.size) if config.size else first.size
 
-    def put(split: str, row: int, raw: Any, mode: str, target: np.ndarray[Any, Any]) -> bool:
-        image = _open(reader, raw, split, row, config.crop)
+    def put(split: str, row: int, raw: Any, mode: str, images: np.ndarray[Any, Any], place: int) -> bool:
+        try:
+            image = _open(reader, raw, split, row, config.crop)
+        except BrokenPicture as error:
+            if not config.skip_broken:
+                raise BrokenPicture(f"{error}{_HINT}") from error
+            broken[place] = str(error)
+            return True
         if mode == "L" and image.mode not in ("1", "L") and not config.grayscale:
             return False
         if not config.size and image.size != first.size:
@@ -56,7 +70,7 @@ def decode_images(config: DataConfig, parts: dict[str, Any], column: str, places
                 f"{_where(split, row, raw)} is {_pixels(image)}, the first picture is {_pixels(first)}; set size to "
                 f"resize all to size x size pixels"
             )
-        target[:] = _array(image, mode, width, height)
+        images[place] = _array(image, mode, width, height)
         return True
 
     def fill(mode: str) -> np.ndarray[Any, Any] | None:
@@ -70,8 +84,9 @@ def decode_images(config: DataConfig, parts: dict[str, Any], column: str, places
                 for row in range(0, len(part), _ROWS_AT_ONCE):
                     raws = part[row : row + _ROWS_AT_ONCE][column]
                     rows = range(row, row + len(raws))
-                    targets = (images[places[start + i]] for i in rows)
-                    if not all(list(pool.map(put, [split] * len(raws), rows, raws, [mode] * len(raws), targets))):
+                    own = places[start + row : start + row + len(raws)]
+                    same = ([value] * len(raws) for value in (mode, images))
+                    if not all(list(pool.map(put, [split] * len(raws), rows, raws, *same, own))):
                         return None
                     bar.update(len(raws))
                 start += len(part)
@@ -79,19 +94,33 @@ def decode_images(config: DataConfig, parts: dict[str, Any], column: str, places
 
     gray = config.grayscale or first.mode in ("1", "L")
     images = fill("L") if gray else None
-    return torch.from_numpy(fill("RGB") if images is None else images)
+    return torch.from_numpy(fill("RGB") if images is None else images), broken
+
+
+def _first(reader: Any, encoded: dict[str, Any], column: str, config: DataConfig) -> Any:
+    """The first picture, or, if broken ones are skipped, the first that is whole."""
+    failure: BrokenPicture | None = None
+    for split, part in encoded.items():
+        for row in range(len(part)):
+            try:
+                return _open(reader, part[row][column], split, row, config.crop)
+            except BrokenPicture as error:
+                failure = failure or error
+                if not config.skip_broken:
+                    raise BrokenPicture(f"{error}{_HINT}") from error
+    raise DataError(f"no picture of {config.dataset!r} can be read: {failure}")
 
 
 def _open(reader: Any, raw: Any, split: str, row: int, crop: int | None) -> Any:
     """A decoded picture in its own mode, cropped."""
     where = _where(split, row, raw)
     if raw is None or raw == {"bytes": None, "path": None}:
-        raise DataError(f"{where} has no picture")
+        raise BrokenPicture(f"{where} has no picture")
     try:
         image = reader.decode_example(raw if isinstance(raw, dict) else reader.encode_example(raw))
     except Exception as error:  # of many kinds, depending on the file format
         reason = re.sub(r" <_io\..*?>", "", f"{type(error).__name__}: {error}")
-        raise DataError(f"the picture of {where} cannot be read: {reason}") from error
+        raise BrokenPicture(f"the picture of {where} cannot be read: {reason}") from error
     return _cropped(image, crop, where)
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import warnings
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segma_fast.trainer.data.config import DataConfig, DataError, library
+from segma_fast.trainer.data.config import UNLABELLED, DataConfig, DataError, library
 from segma_fast.trainer.data.decoding import decode_images
-from segma_fast.trainer.data.sources import choose_columns, choose_splits, encode_labels, open_splits
+from segma_fast.trainer.data.sources import choose_columns, choose_splits, encode_labels, no_labels, open_splits
 from segma_fast.trainer.files import replacing
 
-_FORMAT = 1  # version of the cached files: change it when the same configuration produces different content
+_FORMAT = 2  # version of the cached files: change it when the same configuration produces different content
+
+_VALIDATION = " (validation)"  # ends the name of data whose test rows are rows for validation
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ class ImageData:
         """K."""
         return len(self.class_names)
 
+    @property
+    def labelled(self) -> bool:
+        """Whether the classes are known; otherwise all pictures are of one class, whose name is empty."""
+        return self.class_names != UNLABELLED
+
     def with_validation(self, count: int, seed: int) -> ImageData:
         """The training pictures alone, of which ``count`` at random take the place of the test pictures."""
         rows = len(self.train_labels)
@@ -56,7 +64,7 @@ class ImageData:
         held, kept = order[:count].sort().values, order[count:].sort().values
         images, labels = self.train_images, self.train_labels
         parts = (images[kept], labels[kept], images[held], labels[held])
-        return ImageData(f"{self.name} (validation)", *parts, self.class_names)
+        return ImageData(self.name + _VALIDATION, *parts, self.class_names)
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ class _Rows:
         return ImageData(name, images[:train], labels[:train], images[train:], labels[train:], tuple(self.names))
 
 
-def load_data(config: DataConfig) -> ImageData:
+def load_data(config: DataConfig, *, labelled: bool = True) -> ImageData:
     """Load a data set; the decoded pictures are kept in a cache folder, except for the digits.
 
     A local folder has a layout that ``datasets.load_dataset`` reads (``train-00000-of-00001.parquet``,
@@ -86,28 +94,31 @@ def load_data(config: DataConfig) -> ImageData:
     given as ``./digits``. The cache key contains the names, sizes and modification times of a folder's files, or the
     version of a data set on the Hub; old entries are never removed.
 
+    Args:
+        config: the data set.
+        labelled: whether it must have labels; if not, and there is no column of labels, it has one class.
+
     Raises:
         DataError: if the data set cannot be found or used; the message names the value and what was expected.
     """
-    data = _load_all(config)
+    data = _load_all(config, labelled)
     return data.with_validation(config.validation, config.split_seed) if config.validation else data
 
 
-def _load_all(config: DataConfig) -> ImageData:
+def _load_all(config: DataConfig, labelled: bool) -> ImageData:
     if config.dataset == "digits":
         return _digits(config)
-    folder, cache = Path(config.dataset).expanduser(), cache_folder(config)
-    local = folder.is_dir()
-    splits = None if local else open_splits(config, None)
-    version = _listing(folder, cache) if splits is None else _fingerprints(config.dataset, splits)
-    name = folder.resolve().name if local else config.dataset
-    readable = re.sub(r"[^\w.-]+", "_", name)
-    file = cache / f"{readable}-{_key(config, version)}.pt"
+    folder, cache = config.folder, cache_folder(config)
+    splits = None if folder else open_splits(config, None)
+    version = _listing(folder, cache) if folder else _fingerprints(config.dataset, splits or {})
+    file = cache / f"{_readable(config.name)}-{_key(config, version)}.pt"
     rows = _read(file)
     if rows is None:
-        rows = _build(config, splits or open_splits(config, folder))
+        rows = _build(config, splits or open_splits(config, folder), labelled)
         _write(file, rows)
-    return rows.public(name)
+    if labelled and rows.names == list(UNLABELLED):
+        raise no_labels(config)
+    return rows.public(config.name)
 
 
 def _digits(config: DataConfig) -> ImageData:
@@ -130,6 +141,22 @@ def _digits(config: DataConfig) -> ImageData:
 def cache_folder(config: DataConfig) -> Path:
     """The folder that caches decoded data sets and what is computed from them."""
     return (config.cache or Path(os.environ.get("SEGMA_FAST_CACHE") or "~/.cache/segma_fast")).expanduser()
+
+
+def cached_data(config: DataConfig, name: str) -> Iterator[ImageData]:
+    """The data sets in the cache that :func:`load_data` gave this name, however they were read."""
+    readable = _readable(name.removesuffix(_VALIDATION))
+    for file in sorted(cache_folder(config).glob("*.pt")):
+        if not re.fullmatch(re.escape(readable) + r"-[0-9a-f]{16}\.pt", file.name):
+            continue
+        rows = _read(file)
+        if rows is not None and config.validation < rows.train:
+            data = rows.public(name.removesuffix(_VALIDATION))
+            yield data.with_validation(config.validation, config.split_seed) if config.validation else data
+
+
+def _readable(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name)
 
 
 def _listing(folder: Path, cache: Path) -> list[tuple[str, int, int]]:
@@ -181,17 +208,32 @@ def _write(file: Path, rows: _Rows) -> None:
 # From the source to rows ----------------------------------------------------------------------------------------
 
 
-def _build(config: DataConfig, splits: dict[str, Any]) -> _Rows:
+def _build(config: DataConfig, splits: dict[str, Any], labelled: bool) -> _Rows:
     train, test = choose_splits(config, splits)
     parts = {name: splits[name].with_format(None) for name in (*train, test) if name is not None}
-    image_column, label_columns = choose_columns(config, parts)
+    image_column, label_columns = choose_columns(config, parts, labelled)
     labels, names = encode_labels(parts, label_columns)
     order, training = torch.arange(len(labels)), sum(len(parts[name]) for name in train)
     if test is None:
         kept, held = _hold_out(labels, names, config)
+        held = held[torch.randperm(len(held), generator=torch.Generator().manual_seed(config.split_seed))]
         order, training = torch.cat([kept, held]), len(kept)
-    images = decode_images(config, parts, image_column, order.argsort().tolist())
-    return _Rows(images, labels[order], training, names)
+    images, broken = decode_images(config, parts, image_column, order.argsort().tolist())
+    rows = _Rows(images, labels[order], training, names)
+    return _without(rows, broken, config) if broken else rows
+
+
+def _without(rows: _Rows, broken: dict[int, str], config: DataConfig) -> _Rows:
+    """The rows whose pictures could be read; a warning counts the others."""
+    whole = torch.ones(len(rows.labels), dtype=torch.bool)
+    whole[list(broken)] = False
+    left, count = int(whole[: rows.train].sum()), int(whole.sum())
+    told = f"{len(broken)} of the {len(whole)} pictures of {config.dataset!r} are left out, the first because "
+    told += broken[min(broken)]
+    if left in (0, count):
+        raise DataError(f"{told}; no picture is left to {'test' if left else 'train'} on")
+    warnings.warn(told, stacklevel=2)
+    return _Rows(rows.images[whole], rows.labels[whole], left, rows.names)
 
 
 def _hold_out(labels: Tensor, names: list[str], config: DataConfig) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segma_fast.trainer.data.config import DataConfig, DataError, library
+from segma_fast.trainer.data.config import UNLABELLED, DataConfig, DataError, library
 from segma_fast.trainer.data.idx import idx_files, open_idx
 
 _LABEL_NAMES = ("label", "labels", "class", "class_label", "target", "targets", "y")
 _TEST_SPLITS = ("test", "validation", "valid", "val")
+_NOT_THERE = "is not a local folder, and is not on the Hugging Face Hub or is private there"
+_PATIENCE = 10  # seconds until the Hub counts as not reachable
+_SPLIT_FOLDERS = {"train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval", "evaluation"}
 
 
 def open_splits(config: DataConfig, folder: Path | None) -> dict[str, Any]:
@@ -32,10 +37,39 @@ def open_splits(config: DataConfig, folder: Path | None) -> dict[str, Any]:
         if folder and ((folder / "dataset_dict.json").exists() or (folder / "state.json").exists()):
             found = datasets.load_from_disk(str(folder))
         else:
-            found = datasets.load_dataset(str(folder.resolve()) if folder else config.dataset, name=config.subset)
+            with nullcontext() if folder else _asked_once(config.dataset):
+                found = datasets.load_dataset(str(folder.resolve()) if folder else config.dataset, name=config.subset)
+    except DataError:
+        raise
     except Exception as error:  # of many types, some of them generic
         raise DataError(f"dataset {config.dataset!r} {_reason(error, config, folder)}") from error
     return dict(found) if isinstance(found, dict) else {"train": found}
+
+
+@contextmanager
+def _asked_once(name: str) -> Iterator[None]:
+    """Ask the Hub whether it has a data set; if it cannot be reached, keep ``datasets`` from trying again and again.
+
+    Raises:
+        DataError: if the Hub has no such data set.
+    """
+    hub, settings = library("huggingface_hub"), library("datasets").config
+    constants, reachable = library("huggingface_hub.constants"), True
+    try:
+        hub.HfApi().dataset_info(name, timeout=_PATIENCE)
+    except hub.errors.GatedRepoError:
+        pass  # it is there
+    except hub.errors.RepositoryNotFoundError as error:
+        raise DataError(f"dataset {name!r} {_NOT_THERE}") from error
+    except Exception as error:  # no network, offline, too slow, or an answer that loading explains
+        reachable = isinstance(error, hub.errors.HfHubHTTPError)
+    kept = settings.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    if not reachable:  # what was loaded before is found without a network
+        settings.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        settings.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = kept
 
 
 def _reason(error: Exception, config: DataConfig, folder: Path | None) -> str:
@@ -48,7 +82,7 @@ def _reason(error: Exception, config: DataConfig, folder: Path | None) -> str:
     if folder is None and isinstance(error, ConnectionError):
         return f"is not a local folder, and the Hugging Face Hub cannot be reached (no network, or offline): {text}"
     if folder is None and type(error).__name__ == "DatasetNotFoundError":
-        return f"is not a local folder, and is not on the Hugging Face Hub or is private there: {text}"
+        return f"{_NOT_THERE}: {text}"
     if isinstance(error, FileNotFoundError):
         return f"has no pictures or tables that could be loaded: {text}"
     cause = f" ({' '.join(str(error.__cause__).split())})" if error.__cause__ else ""
@@ -74,8 +108,8 @@ def choose_splits(config: DataConfig, splits: dict[str, Any]) -> tuple[tuple[str
     return train, test
 
 
-def choose_columns(config: DataConfig, parts: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """The picture column and the label columns.
+def choose_columns(config: DataConfig, parts: dict[str, Any], labelled: bool) -> tuple[str, tuple[str, ...]]:
+    """The picture column and the label columns, of which there may be none unless the data must be ``labelled``.
 
     Raises:
         DataError: for a column that is not there, or if none could be found.
@@ -85,16 +119,21 @@ def choose_columns(config: DataConfig, parts: dict[str, Any]) -> tuple[str, tupl
     if image is None:
         raise DataError(f"{config.dataset!r} has no column of pictures among {_listed(features)}; set image_column")
     labels = config.label_columns or _find_label(features)
-    if not labels:
-        raise DataError(
-            f"{config.dataset!r} has no column that is plainly the label (labels are needed for the evaluation); "
-            f"set label_columns to one or several of {_listed(features)}"
-        )
+    if not labels and labelled:
+        raise no_labels(config, f" to one or several of {_listed(features)}")
     for split, part in parts.items():
         for option, names in (("image_column", (image,)), ("label_columns", labels)):
             for name in names:
                 _check_known("column", name, part.features, f"split {split!r} of {config.dataset!r}", option)
     return image, labels
+
+
+def no_labels(config: DataConfig, choice: str = "") -> DataError:
+    """The error for data without labels, and what to do about it."""
+    return DataError(
+        f"{config.dataset!r} has no column that is plainly the label: set label_columns{choice}, or train without "
+        "labels (--labels 0, with --beta 0 --components K or a model that needs none)"
+    )
 
 
 def _find_image(features: Any) -> str | None:
@@ -109,6 +148,9 @@ def _find_label(features: Any) -> tuple[str, ...]:
     kind = library("datasets").ClassLabel
     named = [name for known in _LABEL_NAMES for name in features if name.lower() == known]
     classes = [name for name, feature in features.items() if isinstance(feature, kind)]
+    for name in classes:  # of a folder whose only folders are its splits
+        if {str(value).lower() for value in features[name].names} <= _SPLIT_FOLDERS:
+            return ()
     found: list[str] = [*(name for name in named if name in classes), *classes, *named]
     return tuple(found[:1])
 
@@ -125,9 +167,13 @@ def _listed(names: Any) -> str:
 def encode_labels(parts: dict[str, Any], columns: tuple[str, ...]) -> tuple[Tensor, list[str]]:
     """The classes of all rows, splits concatenated, (N,), int64, in 0..K-1, and the K class names.
 
+    Without columns all rows are of the one class of data without labels.
+
     Raises:
         DataError: if a row has no label, or a column holds anything other than integers, strings or booleans.
     """
+    if not columns:
+        return torch.zeros(sum(map(len, parts.values())), dtype=torch.int64), list(UNLABELLED)
     labels, names = _encode(parts, columns[0])
     if len(columns) > 1:
         names = [f"{columns[0]}={name}" for name in names]

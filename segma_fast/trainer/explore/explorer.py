@@ -116,7 +116,7 @@ class Explorer:
             raise ValueError(f"test pictures are numbered 0 to {last}, got {'nothing' if number is None else number}")
         index = int(number)
         name = self.run.data.class_names[int(self.labels[index])]
-        return Chosen(self.images[index], index, f"test picture {index}, of class {name}")
+        return Chosen(self.images[index], index, f"test picture {index}" + (f", of class {name}" if name else ""))
 
     def clicked(self, place: Sequence[float]) -> Chosen:
         """The test picture whose point on the map is nearest to a pixel.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from segma_fast.trainer import latent
+from segma_fast.trainer.data import UNLABELLED
 from segma_fast.trainer.files import replacing
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def scatter(axes: Axes, points: Tensor, labels: Tensor, class_names: Sequence[st
             own[:, 0], own[:, 1], s=9, marker=marker, color=colour, alpha=0.7, linewidths=0, label=escape_label(name)
         )
     axes.set_aspect("equal", adjustable="datalim")
-    if len(class_names) > MOST_NAMES:
+    if len(class_names) > MOST_NAMES or tuple(class_names) == UNLABELLED:
         return
     axes.legend(title="class", markerscale=2, frameon=False, bbox_to_anchor=(1.0, 1.0), loc="upper left", fontsize=8)
 

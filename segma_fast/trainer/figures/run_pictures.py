@@ -36,24 +36,38 @@ def save_pictures(run: Run, data: ImageData | None = None, columns: int = 10) ->
     data = run.load_data() if data is None else data
     model, folder = run.model, run.folder
     images, labels = data.test_images.to(model.device), data.test_labels.to(model.device)
-    classes = torch.arange(data.classes, device=model.device)
-    first = torch.stack([(labels == k).nonzero()[0, 0] for k in classes if (labels == k).any()])
+    kinds = labels if data.labelled else run.classify(images).argmax(1)
+    first = torch.stack([(kinds == k).nonzero()[0, 0] for k in kinds.unique()])
+    if len(first) == 1:
+        first = torch.arange(min(5, len(images)), device=model.device)
     codes = views.map_of_codes(run, model.encode(images[:CODES]), labels[:CODES])[0]
     paths = [
         views.samples(run, columns).save(folder / "samples.png"),
         plots.save_figure(codes, folder / "codes.png"),
-        views.reconstructions(run, images[: columns * 5], columns).save(folder / "reconstructions.png"),
+        views.reconstructions(run, images[_mixed(kinds, columns * 5)], columns).save(folder / "reconstructions.png"),
         views.interpolations(run, images[first], images[first.roll(-1)], columns).save(folder / "interpolations.png"),
     ]
     if model.components > 1:
         target = (latent.classify(model, images[first]) + model.components // 2) % model.components
         paths.append(views.transfers(run, images[first], target, columns).save(folder / "transfer.png"))
+    if model.components > 1 and data.labelled:
         counts = _confusions(run, images, labels)
         named = run.names if model.names_classes(data.classes) else [f"component {name}" for name in run.names]
         paths.append(plots.save_confusion(counts, data.class_names, named, folder / "confusion.png", run.about))
     paths += plots.save_curves(folder / METRICS, model.terms, folder / "curves.png", run.about)
     draw = OWN_PICTURES.get(model.name)
     return paths + (draw(model, data, folder) if draw else [])
+
+
+def _mixed(labels: Tensor, count: int) -> Tensor:
+    """The first rows if they show as many of the classes (n,) as they can, else rows of each class in turn."""
+    counts = torch.bincount(labels)
+    if len(labels[:count].unique()) == min(count, int((counts > 0).sum())):
+        return torch.arange(min(count, len(labels)), device=labels.device)
+    order = labels.argsort(stable=True)
+    turn = torch.empty_like(order)
+    turn[order] = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[labels[order]]
+    return turn.argsort(stable=True)[:count]
 
 
 def _confusions(run: Run, images: Tensor, labels: Tensor) -> Tensor:

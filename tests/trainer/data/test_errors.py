@@ -4,8 +4,11 @@ import sys
 import time
 
 import datasets
+import huggingface_hub
 import numpy as np
 import pytest
+import torch
+from huggingface_hub import constants
 from made import encoded, gray, make, random_pixels
 
 from segma_fast.trainer.data import DataConfig, DataError, load_data
@@ -26,6 +29,43 @@ def test_a_name_that_is_nowhere(monkeypatch, tmp_path):
     monkeypatch.setattr(datasets, "load_dataset", missing)
     with pytest.raises(DataError, match="'x/y' is not a local folder, and is not on the Hugging Face Hub or is priv"):
         load_data(DataConfig(dataset="x/y"))
+
+
+class Answer:
+    headers: dict = {}
+    request = None
+    status_code = 404
+
+
+def test_the_hub_is_asked_once(monkeypatch):
+    """Whether it has the data set; without a network only what was loaded before is looked for."""
+    asked, offline = [], []
+
+    def answer(error):
+        def dataset_info(api, name, timeout):
+            asked.append((name, timeout <= 10))
+            raise error
+
+        monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+
+    def load_dataset(*args, **kwargs):
+        offline.append((datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE))
+        raise ConnectionError("Couldn't reach 'x/y'")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    answer(huggingface_hub.errors.RepositoryNotFoundError("404, a page of text", response=Answer()))
+    with pytest.raises(DataError, match="^dataset 'x/y' is not a local folder, and is not on .* or is private there$"):
+        load_data(DataConfig(dataset="x/y"))
+    assert asked == [("x/y", True)] and not offline
+    gated = huggingface_hub.errors.GatedRepoError("", response=Answer())
+    for error, expected in ((OSError("no route"), True), (gated, False)):
+        answer(error)
+        with pytest.raises(DataError, match="'x/y' is not a local folder, and the Hugging Face Hub cannot be reached"):
+            load_data(DataConfig(dataset="x/y"))
+        assert offline.pop() == (expected, expected)
+        assert not datasets.config.HF_HUB_OFFLINE and not constants.HF_HUB_OFFLINE
 
 
 def test_subsets(tmp_path):
@@ -111,6 +151,29 @@ def test_pictures_that_cannot_be_read(tmp_path):
     with pytest.raises(DataError, match="row 3 of split 'train' .*files/dog/1.png. cannot be read"):
         load_data(DataConfig(dataset=str(tmp_path / "files")))
     assert not (tmp_path / "cache").exists()
+
+
+def test_broken_pictures_can_be_left_out(tmp_path, monkeypatch):
+    pictures = [*gray(20), {"bytes": b"no picture", "path": "7.png"}, None]
+    order = [20, *range(10), 21, *range(10, 20)]
+    columns = {"image": [pictures[i] for i in order], "label": [i % 2 for i in order]}
+    path = make(tmp_path / "some", {"train": columns, "test": {"image": gray(3, 1), "label": [0, 1, 0]}})
+    with pytest.raises(DataError, match="row 0 of split 'train' .7.png. cannot be read.*--skip-broken leaves"):
+        load_data(DataConfig(dataset=path))
+    with pytest.warns(UserWarning, match="2 of the 25 pictures of .* are left out, the first because .*7.png") as told:
+        some = load_data(DataConfig(dataset=path, skip_broken=True))
+    assert len(told) == 1 and np.array_equal(some.train_images[:, 0], np.stack(pictures[:20]))
+    assert some.train_labels.tolist() == [0, 1] * 10 and len(some.test_labels) == 3
+    assert torch.equal(load_data(DataConfig(dataset=path, skip_broken=True)).train_images, some.train_images)
+    split = {"image": [*gray(10), None, None], "label": [0] * 10 + [1] * 2}
+    with pytest.warns(UserWarning, match="2 of the 12"):
+        rest = load_data(DataConfig(dataset=make(tmp_path / "one", {"train": split}), skip_broken=True))
+    assert (len(rest.train_labels), len(rest.test_labels)) == (8, 2)
+    no_test = {"train": columns, "test": {"image": [None], "label": [1]}}
+    none = {"train": {"image": [None] * 4, "label": [0, 0, 1, 1]}}
+    for parts, said in ((no_test, "no picture is left to test on"), (none, "no picture .* can be read: row 0")):
+        with pytest.raises(DataError, match=said):
+            load_data(DataConfig(dataset=make(tmp_path / said[-5:], parts), skip_broken=True))
 
 
 def test_a_class_of_one_row_cannot_be_split(tmp_path):
