@@ -20,6 +20,7 @@ from segma_fast.trainer.checkpoints import State, save_checkpoint
 from segma_fast.trainer.config import TrainConfig, build_model, check_step
 from segma_fast.trainer.config_file import check_storable
 from segma_fast.trainer.data import ImageData, load_data
+from segma_fast.trainer.device import use_device
 from segma_fast.trainer.interrupts import Interrupts
 from segma_fast.trainer.labels import choose_labelled
 from segma_fast.trainer.metrics import Evaluation, evaluate
@@ -208,14 +209,17 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     """Set up device, precision, processes and tracker, and check that model and backend support them."""
     if not torch.distributed.is_initialized():
         AcceleratorState._reset_state(True)  # a former run of this process may have had another precision
+    device = use_device(config.device)
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
-        cpu=config.device == "cpu" or not torch.accelerator.is_available(),
+        cpu=device.type == "cpu",
         log_with="tensorboard",
         project_dir=config.run_dir,
     )
     if accelerator.num_processes > 1 and not MODELS[config.model].shares_batches:
         raise ValueError(f"the model {config.model!r} trains in one process, got {accelerator.num_processes}")
+    if accelerator.num_processes > 1 and device.index is not None:
+        raise ValueError(f"each of {accelerator.num_processes} processes takes a GPU of its own, got {config.device!r}")
     check_step(config, accelerator.device)
     return accelerator
 

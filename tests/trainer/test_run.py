@@ -178,7 +178,7 @@ def test_a_metric_may_end_the_run_once_its_weights_are_saved(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"device": "cuda"}, "device must be one of 'auto', 'cpu', got 'cuda'"),
+        ({"mixed_precision": "half"}, "mixed_precision must be one of 'no', 'bf16', got 'half'"),
         ({"epochs": 1.0}, "epochs must be of type int, got 1.0"),
         ({"classifier": "equation"}, "objective.classifier must be one of"),
         ({"learning_rate": np.float32(1e-3)}, "learning_rate must be of type float"),

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from tyro.conf import arg
@@ -16,6 +16,7 @@ from segma_fast import __version__
 from segma_fast.trainer.checkpoints import progress
 from segma_fast.trainer.config import TrainConfig, build_model, check_step
 from segma_fast.trainer.data import ImageData, load_data
+from segma_fast.trainer.device import check_device, use_device
 from segma_fast.trainer.experiments.frechet import Features, FrechetDistance
 from segma_fast.trainer.experiments.paper import Trial
 from segma_fast.trainer.experiments.scores import NO_ESTIMATE, kept_scores, score
@@ -27,7 +28,6 @@ from segma_fast.trainer.run_folder import check_folder, holds_run
 from segma_fast.trainer.side_by_side import train_side_by_side
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
-Device = Literal["auto", "cpu"]
 
 # Flags with their help.
 DatasetFlag = Annotated[str | None, arg(help="name on the Hub or folder in place of the experiment's own")]
@@ -41,11 +41,12 @@ SideBySideFlag = Annotated[
     bool,
     arg(help="train all at once: faster for small models on one GPU, no gain on a CPU; each gets all of a budget"),
 ]
-DeviceFlag = Annotated[Device, arg(help="auto takes a GPU where there is one")]
+DeviceFlag = Annotated[str, arg(help="auto, which takes a GPU where there is one, or cpu, cuda, cuda:1")]
 
 
 def check_flags(command: Any, **least: int) -> None:
-    """Raise ``ValueError`` for a flag below its minimum, or an output folder that is a file."""
+    """Raise ``ValueError`` for a flag below its minimum, no device, or an output folder that is a file."""
+    check_device(command.device)
     for name, smallest in least.items():
         if getattr(command, name) < smallest:
             raise ValueError(f"{name} must be >= {smallest}, got {getattr(command, name)}")
@@ -90,7 +91,7 @@ class Conditions:
 def prepare(
     plan: Sequence[Trial],
     budget: float,
-    device: Device,
+    device: str,
     images: int,
     features: Features,
     inception_weights: Path | None,
@@ -109,7 +110,7 @@ def prepare(
     """
     check(plan)
     config = plan[0].config.data
-    data, chosen = load_data(config), chosen_device(device)
+    data, chosen = load_data(config), use_device(device)
     check_fit(plan, data, chosen)
     frechet, floor = None, math.nan
     if distances:
@@ -200,12 +201,6 @@ def left_to_train(trial: Trial, budget: float) -> TrainConfig | None:
     if clock.epochs >= trial.config.epochs or used_up:
         return None
     return replace(trial.config, minutes=None if math.isnan(budget) else (budget - clock.seconds) / 60)
-
-
-def chosen_device(choice: Device) -> torch.device:
-    """The GPU if ``choice`` is ``"auto"`` and there is one, else the CPU."""
-    on_gpu = choice == "auto" and torch.accelerator.is_available()
-    return on_gpu and torch.accelerator.current_accelerator() or torch.device("cpu")
 
 
 def check_fit(trials: Sequence[Trial], data: ImageData, device: torch.device) -> None:
