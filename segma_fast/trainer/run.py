@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,20 +17,17 @@ from segma_fast.trainer import latent, metrics, published
 from segma_fast.trainer.checkpoints import latest_checkpoint, load_weights
 from segma_fast.trainer.config import TrainConfig, build_model
 from segma_fast.trainer.config_file import load_config
-from segma_fast.trainer.data import ImageData, load_data, prepare_picture, read_picture
+from segma_fast.trainer.data import ImageData, load_data
+from segma_fast.trainer.export import export
 from segma_fast.trainer.models import MODELS, ImageModel
-from segma_fast.trainer.models.base import as_pixels
+from segma_fast.trainer.picture_input import as_images
 from segma_fast.trainer.run_folder import CONFIG, REPORT, SCORES, DataInfo, load_figures
 
 BATCH = 1000  # pictures or codes in the networks at once
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from segma_fast.trainer.picture_input import Pictures
 
-    Picture = Tensor | Image | Path | str
-    """(C, H, W), uint8 or floating point in [0, 1]; a PIL picture of any size; or a file"""
-    Pictures = Picture | Sequence[Picture]
-    """one picture, several, or a tensor (n, C, H, W)"""
     Classes = int | str | Sequence[int | str] | Tensor
     """number or name of a class: one for all pictures, or one each; for models without labels, the component"""
 
@@ -68,14 +65,7 @@ class Run:
             ValueError: for none, another shape than (C, H, W) of the data set, or numbers outside [0, 1].
             DataError: for a file that is no picture, or one that is smaller than the crop.
         """
-        if isinstance(given, Tensor) and given.ndim == 4:
-            found = self._checked(given)
-        else:
-            each = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
-            found = torch.stack([self._picture(one) for one in each]) if len(each) else torch.empty(0)
-        if not len(found):
-            raise ValueError("there must be at least one picture, got none")
-        return found
+        return as_images(given, self.data.image_shape, self.config.data.crop, self.model.device)
 
     def encode(self, images: Pictures) -> Tensor:
         """The codes of pictures, (n, D) for SeGMA; other models' codes may hold the class too."""
@@ -188,6 +178,17 @@ class Run:
         """
         return published.push(self, repo_id, private, token, commit_message)
 
+    def export(self, folder: Path | str) -> list[Path]:
+        """Write encoder.pt2 and decoder.pt2, which ``torch.export.load`` opens where segma_fast is not installed.
+
+        The first takes images (n, C, H, W) in [0, 1] to the codes of :meth:`encode`, the second codes to the images of
+        :meth:`decode`, for any n ≥ 1, float32, on the CPU.
+
+        Raises:
+            ValueError: if the folder is a file, or for a model whose encoder draws random numbers: ADGM and CaGeM.
+        """
+        return export(self.model, self.data.image_shape, Path(folder))
+
     @classmethod
     def from_pretrained(
         cls, source: Path | str, device: torch.device | str = "cpu", *, revision: str | None = None,
@@ -265,30 +266,6 @@ class Run:
     def _check_several(self) -> None:
         if self.model.components == 1:
             raise ValueError(f"{self.folder} has one component: there is no other to move to or away from")
-
-    def _picture(self, given: Picture | Any) -> Tensor:
-        if isinstance(given, Tensor):
-            return self._checked(given[None])[0]
-        crop, shape = self.config.data.crop, self.data.image_shape
-        if isinstance(given, Path | str):
-            pixels = read_picture(Path(given), crop, shape)
-        elif hasattr(given, "getbands"):
-            pixels = prepare_picture(given, crop, shape)
-        else:
-            hint = " (torch.from_numpy makes a tensor of it)" if isinstance(given, np.ndarray) else ""
-            raise ValueError(f"a picture must be a tensor, a PIL picture or a file, got {type(given).__name__}{hint}")
-        return as_pixels(pixels).to(self.model.device)
-
-    def _checked(self, given: Tensor) -> Tensor:
-        if tuple(given.shape[1:]) != self.data.image_shape:
-            raise ValueError(f"pictures must be of shape {self.data.image_shape}, got {tuple(given.shape[1:])}")
-        if not given.is_floating_point() and given.dtype != torch.uint8:
-            raise ValueError(f"pictures must be uint8 or floating point in [0, 1], got {given.dtype}")
-        pixels = as_pixels(given).to(self.model.device, torch.float32)
-        if len(pixels) and not (pixels.min() >= 0 and pixels.max() <= 1):
-            low, high = pixels.min().item(), pixels.max().item()
-            raise ValueError(f"pictures must be uint8 or in [0, 1], got numbers from {low:.3g} to {high:.3g}")
-        return pixels
 
 
 def load_run(

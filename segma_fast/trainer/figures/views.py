@@ -15,7 +15,8 @@ from segma_fast.trainer.figures import grids, plots
 from segma_fast.trainer.run import Run
 
 if TYPE_CHECKING:
-    from segma_fast.trainer.run import Classes, Pictures
+    from segma_fast.trainer.picture_input import Pictures
+    from segma_fast.trainer.run import Classes
 
 LONG = 3  # letters of a class name beyond which the name of a row takes two lines
 
