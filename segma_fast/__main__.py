@@ -16,6 +16,7 @@ COMMANDS = {  # name: (module, function, one line)
     "transfer": (PICTURES, "transfer", "move images to another class, keeping their style (equation 10)"),
     "intensify": (PICTURES, "intensify", "move images away from a class (equation 11)"),
     "reconstruct": (PICTURES, "reconstruct", "encode and decode images"),
+    "show": (PICTURES, "show", "test images with their numbers and classes"),
     "classify": (TRAINED, "classify", "say which class images belong to"),
     "evaluate": (TRAINED, "evaluate", "test error, reconstruction error and d² of a trained model"),
     "explore": ("segma_fast.trainer.commands.explore", "explore", "a page in the browser to play with a trained model"),

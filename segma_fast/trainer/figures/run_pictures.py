@@ -39,10 +39,12 @@ def save_pictures(run: Run, data: ImageData | None = None, columns: int = 10) ->
     classes = torch.arange(data.classes, device=model.device)
     first = torch.stack([(labels == k).nonzero()[0, 0] for k in classes if (labels == k).any()])
     codes = views.map_of_codes(run, model.encode(images[:CODES]), labels[:CODES])[0]
+    shown = min(columns * 5, len(images))
+    captions = views.captions_of(run, range(shown), labels[:shown].tolist())
     paths = [
         views.samples(run, columns).save(folder / "samples.png"),
         plots.save_figure(codes, folder / "codes.png"),
-        views.reconstructions(run, images[: columns * 5], columns).save(folder / "reconstructions.png"),
+        views.reconstructions(run, images[:shown], columns, captions).save(folder / "reconstructions.png"),
         views.interpolations(run, images[first], images[first.roll(-1)], columns).save(folder / "interpolations.png"),
     ]
     if model.components > 1:
