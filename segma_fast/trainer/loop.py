@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from accelerate import Accelerator
@@ -36,9 +36,9 @@ LONGEST_UNSAVED = 300  # maximum seconds between checkpoints
 class Outcome:
     """A finished (or timed-out) run."""
 
-    model: ImageModel
+    model: ImageModel = field(repr=False)
     """in evaluation mode, on the device that it was trained on"""
-    data: ImageData
+    data: ImageData = field(repr=False)
     evaluation: Evaluation
     """on the test set, after the last step"""
     steps: int

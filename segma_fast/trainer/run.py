@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,7 @@ class Run:
     folder: Path
     config: TrainConfig
     data: DataInfo
-    model: ImageModel
+    model: ImageModel = field(repr=False)
     step: int
     address: str = ""
     """hf://owner/name, if the model is from the Hub"""

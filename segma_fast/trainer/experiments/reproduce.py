@@ -47,7 +47,7 @@ class Reproduction:
     """trainings of each model, with seeds 0, 1, …"""
     budget: str | None = None
     """time for all trainings in --out together, such as 90s, 20m or 10h, in equal shares; default none, the full
-    epochs; a classifier for the FID's features comes on top, once"""
+    epochs; judging each model comes on top, and once a classifier for the FID's features, minutes on a CPU"""
     preset: Preset = "authors"
     """rules of training: of the authors' code, of the paper, or those that were found to work best"""
     dataset: DatasetFlag = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from segma_fast.trainer.device import check_device, use_device
 from segma_fast.trainer.experiments.frechet import Features, FrechetDistance
 from segma_fast.trainer.experiments.paper import Trial
 from segma_fast.trainer.experiments.scores import NO_ESTIMATE, kept_scores, score
-from segma_fast.trainer.experiments.tables import Result
+from segma_fast.trainer.experiments.tables import Result, duration
 from segma_fast.trainer.loop import choose_rows, train
 from segma_fast.trainer.metrics import ImportanceSampling
 from segma_fast.trainer.run import load_run
@@ -114,8 +115,10 @@ def prepare(
     check_fit(plan, data, chosen)
     frechet, floor = None, math.nan
     if distances:
+        began = time.perf_counter()
         frechet = FrechetDistance(data, config, chosen, features, inception_weights)
         floor = frechet.floor(data.train_images, images)
+        print(f"the Fréchet distances were prepared in {duration(time.perf_counter() - began)}", flush=True)
     return Conditions(data, chosen, budget, images, frechet, floor)
 
 
@@ -127,6 +130,8 @@ def finish_all(
 ) -> Iterator[Result]:
     """The results of all trials, which are trained one after the other or ``side_by_side``; see :func:`finish`."""
     c = conditions
+    if not math.isnan(c.budget):
+        print(f"the budget is for training: judging each of {len(plan)} models comes on top", flush=True)
     failures: dict[Path, str] = {}
     if side_by_side:
         waiting = [left for trial in plan if (left := left_to_train(trial, c.budget)) is not None]
@@ -191,7 +196,10 @@ def finish(
             return Result(trial, None, clock.epochs, clock.seconds, failure=str(error))
     clock = progress(config.run_dir)
     run = load_run(config.run_dir, device)
-    return Result(trial, score(run, data, frechet, images, likelihood), clock.epochs, clock.seconds)
+    began = time.perf_counter()
+    scores = score(run, data, frechet, images, likelihood)
+    print(f"judged in {duration(time.perf_counter() - began)}", flush=True)
+    return Result(trial, scores, clock.epochs, clock.seconds)
 
 
 def left_to_train(trial: Trial, budget: float) -> TrainConfig | None:
