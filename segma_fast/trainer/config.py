@@ -47,13 +47,13 @@ class TrainConfig:
     learning_rate: float = 3e-4
     """learning rate of Adam"""
     decay: float = 1.0
-    """factor applied to the learning rate every decay_every epochs"""
+    """factor applied to the learning rate every --decay-every epochs"""
     decay_every: int = 200
     """epochs between two decays of the learning rate"""
     clip_norm: float | None = None
     """maximum total norm of the gradients"""
     clip_value: float | None = None
-    """maximum absolute value of each gradient entry, applied after clip_norm"""
+    """maximum absolute value of each gradient entry, applied after --clip-norm"""
     epochs: int = 300
     """passes over the unlabelled rows"""
     minutes: float | None = None

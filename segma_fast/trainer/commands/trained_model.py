@@ -10,6 +10,7 @@ import tyro
 from torch import Tensor
 
 from segma_fast.trainer import metrics, report
+from segma_fast.trainer.commands.full_help import with_plain_help
 from segma_fast.trainer.run import Run, load_run
 
 DEFAULT_RUN = Path("runs/digits")
@@ -19,8 +20,8 @@ def as_command(function: Callable[..., None]) -> Callable[[list[str]], None]:
     """Turn a typed function into a command that takes a list of command-line arguments."""
 
     def run(arguments: list[str]) -> None:
-        prog = f"segma-fast {function.__name__}"
-        tyro.cli(function, prog=prog, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
+        prog, config = f"segma-fast {function.__name__}", (tyro.conf.FlagCreatePairsOff,)
+        with_plain_help(lambda: tyro.cli(function, prog=prog, args=arguments, config=config), arguments)
 
     return run
 

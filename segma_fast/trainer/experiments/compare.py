@@ -13,6 +13,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from segma_fast.trainer.commands.full_help import with_plain_help
 from segma_fast.trainer.config import ExperimentName, starting_config
 from segma_fast.trainer.data import ImageData
 from segma_fast.trainer.experiments import runner
@@ -169,4 +170,4 @@ class Comparison:
 def main(arguments: list[str]) -> None:
     """Run ``segma-fast compare`` with these arguments."""
     prog, config = "segma-fast compare", (tyro.conf.FlagCreatePairsOff,)
-    tyro.cli(Comparison, prog=prog, args=arguments, config=config).run()
+    with_plain_help(lambda: tyro.cli(Comparison, prog=prog, args=arguments, config=config), arguments).run()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from segma_fast.trainer.commands.full_help import with_plain_help
 from segma_fast.trainer.config import Preset
 from segma_fast.trainer.experiments import paper_figures, runner, tables
 from segma_fast.trainer.experiments.error_over_epochs import render_course
@@ -123,4 +124,4 @@ class Reproduction:
 def main(arguments: list[str]) -> None:
     """Run ``segma-fast reproduce`` with these arguments."""
     prog, config = "segma-fast reproduce", (tyro.conf.FlagCreatePairsOff,)
-    tyro.cli(Reproduction, prog=prog, args=arguments, config=config).run()
+    with_plain_help(lambda: tyro.cli(Reproduction, prog=prog, args=arguments, config=config), arguments).run()
