@@ -69,8 +69,9 @@ def test_every_model_with_a_fixed_encoder(name: str, tmp_path: Path) -> None:
     torch.testing.assert_close(decoder(encoder(images[:1])), model.decode(model.encode(images[:1])))
 
 
-def test_convolutions(tmp_path: Path) -> None:
-    model = made("segma", network="conv", channels=(4, 4))
+@pytest.mark.parametrize("upsampling", ["transposed", "nearest"])
+def test_convolutions(upsampling: str, tmp_path: Path) -> None:
+    model = made("segma", network="conv", channels=(4, 4), upsampling=upsampling)
     encoder, decoder = (torch.export.load(path).module() for path in export(model, (1, 9, 8), tmp_path))
     images = torch.rand(7, 1, 9, 8)
     torch.testing.assert_close(decoder(encoder(images)), model.decode(model.encode(images)))
