@@ -10,17 +10,20 @@ from importlib import import_module
 from segma_fast.before_torch import imports_are_done
 
 TRAINED = "segma_fast.trainer.commands.trained_model"
+PICTURES = "segma_fast.trainer.commands.pictures"
 COMMANDS = {  # name: (module, function, one line)
     "train": ("segma_fast.trainer.commands.train", "train_command", "train a model and write a run folder"),
-    "sample": (TRAINED, "sample", "draw images from the components of the mixture"),
-    "interpolate": (TRAINED, "interpolate", "interpolate between images in the latent space"),
-    "transfer": (TRAINED, "transfer", "move images to another class, keeping their style (equation 10)"),
-    "intensify": (TRAINED, "intensify", "move images away from a class (equation 11)"),
-    "reconstruct": (TRAINED, "reconstruct", "encode and decode images"),
+    "sample": (PICTURES, "sample", "draw images from the components of the mixture"),
+    "interpolate": (PICTURES, "interpolate", "interpolate between images in the latent space"),
+    "transfer": (PICTURES, "transfer", "move images to another class, keeping their style (equation 10)"),
+    "intensify": (PICTURES, "intensify", "move images away from a class (equation 11)"),
+    "reconstruct": (PICTURES, "reconstruct", "encode and decode images"),
+    "show": (PICTURES, "show", "test images with their numbers and classes"),
     "classify": (TRAINED, "classify", "say which class images belong to"),
     "evaluate": (TRAINED, "evaluate", "test error, reconstruction error and d² of a trained model"),
     "explore": ("segma_fast.trainer.commands.explore", "explore", "a page in the browser to play with a trained model"),
     "publish": (TRAINED, "publish", "a trained model to hand on, as a folder or on the Hugging Face Hub"),
+    "export": (TRAINED, "export", "encoder and decoder as programs that torch alone runs"),
     "reproduce": ("segma_fast.trainer.experiments.reproduce", "main", "reproduce the paper's tables and figures"),
     "compare": (
         "segma_fast.trainer.experiments.compare",

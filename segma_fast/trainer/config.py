@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from segma_fast.trainer.data import DataConfig
+from segma_fast.trainer.device import check_device
 from segma_fast.trainer.labels import LabelChoice
 from segma_fast.trainer.models import MODELS, ImageModel, ModelConfig, NetworkConfig, SeGMAConfig
 from segma_fast.trainer.models.base import StepPlan, Task
@@ -26,7 +27,7 @@ class TrainConfig:
     model: str = "segma"
     """what is trained: segma, m1, m2, m1m2, adgm, amm, samm or cagem"""
     objective: ModelConfig = field(default_factory=SeGMAConfig)
-    """the model's own settings, of its ``Config``"""
+    """the model's own settings"""
     run_dir: Path = Path("runs/digits")
     """folder that receives the run, by default runs/ with the name of the data set and the model"""
     components: int | None = None
@@ -46,13 +47,13 @@ class TrainConfig:
     learning_rate: float = 3e-4
     """learning rate of Adam"""
     decay: float = 1.0
-    """factor applied to the learning rate every decay_every epochs"""
+    """factor applied to the learning rate every --decay-every epochs"""
     decay_every: int = 200
     """epochs between two decays of the learning rate"""
     clip_norm: float | None = None
     """maximum total norm of the gradients"""
     clip_value: float | None = None
-    """maximum absolute value of each gradient entry, applied after clip_norm"""
+    """maximum absolute value of each gradient entry, applied after --clip-norm"""
     epochs: int = 300
     """passes over the unlabelled rows"""
     minutes: float | None = None
@@ -65,8 +66,8 @@ class TrainConfig:
     """torch.compile the step: a minute at the start, and fewer kernels in each step"""
     cuda_graph: bool = True
     """on one GPU, capture the step once in a CUDA graph and replay it: one launch a step"""
-    device: Literal["auto", "cpu"] = "auto"
-    """auto uses a GPU if there is one"""
+    device: str = "auto"
+    """auto, which uses a GPU if there is one, or cpu, cuda, cuda:1"""
     checkpoint_every: int = 500
     """steps between checkpoints"""
     log_every: int = 20
@@ -79,16 +80,15 @@ class TrainConfig:
             raise ValueError(
                 f"objective must be a {wanted} for the model {self.model!r}, got {type(self.objective).__name__}"
             )
-        at_least_one = ("batch_size", "epochs", "checkpoint_every", "log_every", "decay_every")
-        for name in at_least_one:
+        check_device(self.device)
+        for name in ("batch_size", "epochs", "checkpoint_every", "log_every", "decay_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
         for name in ("labels", "labelled_batch_size"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
         for name in ("components", "micro_batch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
+            if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} must be >= 1, got {value}")
         for name in ("learning_rate", "decay", "clip_norm", "clip_value", "minutes"):
             value = getattr(self, name)

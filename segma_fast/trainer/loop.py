@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from accelerate import Accelerator
@@ -20,6 +20,7 @@ from segma_fast.trainer.checkpoints import State, save_checkpoint
 from segma_fast.trainer.config import TrainConfig, build_model, check_step
 from segma_fast.trainer.config_file import check_storable
 from segma_fast.trainer.data import ImageData, load_data
+from segma_fast.trainer.device import use_device
 from segma_fast.trainer.interrupts import Interrupts
 from segma_fast.trainer.labels import choose_labelled
 from segma_fast.trainer.lock import check_free
@@ -36,9 +37,9 @@ LONGEST_UNSAVED = 300  # maximum seconds between checkpoints
 class Outcome:
     """A finished (or timed-out) run."""
 
-    model: ImageModel
+    model: ImageModel = field(repr=False)
     """in evaluation mode, on the device that it was trained on"""
-    data: ImageData
+    data: ImageData = field(repr=False)
     evaluation: Evaluation
     """on the test set, after the last step"""
     steps: int
@@ -242,12 +243,15 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     """Set up device, precision and processes, and check that model and backend support them."""
     if not torch.distributed.is_initialized():
         AcceleratorState._reset_state(True)  # a former run of this process may have had another precision
+    device = use_device(config.device)
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
-        cpu=config.device == "cpu" or not torch.accelerator.is_available(),
+        cpu=device.type == "cpu",
     )
     if accelerator.num_processes > 1 and not MODELS[config.model].shares_batches:
         raise ValueError(f"the model {config.model!r} trains in one process, got {accelerator.num_processes}")
+    if accelerator.num_processes > 1 and device.index is not None:
+        raise ValueError(f"each of {accelerator.num_processes} processes takes a GPU of its own, got {config.device!r}")
     check_step(config, accelerator.device)
     return accelerator
 

@@ -6,7 +6,7 @@ import math
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,19 +19,16 @@ from segma_fast.trainer.checkpoints import latest_checkpoint, load_weights
 from segma_fast.trainer.config import TrainConfig, build_model
 from segma_fast.trainer.config_file import load_config
 from segma_fast.trainer.data import ImageData
-from segma_fast.trainer.given_pictures import as_taken
+from segma_fast.trainer.export import export
 from segma_fast.trainer.models import MODELS, ImageModel
+from segma_fast.trainer.picture_input import as_images
 from segma_fast.trainer.run_folder import CONFIG, REPORT, SCORES, DataInfo, holds_run, load_figures
 
 BATCH = 1000  # pictures or codes in the networks at once
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from segma_fast.trainer.picture_input import Pictures
 
-    Picture = Tensor | Image | Path | str
-    """(C, H, W), uint8 or floating point in [0, 1]; a PIL picture of any size; or a file"""
-    Pictures = Picture | Sequence[Picture]
-    """one picture, several, or a tensor (n, C, H, W)"""
     Classes = int | str | Sequence[int | str] | Tensor
     """number or name of a class: one for all pictures, or one each; for models without labels, the component"""
 
@@ -47,7 +44,7 @@ class Run:
     folder: Path
     config: TrainConfig
     data: DataInfo
-    model: ImageModel
+    model: ImageModel = field(repr=False)
     step: int
     address: str = ""
     """hf://owner/name, if the model is from the Hub"""
@@ -67,7 +64,7 @@ class Run:
             ValueError: for none, another shape than (C, H, W) of the data set, or numbers outside [0, 1].
             DataError: for a file that is no picture, or one that is smaller than the crop.
         """
-        return as_taken(given, self.data.image_shape, self.config.data.crop, self.model.device)
+        return as_images(given, self.data.image_shape, self.config.data.crop, self.model.device)
 
     def encode(self, images: Pictures) -> Tensor:
         """The codes of pictures, (n, D) for SeGMA; other models' codes may hold the class too."""
@@ -179,6 +176,17 @@ class Run:
             ValueError: for a ``repo_id`` that is not ``owner/name``.
         """
         return published.push(self, repo_id, private, token, commit_message)
+
+    def export(self, folder: Path | str) -> list[Path]:
+        """Write encoder.pt2 and decoder.pt2, which ``torch.export.load`` opens where segma_fast is not installed.
+
+        The first takes images (n, C, H, W) in [0, 1] to the codes of :meth:`encode`, the second codes to the images of
+        :meth:`decode`, for any n ≥ 1, float32, on the CPU.
+
+        Raises:
+            ValueError: if the folder is a file, or for a model whose encoder draws random numbers: ADGM and CaGeM.
+        """
+        return export(self.model, self.data.image_shape, Path(folder))
 
     @classmethod
     def from_pretrained(

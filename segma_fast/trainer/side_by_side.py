@@ -17,6 +17,7 @@ import torch
 
 from segma_fast.trainer.config import TrainConfig
 from segma_fast.trainer.data import ImageData, load_data
+from segma_fast.trainer.device import use_device
 from segma_fast.trainer.interrupts import Interrupts
 from segma_fast.trainer.loop import Outcome, flushed_denormals, training
 from segma_fast.trainer.run_folder import check_folder, holds_run
@@ -46,6 +47,7 @@ def train_side_by_side(configs: Sequence[TrainConfig]) -> list[Outcome | Floatin
     if len(set(folders)) < len(folders):
         raise ValueError(f"each training needs a run_dir of its own, got {', '.join(map(str, folders))}")
     for config in configs:
+        use_device(config.device)
         check_folder(config, resume=holds_run(config.run_dir), overwrite=False)
     interrupts = Interrupts()
     shared = {config.data: _loaded(config) for config in {config.data: config for config in configs}.values()}

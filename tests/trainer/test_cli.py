@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -119,10 +120,23 @@ def test_short_help_of_training(
     with pytest.raises(SystemExit):
         main(["train", "--model", model, "--help-all"])
     every = capsys.readouterr().out
+    plain = every.replace("cropped_digits", "").replace(".cache/segma_fast", "")
+    assert not re.search(r"config\.(?!json)|config options|``|\{None|[a-z]_[a-z]", plain)
+    assert "run and training" in every and "settings of the model" in every
     named = re.findall(r"^  (--[a-z-]+)", shown, re.MULTILINE)
     assert len(named) > 25 and all(f" {flag}" in every for flag in named)
     objective = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(config.objective)}
     assert objective <= set(named)
+
+
+def test_full_help_in_frames(tmp_path: Path) -> None:
+    """They have no dents where a word is longer or shorter than tyro's."""
+    command = [sys.executable, "-m", "segma_fast", "train", "--help-all"]
+    utf_8 = os.environ | {"PYTHONIOENCODING": "utf-8"}
+    shown = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=tmp_path, check=True, env=utf_8).stdout
+    framed = [line for line in shown.splitlines() if line[:1] in tuple("╭│╰")]
+    assert len({len(line) for line in framed}) == 1 and any("─ settings of the model ─" in line for line in framed)
+    assert "│ --micro-batch INT  " in shown and "{paper,authors,tuned}" in shown
 
 
 @pytest.mark.parametrize("name", COMMANDS)

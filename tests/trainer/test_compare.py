@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from segma_fast.__main__ import main
 from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.data import load_data
 from segma_fast.trainer.experiments import compare as compare_module
+from segma_fast.trainer.experiments import runner
 from segma_fast.trainer.experiments.compare import Comparison
 from segma_fast.trainer.experiments.scores import load_scores
 from segma_fast.trainer.metrics import ImportanceSampling, mean_log_likelihood
@@ -110,8 +112,36 @@ def test_all_models_diverge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "the loss is not finite" in (tmp_path / "out" / "tables.md").read_text()
 
 
+def test_judging_beside_the_budget_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before it begins, and how long it took."""
+    (trial,) = Comparison(models=("segma",), hidden=(8,), epochs=1, device="cpu", out=tmp_path).trials()
+    data = load_data(trial.config.data)
+    for budget in (60.0, np.nan):
+        conditions = runner.Conditions(data, torch.device("cpu"), budget, 10, None, np.nan)
+        assert [result.epochs for result in runner.finish_all([trial], conditions)] == [1.0]
+        shown = capsys.readouterr().out
+        assert re.search(r"^judged in [\d.]+ s$", shown, re.MULTILINE)
+        told = "the budget is for training: judging each of 1 models comes on top" in shown
+        assert told == (budget == 60)
+    for command in (["compare"], ["reproduce", "mnist"]):
+        with pytest.raises(SystemExit):
+            main([*command, "--help"])
+        shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert "judging each model comes on top, and once a classifier" in shown
+
+
+def test_experiment_by_the_flag_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--data``, its former name, still does."""
+    found: list[Comparison] = []
+    monkeypatch.setattr(Comparison, "run", lambda comparison: found.append(comparison))
+    for flag in ("--experiment", "--data"):
+        main(["compare", flag, "svhn", "--models", "m2"])
+    assert found == [Comparison(experiment="svhn", models=("m2",))] * 2
+
+
 def test_every_model_keeps_its_own_settings(tmp_path: Path) -> None:
-    comparison = Comparison(data="mnist", models=("segma", "unsupervised", "cwae", "adgm"), labels=50, out=tmp_path)
+    models = ("segma", "unsupervised", "cwae", "adgm")
+    comparison = Comparison(experiment="mnist", models=models, labels=50, out=tmp_path)
     segma, unsupervised, cwae, adgm = (trial.config for trial in comparison.trials())
     assert segma.learning_rate == 1e-3 and segma.labelled_batch_size == 10
     assert not unsupervised.takes_labels and unsupervised.components is None and cwae.components == 1
@@ -150,18 +180,18 @@ def test_likelihood_of_images_at_random() -> None:
 
 
 def test_widths_keep_the_depth_of_each_model() -> None:
-    plan = Comparison(data="mnist", models=("segma", "m2", "m1m2"), hidden=(64, 32)).trials()
+    plan = Comparison(experiment="mnist", models=("segma", "m2", "m1m2"), hidden=(64, 32)).trials()
     segma, m2, m1m2 = (trial.config for trial in plan)
     assert segma.network.hidden == (64, 32) and m2.network.hidden == m1m2.network.hidden == (64,)
     assert m1m2.objective.first_hidden == (64, 32)
 
 
 def test_networks_and_steps_of_all_models() -> None:
-    comparison = Comparison(data="mnist", models=("segma", "m2", "amm"), network="conv", epochs=7, seeds=2)
+    comparison = Comparison(experiment="mnist", models=("segma", "m2", "amm"), network="conv", epochs=7, seeds=2)
     segma, m2, amm, *others = (trial.config for trial in comparison.trials())
     assert [config.seed for config in (segma, m2, amm, *others)] == [0] * 3 + [1] * 3
     assert len({config.run_dir for config in (segma, m2, amm, *others)}) == 6
-    assert {trial.config.epochs for trial in Comparison(data="mnist", models=("segma", "adgm")).trials()} == {500}
+    assert {trial.config.epochs for trial in Comparison(experiment="mnist", models=("segma", "adgm")).trials()} == {500}
     assert {config.network.network for config in (segma, m2, amm)} == {"conv"}
     assert {config.epochs for config in (segma, m2, amm)} == {7}
     assert (amm.learning_rate, amm.network.latent_dim, amm.objective.gradient_penalty) == (2e-4, 64, 10.0)

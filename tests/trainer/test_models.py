@@ -15,6 +15,7 @@ from segma_fast.distance.mixture import initial_means
 from segma_fast.trainer.config import build_model, starting_config
 from segma_fast.trainer.models import AutoEncoder, Batch, NetworkConfig, SeGMA, SeGMAConfig
 from segma_fast.trainer.models.class_gaussians import ClassGaussians
+from segma_fast.trainer.models.conditional import Pixels
 
 
 def segma(objective: SeGMAConfig, components: int = 3) -> SeGMA:
@@ -42,6 +43,31 @@ def test_autoencoder_takes_any_image_size(kind: str, shape: tuple[int, int, int]
     assert 0 < decoded.min() and decoded.max() < 1
     decoded.sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.decoder.parameters())
+
+
+@pytest.mark.parametrize("model", ["segma", "m2"])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 64, 48), (1, 17, 23), (2, 31, 16)])
+def test_upsampling_without_a_checkerboard(model: str, shape: tuple[int, int, int]) -> None:
+    """Equal features give equal pixels, but for the borders; transposed convolutions tell odd from even pixels."""
+    spread = {}
+    for upsampling in ("transposed", "nearest"):
+        torch.manual_seed(0)
+        config = NetworkConfig(network="conv", channels=(4, 6), hidden=(8,), upsampling=upsampling)  # type: ignore[arg-type]
+        decoder = Pixels(shape, config, "auto").back if model == "m2" else AutoEncoder(shape, config).decoder
+        start = next(i for i, layer in enumerate(decoder) if isinstance(layer, nn.Unflatten))
+        decoded = decoder[start + 1 :](torch.ones(1, *decoder[start].unflattened_size)).detach()
+        assert decoded.shape == (1, *shape)
+        inside = decoded[..., 6:-6, 6:-6]
+        spread[upsampling] = float((inside.amax((2, 3)) - inside.amin((2, 3))).max())
+    assert spread["nearest"] < 1e-5 and spread["transposed"] > 1e-3
+
+
+def test_upsampling_that_there_is_not() -> None:
+    with pytest.raises(ValueError, match="upsampling must be 'transposed' or 'nearest', got 'bilinear'"):
+        NetworkConfig(upsampling="bilinear")  # type: ignore[arg-type]
+    config = starting_config("digits", model="amm").with_options(upsampling="nearest")
+    with pytest.raises(ValueError, match="upsampling must be 'transposed' for the model 'amm', got 'nearest'"):
+        build_model(config, (1, 8, 8), 10)
 
 
 def layer_sizes(module: nn.Module) -> list[int]:

@@ -40,6 +40,14 @@ def test_metrics_as_they_come(run: Run, lines: list[dict[str, float]]) -> None:
     assert f"{lines[-1]['loss']:.7g}" == rows[-1].split(",")[rows[0].split(",").index("loss")]
 
 
+def test_repr_is_short(run: Run, tmp_path: Path) -> None:
+    """Without the layers of the network and the pixels of the data set."""
+    outcome = train(starting_config("digits").with_options(run_dir=tmp_path, epochs=1, hidden=(8,)))
+    for text in (repr(outcome), repr(run)):
+        assert "Linear" not in text and "tensor(" not in text
+    assert "test_error=" in repr(outcome) and "step=52" in repr(run)
+
+
 def test_pictures_of_every_kind(run: Run, tmp_path: Path) -> None:
     data = run.load_data()
     pixels = data.test_images[3, 0].numpy()
@@ -189,7 +197,7 @@ def test_a_metric_may_end_the_run_once_its_weights_are_saved(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"device": "cuda"}, "device must be one of 'auto', 'cpu', got 'cuda'"),
+        ({"mixed_precision": "half"}, "mixed_precision must be one of 'no', 'bf16', got 'half'"),
         ({"epochs": 1.0}, "epochs must be of type int, got 1.0"),
         ({"classifier": "equation"}, "objective.classifier must be one of"),
         ({"learning_rate": np.float32(1e-3)}, "learning_rate must be of type float"),

@@ -14,6 +14,7 @@ import torch
 import tyro
 
 from segma_fast.trainer import report
+from segma_fast.trainer.commands.full_help import with_plain_help
 from segma_fast.trainer.commands.short_help import short_help
 from segma_fast.trainer.config import (
     EXPERIMENTS,
@@ -121,12 +122,11 @@ def parse(arguments: list[str]) -> TrainCommand:
     if asked:
         print(short_help(TrainCommand(base)))
         raise SystemExit(0)
-    command: TrainCommand = tyro.cli(
-        TrainCommand,
-        prog="segma-fast train",
-        args=["--help" if argument == "--help-all" else argument for argument in arguments],
-        default=TrainCommand(base),
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    given = ["--help" if argument == "--help-all" else argument for argument in arguments]
+    options = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+    default = TrainCommand(base)
+    command = with_plain_help(
+        lambda: tyro.cli(TrainCommand, prog="segma-fast train", args=given, default=default, config=options), given
     )
     config = command.config
     if known.run_dir or known.resume or config.data.located().dataset == base.data.located().dataset:

@@ -1,4 +1,4 @@
-"""The commands that use a trained model; each reads a run folder and writes a picture or prints a table."""
+"""The commands on a trained model that print, or hand it on; ``pictures.py`` has those that write a picture."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tyro
 from torch import Tensor
 
 from segma_fast.trainer import metrics, report
-from segma_fast.trainer.figures import views
+from segma_fast.trainer.commands.full_help import with_plain_help
 from segma_fast.trainer.run import Run, load_run
 
 DEFAULT_RUN = Path("runs/digits")
@@ -20,152 +20,32 @@ def as_command(function: Callable[..., None]) -> Callable[[list[str]], None]:
     """Turn a typed function into a command that takes a list of command-line arguments."""
 
     def run(arguments: list[str]) -> None:
-        prog = f"segma-fast {function.__name__}"
-        tyro.cli(function, prog=prog, args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
+        prog, config = f"segma-fast {function.__name__}", (tyro.conf.FlagCreatePairsOff,)
+        with_plain_help(lambda: tyro.cli(function, prog=prog, args=arguments, config=config), arguments)
 
     return run
 
 
-@as_command
-def sample(
-    run_dir: Path = DEFAULT_RUN,
-    n: int = 10,
-    component: str | None = None,
-    seed: int = 0,
-    spread: float = 1.0,
-    every_class: bool = False,
-    out: Path = Path("samples.png"),
-) -> None:
-    """Draw images from the components of the mixture, one row a component.
-
-    examples:
-      segma-fast sample
-      segma-fast sample --component 3 --n 20 --seed 1 --out threes.png
-      segma-fast sample --component 3 --n 5 --every-class
-
-    Args:
-        run_dir: folder of a run
-        n: images a component
-        component: only this one, by number or by the name of its class
-        seed: random seed of the sampled codes
-        spread: how far codes are from the centre of their component, as a multiple of what the mixture says
-        every_class: move each code of the component, the first by default, to every class: one row a code
-        out: PNG to write
-    """
-    run = load_run(run_dir)
-    if every_class:
-        view = views.in_every_class(run, n, 0 if component is None else component, seed, spread)
-    else:
-        view = views.samples(run, n, component, seed, spread)
-    print(view.save(out))
-
-
-@as_command
-def interpolate(
-    run_dir: Path = DEFAULT_RUN,
-    images: tuple[str, ...] = ("0", "1", "2", "3"),
-    steps: int = 10,
-    out: Path = Path("interpolations.png"),
-) -> None:
-    """Go from one image to another through the latent space; the first and last of a row are the real ones.
-
-    examples:
-      segma-fast interpolate
-      segma-fast interpolate --images 3 17 40 5 --steps 12
-      segma-fast interpolate --images mine.png other.png
-
-    Args:
-        run_dir: folder of a run
-        images: pairs of test images by number, or picture files
-        steps: images per interpolation, both ends included
-        out: PNG to write
-    """
-    if len(images) % 2 or not images:
-        raise ValueError(f"images must come in pairs, got {len(images)}")
-    run = load_run(run_dir)
-    pairs, _ = _images(run, images)
-    print(views.interpolations(run, pairs[0::2], pairs[1::2], steps).save(out))
-
-
-@as_command
-def transfer(
-    run_dir: Path = DEFAULT_RUN,
-    images: tuple[str, ...] = ("0", "1", "2", "3", "4"),
-    to: str | None = None,
-    steps: int = 10,
-    until: float = 1.0,
-    out: Path = Path("transfer.png"),
-) -> None:
-    """Move images to another class step by step, keeping their style: z + t (μ_target − μ_source), equation (10).
-
-    The first of a row is the real image; its class is what the model takes it for.
-
-    examples:
-      segma-fast transfer --to 7
-      segma-fast transfer --images 3 17 mine.png --to 0 --out zeros.png
-
-    Args:
-        run_dir: folder of a run
-        images: test images by number, or picture files, light on dark if the training pictures are
-        to: number or name of the class to move to (the component, if trained without labels); default each image's next
-        steps: steps from t = 0 to the last
-        until: the last t; 1 is the other class, and more is beyond it
-        out: PNG to write
-    """
-    run = load_run(run_dir)
-    chosen, _ = _images(run, images)
-    print(views.transfers(run, chosen, to, steps, until).save(out))
-
-
-@as_command
-def intensify(
-    run_dir: Path = DEFAULT_RUN,
-    images: tuple[str, ...] = ("0", "1", "2", "3", "4"),
-    away_from: str | None = None,
-    alpha: float = 0.5,
-    steps: int = 10,
-    out: Path = Path("intensify.png"),
-) -> None:
-    """Strengthen what distinguishes images from a class: z + t α (μ_source − μ_away), equation (11).
-
-    The first of a row is the real image; its class is what the model takes it for.
-
-    examples:
-      segma-fast intensify --away-from 1
-      segma-fast intensify --images 3 17 --away-from 8 --alpha 1.0
-
-    Args:
-        run_dir: folder of a run
-        images: test images by number, or picture files, light on dark if the training pictures are
-        away_from: the class to move away from, as --to of segma-fast transfer; default each image's next
-        alpha: how far
-        steps: steps from t = 0 to 1
-        out: PNG to write
-    """
-    run = load_run(run_dir)
-    chosen, _ = _images(run, images)
-    print(views.intensities(run, chosen, away_from, alpha, steps).save(out))
-
-
-@as_command
-def reconstruct(
-    run_dir: Path = DEFAULT_RUN,
-    images: tuple[str, ...] = ("0", "1", "2", "3", "4"),
-    out: Path = Path("reconstructions.png"),
-) -> None:
-    """Encode and decode images: the real ones, and below them what is decoded.
-
-    examples:
-      segma-fast reconstruct --images 3 17 mine.png
-
-    Args:
-        run_dir: folder of a run
-        images: test images by number, or picture files, light on dark if the training pictures are
-        out: PNG to write
-    """
-    run = load_run(run_dir)
-    chosen, _ = _images(run, images)
-    print(views.reconstructions(run, chosen, len(chosen)).save(out))
+def chosen_images(run: Run, items: tuple[str, ...]) -> tuple[Tensor, list[int | None]]:
+    """Test images by number and picture files as (n, C, H, W) in [0, 1], with the labels that are known."""
+    if not items:
+        raise ValueError("images must name at least one test image or picture file")
+    numbers = [int(item) if item.removeprefix("-").isdecimal() else None for item in items]
+    data = run.load_data() if any(number is not None for number in numbers) else None
+    found: list[Tensor] = []
+    labels: list[int | None] = []
+    for item, number in zip(items, numbers, strict=True):
+        if number is None or data is None:
+            if not Path(item).exists():
+                raise ValueError(f"{item} is neither the number of a test image nor a picture file")
+            found.append(run.pictures(item)[0])
+            labels.append(None)
+            continue
+        if not 0 <= number < len(data.test_images):
+            raise ValueError(f"test images are numbered 0 ... {len(data.test_images) - 1}, got {item}")
+        found.append(run.pictures(data.test_images[number])[0])
+        labels.append(int(data.test_labels[number]) if data.labelled else None)
+    return torch.stack(found), labels
 
 
 @as_command
@@ -181,7 +61,7 @@ def classify(run_dir: Path = DEFAULT_RUN, images: tuple[str, ...] = ("0", "1", "
         images: test images by number, or picture files, light on dark if the training pictures are
     """
     run = load_run(run_dir)
-    chosen, labels = _images(run, images)
+    chosen, labels = chosen_images(run, images)
     classifier, posterior = next(iter(run.model.posteriors(run.model.encode(chosen)).items()))
     names = run.data.class_names
     print(f"by {classifier}:")
@@ -245,23 +125,18 @@ def publish(
     print(run.save_pretrained(out) if out is not None else run.push_to_hub(str(repo), private=private or None))
 
 
-def _images(run: Run, items: tuple[str, ...]) -> tuple[Tensor, list[int | None]]:
-    """Test images by number and picture files as (n, C, H, W) in [0, 1], with the labels that are known."""
-    if not items:
-        raise ValueError("images must name at least one test image or picture file")
-    numbers = [int(item) if item.removeprefix("-").isdecimal() else None for item in items]
-    data = run.load_data() if any(number is not None for number in numbers) else None
-    found: list[Tensor] = []
-    labels: list[int | None] = []
-    for item, number in zip(items, numbers, strict=True):
-        if number is None or data is None:
-            if not Path(item).exists():
-                raise ValueError(f"{item} is neither the number of a test image nor a picture file")
-            found.append(run.pictures(item)[0])
-            labels.append(None)
-            continue
-        if not 0 <= number < len(data.test_images):
-            raise ValueError(f"test images are numbered 0 ... {len(data.test_images) - 1}, got {item}")
-        found.append(run.pictures(data.test_images[number])[0])
-        labels.append(int(data.test_labels[number]) if data.labelled else None)
-    return torch.stack(found), labels
+@as_command
+def export(run_dir: Path = DEFAULT_RUN, out: Path = Path("exported")) -> None:
+    """Write encoder and decoder as programs of torch.export, which torch alone runs, for any number of images.
+
+    encoder.pt2 takes images in [0, 1] to codes, decoder.pt2 takes codes to images; see Run.export in docs/python.md.
+
+    examples:
+      segma-fast export --run-dir runs/mnist --out exported
+
+    Args:
+        run_dir: folder of a run
+        out: folder to write
+    """
+    for path in load_run(run_dir).export(out):
+        print(path)

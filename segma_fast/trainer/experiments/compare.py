@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import tyro
 from torch import Tensor
 
+from segma_fast.trainer.commands.full_help import with_plain_help
 from segma_fast.trainer.config import ExperimentName, starting_config
 from segma_fast.trainer.data import ImageData
 from segma_fast.trainer.experiments import runner
@@ -48,16 +49,17 @@ class Comparison:
 
     examples:
       segma-fast compare
-      segma-fast compare --data mnist --dataset ./mnist --models segma m1m2 adgm cagem --epochs 20 --seeds 2
-      segma-fast compare --data svhn --models segma samm --budget 20h
+      segma-fast compare --experiment mnist --dataset ./mnist --models segma m1m2 adgm cagem --epochs 20 --seeds 2
+      segma-fast compare --experiment svhn --models segma samm --budget 20h
     """
 
-    data: ExperimentName = "digits"
+    experiment: Annotated[ExperimentName, tyro.conf.arg(aliases=["--data"])] = "digits"
     """data set, with each model's own networks for it"""
     models: tuple[str, ...] = ("segma", "m1m2", "adgm", "samm", "cagem", "amm")
     """segma, unsupervised (SeGMA with β = 0), cwae (and K = 1), m1, m2, m1m2, adgm, amm, samm, cagem"""
     budget: str | None = None
-    """time for all trainings together, such as 90s, 20m or 10h, shared equally unless side by side; default no limit"""
+    """time for all trainings together, such as 90s, 20m or 10h, shared equally unless side by side; default no
+    limit; judging each model comes on top, and once a classifier for the FID's features, minutes on a CPU"""
     seeds: int = 1
     """N trains each model with the seeds 0 … N-1 of weights, labels and batches; the table has mean ± deviation"""
     labels: int | None = None
@@ -70,7 +72,7 @@ class Comparison:
     epochs: int | None = None
     """of all models; default the experiment's, so that all see the same number of images"""
     out: Path | None = None
-    """folder of all runs, the table and the picture; default runs/compare-DATA"""
+    """folder of all runs, the table and the picture; default runs/compare-EXPERIMENT"""
     images: ImagesFlag = 10_000
     features: FeaturesFlag = "auto"
     inception_weights: WeightsFlag = None
@@ -94,20 +96,20 @@ class Comparison:
 
     @property
     def folder(self) -> Path:
-        return self.out or Path(f"runs/compare-{self.data}")
+        return self.out or Path(f"runs/compare-{self.experiment}")
 
     def trials(self) -> list[Trial]:
         """Seed by seed one training per model, with its own settings for the data; SeGMA with those that work best."""
         found = []
-        epochs = self.epochs or starting_config(self.data).epochs
+        epochs = self.epochs or starting_config(self.experiment).epochs
         for seed, name in product(range(self.seeds), self.models):
             is_segma = name in VARIANTS
-            preset = "tuned" if is_segma and self.data != "digits" else None  # defaults for digits are already tuned
-            config = starting_config(self.data, preset, "segma" if is_segma else name)
+            preset = "tuned" if is_segma and self.experiment != "digits" else None  # digits are tuned
+            config = starting_config(self.experiment, preset, "segma" if is_segma else name)
             config = replace(config, seed=seed, label_choice="stratified", device=self.device, epochs=epochs)
             config = replace(config, checkpoint_every=3000, run_dir=self.folder / f"{name}-seed{seed}")
             if self.network == "conv" and not is_segma:
-                config = replace(config, **(MODELS[name].convolutional(self.data) | {"epochs": epochs}))
+                config = replace(config, **(MODELS[name].convolutional(self.experiment) | {"epochs": epochs}))
             if self.network is not None:
                 config = replace(config, network=replace(config.network, network=self.network))
             if self.labels is not None:
@@ -169,4 +171,4 @@ class Comparison:
 def main(arguments: list[str]) -> None:
     """Run ``segma-fast compare`` with these arguments."""
     prog, config = "segma-fast compare", (tyro.conf.FlagCreatePairsOff,)
-    tyro.cli(Comparison, prog=prog, args=arguments, config=config).run()
+    with_plain_help(lambda: tyro.cli(Comparison, prog=prog, args=arguments, config=config), arguments).run()

@@ -64,7 +64,7 @@ def trials(
     seeds: int,
     table: Table | None,
     out: Path,
-    device: Literal["auto", "cpu"] = "auto",
+    device: str = "auto",
     dataset: str | None = None,
     hidden: tuple[int, ...] = (),
 ) -> list[Trial]:

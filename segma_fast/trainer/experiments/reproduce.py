@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from segma_fast.trainer.commands.full_help import with_plain_help
 from segma_fast.trainer.config import Preset
 from segma_fast.trainer.experiments import paper_figures, runner, tables
 from segma_fast.trainer.experiments.error_over_epochs import render_course
@@ -48,7 +49,7 @@ class Reproduction:
     """trainings of each model, with seeds 0, 1, …"""
     budget: str | None = None
     """time for all trainings in --out together, such as 90s, 20m or 10h, in equal shares; default none, the full
-    epochs; a classifier for the FID's features comes on top, once"""
+    epochs; judging each model comes on top, and once a classifier for the FID's features, minutes on a CPU"""
     preset: Preset = "authors"
     """rules of training: of the authors' code, of the paper, or those that were found to work best"""
     dataset: DatasetFlag = None
@@ -124,4 +125,4 @@ class Reproduction:
 def main(arguments: list[str]) -> None:
     """Run ``segma-fast reproduce`` with these arguments."""
     prog, config = "segma-fast reproduce", (tyro.conf.FlagCreatePairsOff,)
-    tyro.cli(Reproduction, prog=prog, args=arguments, config=config).run()
+    with_plain_help(lambda: tyro.cli(Reproduction, prog=prog, args=arguments, config=config), arguments).run()

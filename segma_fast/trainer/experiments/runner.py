@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from tyro.conf import arg
@@ -16,10 +17,11 @@ from segma_fast import __version__
 from segma_fast.trainer.checkpoints import progress
 from segma_fast.trainer.config import TrainConfig, build_model, check_step
 from segma_fast.trainer.data import ImageData, load_data
+from segma_fast.trainer.device import check_device, use_device
 from segma_fast.trainer.experiments.frechet import Features, FrechetDistance
 from segma_fast.trainer.experiments.paper import Trial
 from segma_fast.trainer.experiments.scores import NO_ESTIMATE, kept_scores, score
-from segma_fast.trainer.experiments.tables import Result
+from segma_fast.trainer.experiments.tables import Result, duration
 from segma_fast.trainer.loop import choose_rows, train
 from segma_fast.trainer.metrics import ImportanceSampling
 from segma_fast.trainer.run import load_run
@@ -27,7 +29,6 @@ from segma_fast.trainer.run_folder import check_folder, holds_run
 from segma_fast.trainer.side_by_side import train_side_by_side
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
-Device = Literal["auto", "cpu"]
 
 # Flags with their help.
 DatasetFlag = Annotated[str | None, arg(help="name on the Hub or folder in place of the experiment's own")]
@@ -41,11 +42,12 @@ SideBySideFlag = Annotated[
     bool,
     arg(help="train all at once: faster for small models on one GPU, no gain on a CPU; each gets all of a budget"),
 ]
-DeviceFlag = Annotated[Device, arg(help="auto takes a GPU where there is one")]
+DeviceFlag = Annotated[str, arg(help="auto, which takes a GPU where there is one, or cpu, cuda, cuda:1")]
 
 
 def check_flags(command: Any, **least: int) -> None:
-    """Raise ``ValueError`` for a flag below its minimum, or an output folder that is a file."""
+    """Raise ``ValueError`` for a flag below its minimum, no device, or an output folder that is a file."""
+    check_device(command.device)
     for name, smallest in least.items():
         if getattr(command, name) < smallest:
             raise ValueError(f"{name} must be >= {smallest}, got {getattr(command, name)}")
@@ -90,7 +92,7 @@ class Conditions:
 def prepare(
     plan: Sequence[Trial],
     budget: float,
-    device: Device,
+    device: str,
     images: int,
     features: Features,
     inception_weights: Path | None,
@@ -109,12 +111,14 @@ def prepare(
     """
     check(plan)
     config = plan[0].config.data
-    data, chosen = load_data(config), chosen_device(device)
+    data, chosen = load_data(config), use_device(device)
     check_fit(plan, data, chosen)
     frechet, floor = None, math.nan
     if distances:
+        began = time.perf_counter()
         frechet = FrechetDistance(data, config, chosen, features, inception_weights)
         floor = frechet.floor(data.train_images, images)
+        print(f"the Fréchet distances were prepared in {duration(time.perf_counter() - began)}", flush=True)
     return Conditions(data, chosen, budget, images, frechet, floor)
 
 
@@ -126,6 +130,8 @@ def finish_all(
 ) -> Iterator[Result]:
     """The results of all trials, which are trained one after the other or ``side_by_side``; see :func:`finish`."""
     c = conditions
+    if not math.isnan(c.budget):
+        print(f"the budget is for training: judging each of {len(plan)} models comes on top", flush=True)
     failures: dict[Path, str] = {}
     if side_by_side:
         waiting = [left for trial in plan if (left := left_to_train(trial, c.budget)) is not None]
@@ -190,7 +196,10 @@ def finish(
             return Result(trial, None, clock.epochs, clock.seconds, failure=str(error))
     clock = progress(config.run_dir)
     run = load_run(config.run_dir, device)
-    return Result(trial, score(run, data, frechet, images, likelihood), clock.epochs, clock.seconds)
+    began = time.perf_counter()
+    scores = score(run, data, frechet, images, likelihood)
+    print(f"judged in {duration(time.perf_counter() - began)}", flush=True)
+    return Result(trial, scores, clock.epochs, clock.seconds)
 
 
 def left_to_train(trial: Trial, budget: float) -> TrainConfig | None:
@@ -200,12 +209,6 @@ def left_to_train(trial: Trial, budget: float) -> TrainConfig | None:
     if clock.epochs >= trial.config.epochs or used_up:
         return None
     return replace(trial.config, minutes=None if math.isnan(budget) else (budget - clock.seconds) / 60)
-
-
-def chosen_device(choice: Device) -> torch.device:
-    """The GPU if ``choice`` is ``"auto"`` and there is one, else the CPU."""
-    on_gpu = choice == "auto" and torch.accelerator.is_available()
-    return on_gpu and torch.accelerator.current_accelerator() or torch.device("cpu")
 
 
 def check_fit(trials: Sequence[Trial], data: ImageData, device: torch.device) -> None:

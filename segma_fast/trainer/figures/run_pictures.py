@@ -41,10 +41,12 @@ def save_pictures(run: Run, data: ImageData | None = None, columns: int = 10) ->
     if len(first) == 1:
         first = torch.arange(min(5, len(images)), device=model.device)
     codes = views.map_of_codes(run, model.encode(images[:CODES]), labels[:CODES])[0]
+    shown = _mixed(kinds, columns * 5)
+    captions = views.captions_of(run, shown.tolist(), views.known_labels(data, shown.tolist()))
     paths = [
         views.samples(run, columns).save(folder / "samples.png"),
         plots.save_figure(codes, folder / "codes.png"),
-        views.reconstructions(run, images[_mixed(kinds, columns * 5)], columns).save(folder / "reconstructions.png"),
+        views.reconstructions(run, images[shown], columns, captions).save(folder / "reconstructions.png"),
         views.interpolations(run, images[first], images[first.roll(-1)], columns).save(folder / "interpolations.png"),
     ]
     if model.components > 1:

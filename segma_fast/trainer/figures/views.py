@@ -15,7 +15,9 @@ from segma_fast.trainer.figures import grids, plots
 from segma_fast.trainer.run import Run
 
 if TYPE_CHECKING:
-    from segma_fast.trainer.run import Classes, Pictures
+    from segma_fast.trainer.data import ImageData
+    from segma_fast.trainer.picture_input import Pictures
+    from segma_fast.trainer.run import Classes
 
 LONG = 3  # letters of a class name beyond which the name of a row takes two lines
 
@@ -28,10 +30,11 @@ class View(NamedTuple):
     title: str
     rows: Sequence[str] = ()
     columns: Sequence[str] = ()
+    captions: Sequence[Sequence[str]] = ()
 
-    def save(self, path: Path) -> Path:
+    def save(self, path: Path, scale: int | None = None) -> Path:
         """Write it to a PNG; see :func:`grids.save_grid`."""
-        return grids.save_grid(self.images, path, self.title, self.rows, self.columns)
+        return grids.save_grid(self.images, path, *self[1:], scale=scale)
 
     def picture(self) -> Image:
         """It as a PIL picture."""
@@ -61,12 +64,37 @@ def in_every_class(
     return View(images, title, (), shown_names(run))
 
 
-def reconstructions(run: Run, images: Pictures, columns: int = 10) -> View:
+def contact_sheet(run: Run, data: ImageData, numbers: Sequence[int], columns: int = 10) -> View:
+    """Some test images with their numbers and classes."""
+    rows = [list(numbers[start : start + columns]) for start in range(0, len(numbers), columns)]
+    images = torch.full((len(rows), min(columns, len(numbers)), *run.data.image_shape), 255, dtype=torch.uint8)
+    for row, chosen in zip(images, rows, strict=True):
+        row[: len(chosen)] = data.test_images[chosen]
+    captions = [captions_of(run, row, known_labels(data, row)) for row in rows]
+    captions[-1] += [""] * (images.shape[1] - len(rows[-1]))
+    return View(images, f"Test images of {run.data.name}, number · class", captions=captions)
+
+
+def known_labels(data: ImageData, numbers: list[int]) -> list[int | None]:
+    """The labels of some test images; None for each of a data set without labels."""
+    return [int(k) if data.labelled else None for k in data.test_labels[numbers]]
+
+
+def captions_of(run: Run, names: Sequence[int | str], labels: Sequence[int | None]) -> list[str]:
+    """Numbers or files of images, and their classes as far as they are known."""
+    classes = run.data.class_names
+    between = "\n" if max(map(len, classes)) > LONG else " · "
+    return [str(n) if k is None else f"{n}{between}{classes[k]}" for n, k in zip(names, labels, strict=True)]
+
+
+def reconstructions(run: Run, images: Pictures, columns: int = 10, captions: Sequence[str] = ()) -> View:
     """Pictures, and below each row its reconstruction; pictures that do not fill a row are left out."""
     chosen = run.pictures(images)
     rows = [row for row in chosen.split(columns) if len(row) == min(columns, len(chosen))]
     pairs = torch.stack([shown for row in rows for shown in (row, run.decode(run.encode(row)))])
-    return View(pairs, f"Test images and their reconstructions\n{run.about}", ["real", "decoded"] * len(rows))
+    names = [row for i in range(len(rows)) for row in (captions[i * columns : (i + 1) * columns], ())]
+    title = f"Test images{', number · class,' * bool(captions)} and their reconstructions\n{run.about}"
+    return View(pairs, title, ["real", "decoded"] * len(rows), (), names if captions else ())
 
 
 def interpolations(run: Run, first: Pictures, second: Pictures, steps: int = 10) -> View:

@@ -34,7 +34,7 @@ class ADGMConfig(VariationalConfig):
     skip: bool = False
     """the skip form, whose image depends on the auxiliary variable too"""
     auxiliary_dim: int | None = None
-    """dimension of the auxiliary variable; default latent_dim"""
+    """dimension of the auxiliary variable; default --latent-dim"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -88,6 +88,8 @@ class AMM(ImageModel):
         super().__init__()
         self.components = len(proportions)
         self.settings = settings
+        if network.upsampling != "transposed":
+            raise ValueError(f"upsampling must be 'transposed' for the model {self.name!r}, got {network.upsampling!r}")
         architecture = choose_architecture(settings.architecture, network.network, image_shape)
         self.encoder, self.decoder, self.prior, self.discriminator = build_networks(
             architecture, image_shape, self.components, network, settings.factorisation == "class-first", settings.heads

@@ -147,7 +147,7 @@ class Decoder(nn.Module):
         first, second = (z[:, :, None, None], y[:, :, None, None]) if self.maps else (z, y)
         for pair in self.pairs:
             first, second = pair(first, second)
-        return second.reshape(len(second), *self.image_shape).sigmoid()
+        return second.reshape(second.shape[0], *self.image_shape).sigmoid()
 
 
 class Discriminator(nn.Module):

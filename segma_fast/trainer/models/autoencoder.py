@@ -10,6 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 KERNEL, STRIDE, PADDING = 4, 2, 1
+Upsampling = Literal["transposed", "nearest"]
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,15 @@ class NetworkConfig:
     """widths of the decoder's dense layers; default the encoder's in reverse"""
     channels: tuple[int, ...] = (32, 32, 64, 64)
     """channels of the encoder's convolutions, reversed in the decoder (only for conv)"""
+    upsampling: Upsampling = "transposed"
+    """how the decoder enlarges (only for conv): by transposed convolutions, or without their checkerboard by
+    copying the nearest pixel, followed by a 3×3 convolution"""
 
     def __post_init__(self) -> None:
         if self.network not in ("dense", "conv"):
             raise ValueError(f"network must be 'dense' or 'conv', got {self.network!r}")
+        if self.upsampling not in ("transposed", "nearest"):
+            raise ValueError(f"upsampling must be 'transposed' or 'nearest', got {self.upsampling!r}")
         widths = (self.latent_dim, *self.hidden, *(self.decoder_hidden or ()), *self.channels)
         if min(widths) < 1 or (self.network == "conv" and not self.channels):
             raise ValueError(f"latent_dim and all widths and channels must be >= 1, got {self}")
@@ -59,7 +65,7 @@ class AutoEncoder(nn.Module):
         back: list[nn.Module] = []
         shape = image_shape
         if config.network == "conv":
-            front, back, shape = convolutions(image_shape, config.channels)
+            front, back, shape = convolutions(image_shape, config.channels, config.upsampling)
         features = math.prod(shape)
         inward = [features, *config.hidden]
         self.encoder = nn.Sequential(*front, nn.Flatten(), *_dense(inward), nn.Linear(inward[-1], self.latent_dim))
@@ -87,7 +93,7 @@ def _dense(widths: list[int]) -> list[nn.Module]:
 
 
 def convolutions(
-    image_shape: tuple[int, int, int], channels: tuple[int, ...]
+    image_shape: tuple[int, int, int], channels: tuple[int, ...], upsampling: Upsampling
 ) -> tuple[list[nn.Module], list[nn.Module], tuple[int, int, int]]:
     """One halving convolution per entry of ``channels``, layers that undo these, and the shape in between."""
     height, width = image_shape[1:]
@@ -104,8 +110,12 @@ def convolutions(
     for i, (few, many) in enumerate(pairwise(counts)):
         front += [nn.Conv2d(few, many, KERNEL, STRIDE, PADDING), nn.ReLU()]
         (h, w), (small_h, small_w) = sizes[i], sizes[i + 1]
-        odd = (h - 2 * small_h, w - 2 * small_w)  # the row and column that halving dropped
-        up: list[nn.Module] = [nn.ConvTranspose2d(many, few, KERNEL, STRIDE, PADDING, output_padding=odd)]
+        up: list[nn.Module]
+        if upsampling == "nearest":
+            up = [nn.Upsample((h, w)), nn.Conv2d(many, few, 3, padding=1)]
+        else:
+            odd = (h - 2 * small_h, w - 2 * small_w)  # the row and column that halving dropped
+            up = [nn.ConvTranspose2d(many, few, KERNEL, STRIDE, PADDING, output_padding=odd)]
         back = up + ([nn.ReLU()] + back if back else [])
     return front, back, (channels[-1], *sizes[-1])
 

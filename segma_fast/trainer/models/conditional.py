@@ -127,7 +127,9 @@ class Pixels(nn.Module):
         super().__init__()
         self.image_shape = image_shape
         self.kind = ("binary" if image_shape[0] == 1 else "gaussian") if kind == "auto" else kind
-        front, back, shape = convolutions(image_shape, config.channels) if config.network == "conv" else ([], [], None)
+        front, back, shape = [], [], None
+        if config.network == "conv":
+            front, back, shape = convolutions(image_shape, config.channels, config.upsampling)
         self.front = nn.Sequential(*front, nn.Flatten())
         self.back = nn.Sequential(nn.ReLU(), nn.Unflatten(1, shape), *back) if shape else nn.Identity()
         self.size = math.prod(shape or image_shape)

@@ -31,7 +31,7 @@ class M1M2Config(VariationalConfig):
     """Settings of M1+M2; networks and latent_dim are M2's."""
 
     first_dim: int | None = None
-    """dimension of M1's codes; default latent_dim"""
+    """dimension of M1's codes; default --latent-dim"""
     first_hidden: tuple[int, ...] = ()
     """widths of M1's dense layers; default those of M2"""
     first_steps: int | None = None
