@@ -127,7 +127,9 @@ class Pixels(nn.Module):
         super().__init__()
         self.image_shape = image_shape
         self.kind = ("binary" if image_shape[0] == 1 else "gaussian") if kind == "auto" else kind
-        front, back, shape = [], [], None
+        front: list[nn.Module] = []
+        back: list[nn.Module] = []
+        shape: tuple[int, int, int] | None = None
         if config.network == "conv":
             front, back, shape = convolutions(image_shape, config.channels, config.upsampling)
         self.front = nn.Sequential(*front, nn.Flatten())
