@@ -19,10 +19,19 @@ from segma_fast.trainer.metrics import ImportanceSampling
 from segma_fast.trainer.run_folder import METRICS
 
 MARKS = ("<!-- long-runs -->", "<!-- end of long-runs -->")
+LOW = {"mixed_precision": "bf16"}
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "M2": ("m2", {"epochs": 60, "decay": 0.6, "decay_every": 20}),
     "M1+M2": ("m1m2", {"epochs": 100, "first_steps": 6000}),
+    "M1+M2, M1 for 30,000 steps": (
+        "m1m2",
+        LOW | {"epochs": 175, "first_steps": 30000, "decay": 0.3, "decay_every": 150},
+    ),
     "ADGM, layers of 256": ("adgm", {"hidden": (256, 256), "epochs": 100, "decay": 0.6, "decay_every": 30}),
+    "ADGM, a rate that falls once": (
+        "adgm",
+        LOW | {"hidden": (256, 256), "epochs": 160, "decay": 0.3, "decay_every": 120},
+    ),
 }
 
 
