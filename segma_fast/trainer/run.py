@@ -180,8 +180,7 @@ class Run:
     def export(self, folder: Path | str) -> list[Path]:
         """Write encoder.pt2 and decoder.pt2, which ``torch.export.load`` opens where segma_fast is not installed.
 
-        The first takes images (n, C, H, W) in [0, 1] to the codes of :meth:`encode`, the second codes to the images of
-        :meth:`decode`, for any n ≥ 1, float32, on the CPU.
+        Images (n, C, H, W) in [0, 1] to the codes of :meth:`encode`, codes to images; any n ≥ 1, float32, on the CPU.
 
         Raises:
             ValueError: if the folder is a file, or for a model whose encoder draws random numbers: ADGM and CaGeM.
@@ -281,11 +280,8 @@ def load_run(
     Raises:
         ValueError: if the folder holds no run, no checkpoint yet, or a damaged one, or if the Hub has no such model.
     """
-    address = ""
-    if str(run_dir).startswith("hf:"):
-        address = f"{published.HUB}{str(run_dir).removeprefix('hf:').strip('/')}"
-        run_dir = published.fetch(address, revision, token)
-    run_dir = Path(run_dir)
+    address = f"{published.HUB}{str(run_dir).removeprefix('hf:').strip('/')}" if str(run_dir).startswith("hf:") else ""
+    run_dir = published.fetch(address, revision, token) if address else Path(run_dir)
     checkpoint = latest_checkpoint(run_dir)
     if checkpoint is None and (step_of_weights := published.published_step(run_dir)) is not None:
         checkpoint = run_dir, step_of_weights
