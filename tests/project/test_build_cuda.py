@@ -78,3 +78,14 @@ def test_architectures(wanted: str, version: str, chosen: list[str]) -> None:
     code = "import setuptools, runpy, sys; setuptools.setup = lambda **_: None; "
     code += "print(*runpy.run_path('setup.py')['choose_architectures'](*sys.argv[1:]))"
     assert succeed(sys.executable, "-c", code, wanted, version, cwd=ROOT).split() == chosen
+
+
+def test_make_shows_what_is_compiled() -> None:
+    """A line for each file, and what the build says itself; everything if the command fails."""
+    said = ["  segma_fast: compiling", "  [1/2] c++ -MMD -I/a -c /a/csrc/cpu/avx2.cpp -o /a/avx2.o -O3", "other"]
+    code = f"import sys; print(*{said}, sep='\\n'); sys.exit(int(sys.argv[1]))"
+    watch = (sys.executable, ROOT / ".ci" / "watch_build.py", sys.executable, "-c", code)
+    shown = ["segma_fast: compiling", "[1/2] csrc/cpu/avx2.cpp"]
+    assert [line.strip() for line in succeed(*watch, "0", cwd=ROOT).splitlines()] == shown
+    failed = run(*watch, "3", cwd=ROOT)
+    assert failed.returncode == 3 and "\n".join(said) in failed.stdout
