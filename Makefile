@@ -38,14 +38,15 @@ help: ## list the targets
 install: $(READY) ## make .venv, install torch and the package with all that the other targets need, build the kernels
 
 $(READY): pyproject.toml setup.py $(CSRC)
-	@echo 'Installing, some three minutes: 1/4 an environment in $(VENV)'
+	@echo 'Installing, some three minutes, longer with kernels for GPUs: 1/4 an environment in $(VENV)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo '2/4 $(TORCH), 200 MB'
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --disable-pip-version-check '$(TORCH)'
 	@echo '3/4 what the trainer and the tests need, 300 MB'
 	@$(call install_extras,train explore dev docs)
-	@echo '4/4 the kernels, compiled for this machine'
-	@$(PIP) --no-build-isolation --no-deps --editable .
+	@echo '4/4 the kernels, file by file; `SEGMA_FAST_CUDA=0 make install` leaves out those for GPUs'
+	@$(BIN)/python .ci/watch_build.py $(BIN)/python -m pip install --verbose --disable-pip-version-check \
+		--no-build-isolation --no-deps --editable .
 	@touch $@
 
 train: $(READY) ## train SeGMA on scikit-learn's digits with 10 labels a class; leaves runs/digits
@@ -163,4 +164,4 @@ hub-kernels: ## the distance in the layout of Hugging Face's kernel-builder, in 
 
 clean: ## delete the environments and what tools and builds left; runs/ stays
 	rm -rf $(VENV) $(OLDEST_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .benchmarks
-	rm -f segma_fast/_C.*.so segma_fast/_C.*.pyd segma_fast/_build_note.txt
+	rm -f segma_fast/_C.*.so segma_fast/_C.*.pyd segma_fast/_build_note*.txt

@@ -19,7 +19,7 @@ LEFT_OUT = {"mixture.py", "toolchain.py"}  # of a trainer, of segma-fast info
 COMPILED = {"native.py", "cuda.py"}
 ARCHITECTURES = ["8.0", "9.0a", "10.0", "12.0"]
 CXX_FLAGS = ["-DSEGMA_OPERATORS=TORCH_EXTENSION_NAME", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
-CUDA_FLAGS = CXX_FLAGS[:1]
+CUDA_FLAGS = [CXX_FLAGS[0], f"-DSEGMA_CUDA_ARCHITECTURES={'_'.join(ARCHITECTURES)}"]
 PUBLIC = {
     "formulas": ["silverman_gamma"],
     "functional": ["cw_distance_reference", "cw_normality", "fast_cw_distance"],

@@ -14,6 +14,7 @@ constexpr unsigned target_major = SEGMA_TARGET_MAJOR, target_minor = SEGMA_TARGE
 #include <stdexcept>
 #include <string>
 
+#include "common/architectures.h"
 #include "common/exact_phi.h"
 #include "common/profile.h"
 #include "cpu/code_path.h"
@@ -60,10 +61,8 @@ py::dict build_info() {
     info["code_path_error"] = error.what();
   }
   py::list architectures;
-#ifdef SEGMA_CUDA_ARCHITECTURES
-  std::stringstream listed(SEGMA_EXPANDED_TEXT(SEGMA_CUDA_ARCHITECTURES));
+  std::stringstream listed(segma::cuda_architectures);
   for (std::string name; std::getline(listed, name, '_');) architectures.append(name);
-#endif
   info["cuda_architectures"] = architectures;
 #ifdef SEGMA_SANITIZED
   info["sanitized"] = true;

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "common/architectures.h"
 #include "common/tensors.h"
 #include "cuda/kernels.h"
 
@@ -18,6 +19,9 @@
 #define SEGMA_EXPANDED_TEXT(...) SEGMA_TEXT(__VA_ARGS__)
 
 namespace segma::cuda {
+
+[[maybe_unused]] static const bool told =
+    (cuda_architectures = SEGMA_EXPANDED_TEXT(SEGMA_CUDA_ARCHITECTURES)) != nullptr;
 
 inline void check(cudaError_t error, const char* what) {
   STD_TORCH_CHECK(error == cudaSuccess, what, ": ", cudaGetErrorName(error), ", ", cudaGetErrorString(error));
@@ -53,7 +57,7 @@ class Stream {
       known.minor = ask(cudaDevAttrComputeCapabilityMinor);
       known.processors = ask(cudaDevAttrMultiProcessorCount);
       known.shared = ask(cudaDevAttrMaxSharedMemoryPerBlockOptin);
-      known.wgmma = std::string(SEGMA_EXPANDED_TEXT(SEGMA_CUDA_ARCHITECTURES)).find("9.0a") != std::string::npos;
+      known.wgmma = std::string(cuda_architectures).find("9.0a") != std::string::npos;
       known.major = ask(cudaDevAttrComputeCapabilityMajor);
     }
     Machine found = known;

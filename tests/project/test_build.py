@@ -60,7 +60,7 @@ def skip_without(package: str) -> None:
 
 def copy_sources(folder: Path, leave_out: Iterable[str] = ()) -> Path:
     """The sources without what builds left among them."""
-    left = ("*.so", "*.pyd", "_build_note.txt", "__pycache__", *leave_out)
+    left = ("*.so", "*.pyd", "_build_note*.txt", "__pycache__", *leave_out)
     for name in ("csrc", "segma_fast", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(*left))
     for path in ROOT.iterdir():

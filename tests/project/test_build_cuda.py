@@ -10,14 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_build import copy_sources, needs_compiler, run, succeed
+from test_build import ROOT, copy_sources, needs_compiler, run, succeed
 
 # A torch without CUDA that says it has it, and a library with the one function of libtorch_cuda that the kernels call.
-pytestmark = pytest.mark.slow
 PRETENDED = """
 import runpy, sys, torch
-from torch.utils import cpp_extension
-torch.version.cuda, cpp_extension.CUDA_HOME = sys.argv[1], sys.argv[2]
+torch.version.cuda = sys.argv[1]
 sys.argv = ["setup.py", "build_ext", "--inplace"]
 runpy.run_path("setup.py", run_name="__main__")
 """
@@ -30,6 +28,7 @@ print(torch._C._dispatch_has_kernel_for_dispatch_key('segma_fast::cuda_kernels',
 """
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.skipif(not (TOOLKIT / "bin" / "nvcc").exists(), reason="there is no CUDA toolkit")
 @pytest.mark.skipif(torch.version.cuda is not None, reason="torch has CUDA: the kernels are those that all tests use")
@@ -42,12 +41,13 @@ def test_kernels_for_gpus_are_built(tmp_path: Path) -> None:
     said = succeed(TOOLKIT / "bin" / "nvcc", "--version", cwd=tmp_path)
     version = re.search(r"release (\d+\.\d+)", said).group(1)
     there = {
+        "CUDA_HOME": str(TOOLKIT),
         "TORCH_CUDA_ARCH_LIST": "8.0",
         "NVCC_APPEND_FLAGS": "-Xptxas -O0 -Xcicc -O1",  # what is built is not run
         "LIBRARY_PATH": str(tmp_path),
         "LD_LIBRARY_PATH": os.pathsep.join([str(tmp_path), str(TOOLKIT / "lib64")]),
     }
-    build = (sys.executable, "-c", PRETENDED, version, TOOLKIT)
+    build = (sys.executable, "-c", PRETENDED, version)
     succeed(*build, cwd=sources, SEGMA_FAST_REQUIRE_NATIVE="1", **there)
     assert succeed(sys.executable, "-c", USED, cwd=sources, **there).split() == ["True"]
     assert "CUDA architectures: 8.0" in succeed(sys.executable, "-m", "segma_fast", "info", cwd=sources, **there)
@@ -57,25 +57,35 @@ def test_kernels_for_gpus_are_built(tmp_path: Path) -> None:
     required = run(*build, cwd=sources, SEGMA_FAST_REQUIRE_NATIVE="1", **there)
     assert required.returncode != 0 and "SEGMA_FAST_REQUIRE_NATIVE is set" in required.stdout + required.stderr
     said = succeed(*build, cwd=sources, SEGMA_FAST_REQUIRE_NATIVE="0", **there)
-    assert "built without kernels for GPUs: compiling failed" in said
+    assert "without kernels for GPUs: compiling failed" in said
     shown = succeed(sys.executable, "-m", "segma_fast", "info", cwd=sources)
     assert "CUDA architectures: none" in shown and "native       available" in shown
 
 
-@pytest.mark.skipif(not (TOOLKIT / "bin" / "nvcc").exists(), reason="there is no CUDA toolkit")
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "wanted, chosen",
+    "wanted, version, chosen",
     [
-        ("", ["8.0+PTX", "9.0a", "10.0", "12.0"]),
-        ("7.5 8.0 8.6 9.0 12.0+PTX", ["8.0", "8.6", "9.0a", "12.0+PTX"]),
-        ("Turing;Hopper;9.0a", ["9.0a"]),
-        ("7.0+PTX", []),
+        ("", "13.0", ["8.0+PTX", "9.0a", "10.0", "12.0"]),
+        ("", "12.6", ["8.0+PTX", "9.0a"]),
+        ("7.5 8.0 8.6 9.0 12.0+PTX", "13.0", ["8.0", "8.6", "9.0a", "12.0+PTX"]),
+        ("Turing;Hopper;9.0a", "13.0", ["9.0a"]),
+        ("7.0+PTX", "13.0", []),
     ],
 )
-def test_architectures(wanted: str, chosen: list[str], tmp_path: Path) -> None:
+def test_architectures(wanted: str, version: str, chosen: list[str]) -> None:
     """What is too old is left out, and Hopper gets its own instructions."""
     code = "import setuptools, runpy, sys; setuptools.setup = lambda **_: None; "
     code += "print(*runpy.run_path('setup.py')['choose_architectures'](*sys.argv[1:]))"
-    sources = copy_sources(tmp_path)
-    said = succeed(sys.executable, "-c", code, wanted, TOOLKIT, cwd=sources)
-    assert said.split() == chosen or "release 12" in succeed(TOOLKIT / "bin" / "nvcc", "--version", cwd=sources)
+    assert succeed(sys.executable, "-c", code, wanted, version, cwd=ROOT).split() == chosen
+
+
+def test_make_shows_what_is_compiled() -> None:
+    """A line for each file, and what the build says itself; everything if the command fails."""
+    said = ["  segma_fast: compiling", "  [1/2] c++ -MMD -I/a -c /a/csrc/cpu/avx2.cpp -o /a/avx2.o -O3", "other"]
+    code = f"import sys; print(*{said}, sep='\\n'); sys.exit(int(sys.argv[1]))"
+    watch = (sys.executable, ROOT / ".ci" / "watch_build.py", sys.executable, "-c", code)
+    shown = ["segma_fast: compiling", "[1/2] csrc/cpu/avx2.cpp"]
+    assert [line.strip() for line in succeed(*watch, "0", cwd=ROOT).splitlines()] == shown
+    failed = run(*watch, "3", cwd=ROOT)
+    assert failed.returncode == 3 and "\n".join(said) in failed.stdout

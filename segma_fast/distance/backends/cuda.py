@@ -6,6 +6,7 @@ returns the energy and, if requested, all gradients.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,17 @@ from segma_fast.distance.backends import extension, triton
 from segma_fast.distance.backends.registry import Backend, register
 
 DEVICES = ("cuda",)  # device types whose tensors the operator accepts
+NOTE = Path(__file__).parents[2] / "_build_note_cuda.txt"  # left by setup.py beside a module without these kernels
+
+
+def _read_note() -> str:
+    try:
+        return f"not built: {NOTE.read_text(encoding='utf-8').strip()}"
+    except OSError:
+        return "built with a torch without CUDA: install segma_fast again with `pip install --no-build-isolation -v`"
+
+
+_NOT_BUILT = _read_note()
 
 
 def missing() -> str | None:
@@ -25,7 +37,7 @@ def missing() -> str | None:
         return extension.REASON
     if not torch.version.cuda:
         return f"torch {torch.__version__} has no CUDA"
-    return "built without a CUDA toolkit: install it and segma_fast again with `pip install --no-build-isolation -v`"
+    return _NOT_BUILT
 
 
 def unsuitable(device: torch.device, dtype: torch.dtype, dim: int) -> str | None:
