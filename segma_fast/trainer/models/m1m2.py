@@ -88,20 +88,35 @@ class M1M2(M2):
         mean, square = self.moments.unbind()
         return (square - mean.square() > DEAD**2).to(mean)
 
+    def stopped(self) -> bool:
+        """Whether a step on the CPU can leave out M1's decoder and gradient; a captured step of a GPU cannot branch."""
+        last = self.settings.first_steps
+        if last is None or self.steps is None or not self.training or self.steps.device.type != "cpu":
+            return False
+        return bool(self.steps > last)
+
     def below(self, observed: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """A sample of M1's code without gradient, its weight log p(x|z) - log q(z|x), and minus M1's bound."""
-        codes, weight, mean = self.first(self.pixels, observed, generator)
-        bound = weight + log_standard_normal(codes)
+        """A sample of M1's code without gradient, its weight log p(x|z) - log q(z|x), and minus M1's bound.
+
+        After M1's last step, weight and bound are 0 while training, which does not use them.
+        """
+        if self.stopped():
+            with torch.no_grad():
+                posterior = self.first.encoder.given(self.pixels.features(observed))
+                codes, mean = posterior.sample(generator)[:, 0], posterior.mean[:, 0]
+            weight, loss = codes.new_zeros(len(codes)), codes.new_zeros(())
+        else:
+            codes, weight, mean = self.first(self.pixels, observed, generator)
+            loss = -(weight + log_standard_normal(codes)).mean()
+            if self.steps is not None and self.settings.first_steps is not None:
+                loss = loss * (
+                    self.steps <= self.settings.first_steps
+                )  # on a GPU Adam's momentum still moves M1 a little
         if self.training:
             now = torch.stack([mean.detach().mean(0), mean.detach().square().mean(0)])
             self.moments.lerp_(now.to(self.moments), 1 - MEMORY)
         alive = self.alive()
         kept, dead = codes.detach() * alive, codes.detach() * (1 - alive)
-        loss = -bound.mean()
-        if self.steps is not None and self.settings.first_steps is not None:
-            loss = loss * (
-                self.steps <= self.settings.first_steps
-            )  # Adam's momentum still moves M1, by ten rates or so
         return kept[:, None], weight.detach() + log_standard_normal(dead, 1 - alive), loss
 
     def log_observed(self, observed: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
