@@ -7,9 +7,11 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from io import BytesIO
 from itertools import count
 from pathlib import Path
 
+from PIL.Image import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -43,6 +45,15 @@ class Events:
     def write(self, numbers: Mapping[str, float], step: int) -> None:
         """Add numbers, by their names, at a step."""
         values = [Summary.Value(tag=name, simple_value=number) for name, number in numbers.items()]
+        self._add(Event(step=step, summary=Summary(value=values)))
+
+    def show(self, pictures: Mapping[str, Image], step: int) -> None:
+        """Add pictures, by their names, at a step."""
+        values = []
+        for name, picture in pictures.items():
+            picture.save(png := BytesIO(), "png")
+            shown = Summary.Image(width=picture.width, height=picture.height, encoded_image_string=png.getvalue())
+            values.append(Summary.Value(tag=name, image=shown))
         self._add(Event(step=step, summary=Summary(value=values)))
 
     def close(self) -> None:

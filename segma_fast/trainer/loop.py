@@ -21,6 +21,7 @@ from segma_fast.trainer.config import TrainConfig, build_model, check_step
 from segma_fast.trainer.config_file import check_storable
 from segma_fast.trainer.data import ImageData, load_data
 from segma_fast.trainer.device import use_device
+from segma_fast.trainer.figures import progress
 from segma_fast.trainer.interrupts import Interrupts
 from segma_fast.trainer.labels import choose_labelled
 from segma_fast.trainer.lock import check_free
@@ -208,6 +209,8 @@ def training(
                     clock.allowed = before + 60 * (config.minutes or math.inf) if timed_out else 0.0
                     save_checkpoint(accelerator, config.run_dir, step, state)
                     saved = time.perf_counter()
+                    if records.due(step, step == steps or stopping):
+                        records.events.show(progress.pictures(plain_model, test_images), step)
                 if on_metrics is not None and accelerator.is_main_process:  # after the checkpoint: it may end the run
                     on_metrics({name: value for name, value in values.items() if not math.isnan(value)})
                 tick = time.perf_counter()

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from accelerate import Accelerator
 from tqdm import tqdm
@@ -46,6 +46,8 @@ class Records:
         label: what the printed lines begin with.
     """
 
+    PICTURES: ClassVar[int] = 5  # at most so many times in a run, besides its end
+
     def __init__(
         self,
         run_dir: Path,
@@ -63,6 +65,7 @@ class Records:
         self.path = run_dir / METRICS
         self.images_per_step = images_per_step
         self.start, self.steps, self.minutes = start, steps, minutes
+        self.part = self.PICTURES * start // steps
         if self.main:
             write_text(self.path, self._kept(start))
             self.events = Events(run_dir / TENSORBOARD, start)
@@ -130,6 +133,13 @@ class Records:
             listed = ", ".join(f"{k.replace('_', ' ')} {values[k]:.4g}" for k, _ in self._short(values))
             speed = f"{values['images_per_second']:.0f} images/s"
             print(f"{self.label}step {step}, epoch {values['epoch']:.1f}: {listed}, {speed}", flush=True)
+
+    def due(self, step: int, ending: bool) -> bool:
+        """Whether to show pictures at this checkpoint: at the last one, and the first of each fifth of the run."""
+        part = self.PICTURES * step // self.steps
+        due = self.main and (ending or part > self.part)
+        self.part = part if due else self.part
+        return due
 
     def _short(self, values: dict[str, Any]) -> list[tuple[str, str]]:
         """The columns shown in the progress bar (the loss and all after it), with their formats."""

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segma_fast.__main__ import main
 from segma_fast.trainer import Run, load_run, picture_grid, starting_config, train
-from segma_fast.trainer.figures import grids, run_pictures, views
+from segma_fast.trainer.config import build_model
+from segma_fast.trainer.figures import grids, progress, run_pictures, views
+from segma_fast.trainer.models import MODELS
 
 OPTIONS = {"epochs": 1, "hidden": (16,), "latent_dim": 3, "means_init": "normal", "device": "cpu"}
 
@@ -88,6 +91,30 @@ def test_captions_are_above_their_images() -> None:
     for captions, message in (([["1"]] * 2, "captions of a row must be 3 names, got 1"), ([[]], "of 2 rows, got 1")):
         with pytest.raises(ValueError, match=message):
             picture_grid(images, captions=captions)
+
+
+def test_tensorboard_has_a_few_pictures(tmp_path: Path) -> None:
+    """At the end, and at the first checkpoint of each fifth of the run; training does not change by them."""
+    config = starting_config("digits").with_options(run_dir=tmp_path / "whole", checkpoint_every=1, **OPTIONS)
+    train(config.with_options(epochs=4))
+    reader = EventAccumulator(str(next((tmp_path / "whole").rglob("events.*"))), size_guidance={"images": 0}).Reload()
+    assert sorted(reader.Tags()["images"]) == ["reconstructions", "samples"]
+    for name, rows in (("samples", 10), ("reconstructions", 2)):
+        events = reader.Images(name)
+        assert [event.step for event in events] == [11, 21, 32, 42, 52]
+        assert (events[0].height, events[0].width) == (4 + 68 * rows, 4 + 68 * 10)
+    train(config.with_options(epochs=4, run_dir=tmp_path / "few", checkpoint_every=500))
+    first, second = (load_run(tmp_path / name).model.state_dict() for name in ("whole", "few"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_pictures_on_the_way_leave_the_model_as_it_is(name: str) -> None:
+    model = build_model(starting_config("digits", model=name), (1, 8, 8), 10, torch.full((10,), 10), 1000)
+    state = torch.get_rng_state()
+    found = progress.pictures(model, torch.zeros(3, 1, 8, 8, dtype=torch.uint8))
+    assert model.training and torch.equal(torch.get_rng_state(), state)
+    assert found["samples"].size == (684, 684) and found["reconstructions"].size == (208, 140)
 
 
 @pytest.mark.parametrize("command", ["sample", "interpolate", "transfer", "intensify", "reconstruct", "show"])
