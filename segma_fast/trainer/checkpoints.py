@@ -1,6 +1,6 @@
 """The checkpoints of a run: its state after a step, each in a folder that gets its final name once complete.
 
-::
+``step-N`` is the last one, and ``best`` has the weights of that with the lowest test error so far::
 
     model.safetensors     weights
     optimizer.bin         Adam's moments; optimizer_1.bin, … for further optimisers
@@ -12,8 +12,9 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import shutil
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -29,12 +30,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
+from segma_fast.trainer.checksums import SUMS, check_sum, write_sums
 from segma_fast.trainer.files import publish_folder, usual_mode, writing
 from segma_fast.trainer.models import ImageModel
 
-CHECKPOINTS, DRAFT = "checkpoints", ".part"
+CHECKPOINTS, DRAFT, BEST = "checkpoints", ".part", "best"
 WEIGHTS, CLOCK, FORMER_CLOCK = "model.safetensors", "clock.json", "custom_checkpoint_0.pkl"
-SUMS = "checksums.json"
 ADAM = {"step", "exp_avg", "exp_avg_sq"}
 
 
@@ -49,6 +50,8 @@ class Clock:
     """time limit in seconds that ended the run; 0 if none did"""
     per_step: list[float] = field(default_factory=list)
     """mean seconds per step for each interval between two lines of metrics"""
+    lowest: float | None = None
+    """lowest test error of a checkpoint so far"""
 
     def advance(self, step: int, seconds: float) -> int:
         """Add the interval that ends with this step and return its number of steps."""
@@ -64,6 +67,7 @@ class Clock:
         kept = _load(checkpoint / FORMER_CLOCK) if former else json.loads((checkpoint / CLOCK).read_text())
         self.seconds, self.epochs, self.allowed = (float(kept[name]) for name in ("seconds", "epochs", "allowed"))
         self.steps, self.per_step = int(kept["steps"]), [float(value) for value in kept["per_step"]]
+        self.lowest = None if kept.get("lowest") is None else float(kept["lowest"])
         if self.steps != step:
             raise ValueError(f"belongs to step {self.steps}")
 
@@ -89,6 +93,19 @@ def latest_checkpoint(run_dir: Path) -> tuple[Path, int] | None:
     return (run_dir / CHECKPOINTS / f"step-{steps[-1]}", steps[-1]) if steps else None
 
 
+def find_checkpoint(path: Path) -> tuple[Path, tuple[Path, int] | None]:
+    """For a run folder, or one of its checkpoints: the run folder, and that checkpoint, or the newest, with its step.
+
+    Raises:
+        ValueError: if the checkpoint is damaged.
+    """
+    folder = path.absolute()
+    if folder.parent.name != CHECKPOINTS or not (folder / CLOCK).exists():
+        return path, latest_checkpoint(path)
+    with _reading(path / CLOCK):
+        return folder.parent.parent, (path, int(json.loads((path / CLOCK).read_text())["steps"]))
+
+
 def progress(run_dir: Path) -> Clock:
     """The clock of the last checkpoint in a run folder; all zeros without a checkpoint.
 
@@ -102,14 +119,21 @@ def progress(run_dir: Path) -> Clock:
     return clock
 
 
-def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, state: State) -> None:
+def save_checkpoint(
+    accelerator: Accelerator, run_dir: Path, step: int, state: State, test_error: float = math.nan
+) -> None:
     """Write a checkpoint under a temporary name, rename it once complete, and delete the earlier ones.
+
+    If no checkpoint before had a lower test error, ``best`` has its weights, too; NaN is none.
 
     Raises:
         WriteError: if it cannot be written; the previous checkpoint is kept.
     """
     folder = run_dir / CHECKPOINTS
     final, draft = folder / f"step-{step}", folder / DRAFT
+    best = test_error <= (math.inf if state.clock.lowest is None else state.clock.lowest)
+    if best:
+        state.clock.lowest = test_error
     if accelerator.is_main_process:
         shutil.rmtree(draft, ignore_errors=True)
     accelerator.wait_for_everyone()
@@ -124,8 +148,9 @@ def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, state: S
                 (draft / CLOCK).write_text(json.dumps(asdict(state.clock)))
             accelerator.wait_for_everyone()
             if accelerator.is_main_process:
-                sums = {file.name: _checksum(file) for file in draft.iterdir()}
-                (draft / SUMS).write_text(json.dumps(sums))
+                write_sums(draft)
+                if best:  # first, so that no checkpoint knows of a lower error than it has
+                    _copy_weights(draft, folder / BEST)
                 publish_folder(draft, final)
         except OSError:
             shutil.rmtree(draft, ignore_errors=True)
@@ -135,6 +160,19 @@ def save_checkpoint(accelerator: Accelerator, run_dir: Path, step: int, state: S
             if old != step:
                 shutil.rmtree(folder / f"step-{old}", ignore_errors=True)
     accelerator.wait_for_everyone()
+
+
+def _copy_weights(checkpoint: Path, copy: Path) -> None:
+    """What a trained model needs of a checkpoint, in another folder, by hard links where there are any."""
+    draft = copy.with_name(f"{copy.name}{DRAFT}")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    for name in (WEIGHTS, CLOCK, SUMS):
+        try:
+            os.link(checkpoint / name, draft / name)
+        except OSError:
+            shutil.copyfile(checkpoint / name, draft / name)
+    publish_folder(draft, copy)
 
 
 def load_checkpoint(accelerator: Accelerator, path: Path, step: int, state: State) -> None:
@@ -183,31 +221,10 @@ def load_weights(checkpoint: Path, model: ImageModel) -> None:
 def _reading(file: Path) -> Iterator[None]:
     """Check a file's sum, and convert any error into one that names it; each file has its own reader and errors."""
     try:
-        _check_sum(file)
+        check_sum(file)
         yield
     except Exception as error:
         raise ValueError(f"the checkpoint {file.parent} cannot be read: {file.name}: {_first_line(error)}") from error
-
-
-def _checksum(file: Path) -> int:
-    total = 0
-    with file.open("rb") as opened:
-        while block := opened.read(2**20):
-            total = zlib.crc32(block, total)
-    return total
-
-
-def _check_sum(file: Path) -> None:
-    """Raise ``ValueError`` for a file of a checkpoint that is not as it was saved, if that is known."""
-    sums = file.with_name(SUMS)
-    if not (sums.exists() and file.exists()):
-        return
-    try:
-        expected = json.loads(sums.read_text()).get(file.name)
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{SUMS} is damaged; once it is deleted, nothing is checked") from error
-    if expected is not None and expected != _checksum(file):
-        raise ValueError(f"damaged, or not the one that was saved, by {SUMS}; once that is deleted, nothing is checked")
 
 
 def _save(content: dict[str, Any], path: Path) -> None:

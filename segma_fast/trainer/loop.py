@@ -207,7 +207,7 @@ def training(
                 if saving:
                     clock.epochs = step / pool.steps
                     clock.allowed = before + 60 * (config.minutes or math.inf) if timed_out else 0.0
-                    save_checkpoint(accelerator, config.run_dir, step, state)
+                    save_checkpoint(accelerator, config.run_dir, step, state, values["test_error"])
                     saved = time.perf_counter()
                     if records.due(step, step == steps or stopping):
                         records.events.show(progress.pictures(plain_model, test_images), step)

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from safetensors import safe_open
 
 from segma_fast.trainer import report
-from segma_fast.trainer.checkpoints import WEIGHTS, save_weights
+from segma_fast.trainer.checkpoints import WEIGHTS, latest_checkpoint, save_weights
 from segma_fast.trainer.config import TrainConfig
 from segma_fast.trainer.config_file import save_config
 from segma_fast.trainer.files import make_folder, publish_folder, usual_mode, writing
@@ -135,7 +135,9 @@ def _write(run: Trained, folder: Path, address: str) -> None:
     save_weights(state, folder / WEIGHTS, {"format": "pt", "step": str(run.step), "library": LIBRARY})
     save_config(_without_paths(run.config), folder / CONFIG)
     run.data.save(folder)
-    kept = [name for name in PICTURES if (run.folder / name).exists()]
+    newest = latest_checkpoint(run.folder)
+    drawn = newest is None or newest[1] == run.step  # else the pictures are of another step
+    kept = [name for name in PICTURES if drawn and (run.folder / name).exists()]
     summary = _summary(run)
     for name in [*kept, *([REPORT] if summary else [])]:
         shutil.copyfile(run.folder / name, folder / name)

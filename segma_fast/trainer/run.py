@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from segma_fast.trainer import latent, metrics, published
-from segma_fast.trainer.checkpoints import latest_checkpoint, load_weights
+from segma_fast.trainer.checkpoints import find_checkpoint, load_weights
 from segma_fast.trainer.config import TrainConfig, build_model
 from segma_fast.trainer.config_file import load_config
 from segma_fast.trainer.data import ImageData
@@ -47,7 +47,7 @@ class Run:
     model: ImageModel = field(repr=False)
     step: int
     address: str = ""
-    """hf://owner/name, if the model is from the Hub"""
+    """hf://owner/name or the folder of a checkpoint, if the model is from there"""
 
     def load_data(self) -> ImageData:
         """The data set that the model was trained on.
@@ -273,7 +273,8 @@ def load_run(
     """Load the model of a run folder, in evaluation mode; no file in it is unpickled or run.
 
     Args:
-        run_dir: a run folder, a folder of :meth:`Run.save_pretrained`, or ``hf://owner/name`` on the Hugging Face Hub.
+        run_dir: a run folder, or one of its ``checkpoints/``; a folder of :meth:`Run.save_pretrained`, or
+            ``hf://owner/name`` on the Hugging Face Hub.
         device: where the model goes.
         revision, token: branch, tag or commit on the Hub, and what opens a private one.
 
@@ -281,20 +282,18 @@ def load_run(
         ValueError: if the folder holds no run, no checkpoint yet, or a damaged one, or if the Hub has no such model.
     """
     address = f"{published.HUB}{str(run_dir).removeprefix('hf:').strip('/')}" if str(run_dir).startswith("hf:") else ""
-    run_dir = published.fetch(address, revision, token) if address else Path(run_dir)
-    checkpoint = latest_checkpoint(run_dir)
+    given = published.fetch(address, revision, token) if address else Path(run_dir)
+    run_dir, checkpoint = find_checkpoint(given)
     if checkpoint is None and (step_of_weights := published.published_step(run_dir)) is not None:
         checkpoint = run_dir, step_of_weights
     if checkpoint is None or not (run_dir / CONFIG).exists():
         command = f"segma-fast train --run-dir {shlex.quote(str(run_dir))}"
         if not holds_run(run_dir):
             raise ValueError(f"{run_dir} holds no trained model: train one with {command}")
-        raise ValueError(
-            f"{run_dir} holds a run without a checkpoint so far: if it has ended, {command} --overwrite, with a lower "
-            "--learning-rate if its loss was not finite, starts another in its place"
-        )
+        why = f"if it has ended, {command} --overwrite, with a lower --learning-rate if its loss was not finite"
+        raise ValueError(f"{run_dir} holds a run without a checkpoint so far: {why}, starts another in its place")
     config, data = load_config(run_dir / CONFIG), DataInfo.load(run_dir)
     model = build_model(config, data.image_shape, len(data.class_names))
-    path, step = checkpoint
-    load_weights(path, model)
-    return Run(run_dir, config, data, model.to(device).eval(), step, address)
+    load_weights(checkpoint[0], model)
+    address = address or str(given) * (given != run_dir)
+    return Run(run_dir, config, data, model.to(device).eval(), checkpoint[1], address)

@@ -7,6 +7,7 @@
     metrics.csv           loss terms and test error against the step
     tensorboard/          the same as TensorBoard events
     checkpoints/step-N/   model, optimisers, random states and clock after the last saved step (checkpoints.py)
+    checkpoints/best/     the weights with the lowest test error of all saved steps
     report.json           the metrics printed at the end
     scores.json           metrics for the paper's tables (segma-fast reproduce)
     *.png                 pictures
@@ -30,6 +31,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from segma_fast.trainer.checkpoints import (
+    BEST,
     CHECKPOINTS,
     DRAFT,
     WEIGHTS,
@@ -210,7 +212,8 @@ def clear_run(run_dir: Path) -> None:
     """Delete the files of a previous run and nothing else, the configuration last."""
     for step in checkpoint_steps(run_dir):
         shutil.rmtree(run_dir / CHECKPOINTS / f"step-{step}")
-    shutil.rmtree(run_dir / CHECKPOINTS / DRAFT, ignore_errors=True)
+    for name in (BEST, DRAFT, BEST + DRAFT):
+        shutil.rmtree(run_dir / CHECKPOINTS / name, ignore_errors=True)
     for events in (run_dir / TENSORBOARD).glob("events.out.tfevents.*"):
         events.unlink()
     for folder in (run_dir / CHECKPOINTS, run_dir / TENSORBOARD):
@@ -240,4 +243,6 @@ def contents(run_dir: Path) -> str:
         METRICS: f"learning curves as numbers; {TENSORBOARD}/ has the same",
         f"{CHECKPOINTS}/": "the trained model, for segma-fast explore, sample, transfer, …",
     }
+    if (run_dir / CHECKPOINTS / BEST).exists():
+        named[f"{CHECKPOINTS}/{BEST}/"] = "it as it was at its lowest test error; --run-dir takes this folder, too"
     return "\n".join([f"  {run_dir}/", *(f"    {name:<20} {said}" for name, said in named.items())])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from test_training import SMALL, assert_same, config, weights
 
+from segma_fast.__main__ import main
 from segma_fast.trainer import checkpoints, loop
 from segma_fast.trainer.checkpoints import latest_checkpoint
 from segma_fast.trainer.config import starting_config
@@ -48,7 +51,7 @@ def test_checkpoints_of_accelerate_resume_to_the_same_bits(tmp_path: Path, monke
             self.state_dict = lambda: dataclasses.asdict(clock)
             self.load_state_dict = None
 
-    def save(accelerator: loop.Accelerator, folder: Path, step: int, state: checkpoints.State) -> None:
+    def save(accelerator: loop.Accelerator, folder: Path, step: int, state: checkpoints.State, error: float) -> None:
         accelerator._custom_objects = [Registered(state.clock)]
         accelerator.save_state(str(folder / "checkpoints" / f"step-{step}"))
 
@@ -151,3 +154,42 @@ def test_each_process_takes_the_state_of_its_own_device(monkeypatch: pytest.Monk
     for kept in ({"torch_cuda_manual_seed": ["zero", "one"]}, {"torch_cuda_manual_seed": ["own"]}, {}):
         checkpoints._set_random_states(torch.device("cuda", 1), {"torch_manual_seed": torch.get_rng_state(), **kept})
     assert taken == ["one", "own"]
+
+
+def test_the_best_weights_stay_beside_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last of several that are best, over a resumption too; load_run and commands open it."""
+    errors, judged = iter([0.5, 0.3, 0.3, 0.4, 0.35]), loop.evaluate
+    monkeypatch.setattr(loop, "evaluate", lambda *given: dataclasses.replace(judged(*given), test_error=next(errors)))
+    options = config(tmp_path / "run", checkpoint_every=5, epochs=3)
+    steps: dict[int, dict[str, torch.Tensor]] = {}
+
+    def stop(line: Mapping[str, float]) -> None:
+        if "test_error" in line:
+            steps[int(line["step"])] = weights(tmp_path / "run")
+            if line["step"] == 20:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(options, on_metrics=stop)
+    best = tmp_path / "run" / "checkpoints" / "best"
+    loop.train(dataclasses.replace(options, minutes=1e-9), resume=True)
+    run = load_run(best)
+    assert list(steps) == [5, 10, 15, 20] and (run.folder, run.step, run.address) == (tmp_path / "run", 15, str(best))
+    assert_same(run.model.state_dict(), steps[15])
+    assert load_run(tmp_path / "run").step == 21
+    assert load_run(best.parent / "step-21").step == 21
+    (tmp_path / "run" / "samples.png").write_bytes(b"of step 21")
+    assert not (run.save_pretrained(tmp_path / "best") / "samples.png").exists()
+    main(["sample", "--run-dir", str(best), "--n", "1", "--out", str(tmp_path / "samples.png")])
+    damaged = best / "clock.json"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"best cannot be read: clock.json: damaged"):
+        load_run(best)
+
+
+def test_no_weights_are_the_best_where_nothing_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As without labels, where the test error is NaN."""
+    judged = loop.evaluate
+    monkeypatch.setattr(loop, "evaluate", lambda *given: dataclasses.replace(judged(*given), test_error=math.nan))
+    loop.train(config(tmp_path, epochs=1))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-13"]

@@ -82,7 +82,7 @@ def test_training_improves_and_leaves_a_whole_run(tmp_path: Path) -> None:
         path.name for path in (tmp_path / "run").iterdir()
     }
     assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
-    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 1
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"best", "step-195"}
     run = load_run(tmp_path / "run")
     assert run.step == 195 and not run.model.training
     assert torch.equal(run.model.prior.means, outcome.model.prior.means)
