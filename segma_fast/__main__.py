@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
 from segma_fast.before_torch import imports_are_done
@@ -61,7 +63,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         command: Callable[[list[str]], None] = getattr(import_module(module), function)
         imports_are_done()
-        command(arguments[1:])
+        with _plain_warnings():
+            command(arguments[1:])
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("segma_fast"):
             raise
@@ -83,6 +86,17 @@ def _overview() -> str:
     return "\n".join(
         ["usage: segma-fast COMMAND [--help] [options]", "", *lines, "", "segma-fast COMMAND --help shows examples."]
     )
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Show warnings as errors are shown, without the line of Python that they come from."""
+    former = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_: f"segma-fast: warning: {message}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = former
 
 
 def _fail(message: str) -> None:

@@ -244,5 +244,5 @@ def contents(run_dir: Path) -> str:
         f"{CHECKPOINTS}/": "the trained model, for segma-fast explore, sample, transfer, …",
     }
     if (run_dir / CHECKPOINTS / BEST).exists():
-        named[f"{CHECKPOINTS}/{BEST}/"] = "it as it was at its lowest test error; --run-dir takes this folder, too"
+        named[f"{CHECKPOINTS}/{BEST}/"] = "the same at its lowest test error; --run-dir takes this folder, too"
     return "\n".join([f"  {run_dir}/", *(f"    {name:<20} {said}" for name, said in named.items())])

@@ -176,6 +176,13 @@ def test_errors_are_one_line(arguments: list[str], message: str, tmp_path: Path)
     assert "Traceback" not in done.stderr
 
 
+def test_warnings_are_one_line(tmp_path: Path) -> None:
+    flags = "train --run-dir run --labels 12 --label-choice random --epochs 1 --hidden 4".split()
+    done = subprocess.run([sys.executable, "-m", "segma_fast", *flags], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stderr.startswith("segma-fast: warning: none of the 12 labels (random) is of class ")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
 def test_bad_index_and_missing_picture(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for item, message in (
         ("99999", "numbered 0 ... 358, got 99999"),
