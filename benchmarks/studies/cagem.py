@@ -38,7 +38,7 @@ ROWS = {
 def study(dataset: str, seeds: int, epochs: int, warm_up: int, out: Path) -> list[tuple[str, Trial]]:
     """Every row with every seed, all rows of one seed first; with batch norm and narrow networks."""
     base = starting_config("mnist", None, "cagem").with_options(
-        dataset=dataset, device="cpu", epochs=epochs, checkpoint_every=3000
+        dataset=dataset, device="cpu", epochs=epochs, checkpoint_every=3000, mixed_precision="bf16"
     )
     base = base.with_options(hidden=(256, 256), batch_norm=True, warm_up=warm_up)
     settings = {name: base.with_options(**changes) for name, changes in ROWS.items()}

@@ -24,13 +24,13 @@ from segma_fast.trainer.run import load_run
 
 MARKS = ("<!-- cures -->", "<!-- end of cures -->")
 UPPER_IMAGES = 2000  # test images whose upper layer is looked at
-NARROW = {"hidden": (256, 256), "epochs": 6}  # a step of CaGeM takes half of the time
+NARROW = {"hidden": (256, 256), "epochs": 6, "warm_up": 0, "batch_norm": False}  # half of the time of CaGeM's own step
 ALIVE = {"warm_up": 1800, "batch_norm": True}
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "M2, labelled bound with weight 1": ("m2", {"epochs": 15, "learning_rate": 3e-4, "labelled_weight": 1.0}),
     "M2, with the share of labelled rows": ("m2", {"epochs": 15, "learning_rate": 3e-4}),
     "M2, and a learning rate of 1e-3": ("m2", {"epochs": 15}),
-    "M1+M2, both to the end": ("m1m2", {"epochs": 20}),
+    "M1+M2, both to the end": ("m1m2", {"epochs": 20, "first_steps": None}),
     "M1+M2, M1 for half of the steps": ("m1m2", {"epochs": 20, "first_steps": 6000}),
     "CaGeM, labelled bound with weight 1": ("cagem", NARROW | {"labelled_weight": 1.0}),
     "CaGeM, with the share of labelled rows": ("cagem", NARROW),

@@ -25,7 +25,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "M1+M2": ("m1m2", {"epochs": 100, "first_steps": 6000}),
     "M1+M2, M1 for 30,000 steps": (
         "m1m2",
-        LOW | {"epochs": 175, "first_steps": 30000, "decay": 0.3, "decay_every": 150},
+        LOW | {"epochs": 300, "decay": 0.3, "decay_every": 250},
     ),
     "ADGM, layers of 256": ("adgm", {"hidden": (256, 256), "epochs": 100, "decay": 0.6, "decay_every": 30}),
     "ADGM, a rate that falls once": (

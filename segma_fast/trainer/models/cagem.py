@@ -78,7 +78,8 @@ class CaGeM(VariationalModel):
             found: dict[str, Any] = {"network": NetworkConfig(latent_dim=16, hidden=(128, 128)), "learning_rate": 1e-3}
             return found | {"objective": CaGeMConfig(top_dim=8)}
         if experiment == "mnist":
-            return {"network": NetworkConfig(latent_dim=64, hidden=(500, 500)), "learning_rate": 1e-3}
+            network = NetworkConfig(latent_dim=64, hidden=(500, 500))
+            return {"network": network, "learning_rate": 1e-3, "objective": CaGeMConfig(warm_up=1800, batch_norm=True)}
         network = NetworkConfig(network="conv", latent_dim=64, hidden=(500, 500))
         return {"network": network}
 

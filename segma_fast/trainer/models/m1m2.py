@@ -76,7 +76,8 @@ class M1M2(M2):
         if experiment == "digits":
             return found | {"objective": M1M2Config(), "learning_rate": 2e-3}
         if experiment == "mnist":
-            return found | {"objective": M1M2Config(first_dim=50, first_hidden=(600, 600)), "learning_rate": 3e-4}
+            objective = M1M2Config(first_dim=50, first_hidden=(600, 600), first_steps=30_000)
+            return found | {"objective": objective, "learning_rate": 3e-4}
         return found | {"objective": M1M2Config(first_dim=300, first_hidden=(300,))}
 
     @staticmethod
