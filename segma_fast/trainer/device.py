@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 import re
+from pathlib import Path
 
 import torch
 
@@ -32,3 +34,11 @@ def use_device(name: str) -> torch.device:
                 raise ValueError(f"device must be in cuda:0 ... cuda:{count - 1} on this machine, got {name!r}")
             torch.cuda.set_device(device)
     return device
+
+
+def processor() -> str:
+    """The processor's name, and the vector instructions that torch uses on it."""
+    known = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:\s*(.+)$", known.read_text() if known.exists() else "", re.MULTILINE)
+    name = found[1] if found else platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"

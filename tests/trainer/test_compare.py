@@ -14,6 +14,7 @@ from PIL import Image
 from segma_fast.__main__ import main
 from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.data import load_data
+from segma_fast.trainer.device import processor
 from segma_fast.trainer.experiments import compare as compare_module
 from segma_fast.trainer.experiments import runner
 from segma_fast.trainer.experiments.compare import Comparison
@@ -51,6 +52,7 @@ def test_table_and_picture_of_models_that_are_added_one_by_one(
     by = mean_log_likelihood(run.model, load_data(run.config.data).test_images, ImportanceSampling(3))
     mean, standard_error = map(float, likelihood.split(" ± "))
     assert mean == pytest.approx(by.mean, abs=0.006) and by.images == 359
+    assert f" {processor()}, {torch.get_num_threads()} threads, torch " in (folder / "tables.md").read_text()
     assert standard_error == pytest.approx(by.standard_error, abs=0.006)
     assert first["SeGMA"][4] == "–" and first["real training images"][0] == "–"
     page = (folder / "tables.md").read_text()

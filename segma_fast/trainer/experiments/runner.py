@@ -17,7 +17,7 @@ from segma_fast import __version__
 from segma_fast.trainer.checkpoints import progress
 from segma_fast.trainer.config import TrainConfig, build_model, check_step
 from segma_fast.trainer.data import ImageData, load_data
-from segma_fast.trainer.device import check_device, use_device
+from segma_fast.trainer.device import check_device, processor, use_device
 from segma_fast.trainer.experiments.frechet import Features, FrechetDistance
 from segma_fast.trainer.experiments.paper import Trial
 from segma_fast.trainer.experiments.scores import NO_ESTIMATE, kept_scores, score
@@ -75,7 +75,7 @@ class Conditions:
     def machine(self) -> str:
         """Description of the machine and of the versions."""
         gpu = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
-        machine = gpu or f"CPU with {torch.get_num_threads()} threads"
+        machine = gpu or f"{processor()}, {torch.get_num_threads()} threads"
         return f"{machine}, torch {torch.__version__}, segma_fast {__version__}."
 
     @property
