@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 from torch import Tensor
 
-from segma_fast.trainer.commands.trained_model import DEFAULT_RUN, as_command, chosen_images
+from segma_fast.trainer.commands.trained_model import DEFAULT_RUN, as_command, chosen_images, some_images
 from segma_fast.trainer.figures import views
 from segma_fast.trainer.run import Run, load_run
 
@@ -53,7 +53,7 @@ def sample(
 @as_command
 def interpolate(
     run_dir: Path = DEFAULT_RUN,
-    images: tuple[str, ...] = ("0", "1", "2", "3"),
+    images: tuple[str, ...] = (),
     steps: int = 10,
     out: Path = Path("interpolations.png"),
     scale: int | None = None,
@@ -67,14 +67,15 @@ def interpolate(
 
     Args:
         run_dir: folder of a run
-        images: pairs of test images by number, or picture files
+        images: pairs of test images by number, or picture files; default two pairs
         steps: images per interpolation, both ends included
         out: PNG to write
         scale: pixels a side of each pixel of an image; default as many as make images 64 pixels high
     """
-    if len(images) % 2 or not images:
-        raise ValueError(f"images must come in pairs, got {len(images)}")
     run = load_run(run_dir)
+    images = images or some_images(run, 4)
+    if len(images) % 2:
+        raise ValueError(f"images must come in pairs, got {len(images)}")
     pairs, _ = chosen_images(run, images)
     print(views.interpolations(run, pairs[0::2], pairs[1::2], steps).save(out, scale))
 
@@ -82,7 +83,7 @@ def interpolate(
 @as_command
 def transfer(
     run_dir: Path = DEFAULT_RUN,
-    images: tuple[str, ...] = ("0", "1", "2", "3", "4"),
+    images: tuple[str, ...] = (),
     to: str | None = None,
     steps: int = 10,
     until: float = 1.0,
@@ -99,7 +100,8 @@ def transfer(
 
     Args:
         run_dir: folder of a run
-        images: test images by number, or picture files, light on dark if the training pictures are
+        images: test images by number, or picture files, light on dark if the training pictures are;
+            default five of different classes
         to: number or name of the class to move to (the component, if trained without labels); default each image's next
         steps: steps from t = 0 to the last
         until: the last t; 1 is the other class, and more is beyond it
@@ -107,6 +109,7 @@ def transfer(
         scale: pixels a side of each pixel of an image; default as many as make images 64 pixels high
     """
     run = load_run(run_dir)
+    images = images or some_images(run)
     chosen, _ = chosen_images(run, images)
     _tell_unmoved(run, images, chosen, to, "to")
     print(views.transfers(run, chosen, to, steps, until).save(out, scale))
@@ -115,7 +118,7 @@ def transfer(
 @as_command
 def intensify(
     run_dir: Path = DEFAULT_RUN,
-    images: tuple[str, ...] = ("0", "1", "2", "3", "4"),
+    images: tuple[str, ...] = (),
     away_from: str | None = None,
     alpha: float = 0.5,
     steps: int = 10,
@@ -132,7 +135,8 @@ def intensify(
 
     Args:
         run_dir: folder of a run
-        images: test images by number, or picture files, light on dark if the training pictures are
+        images: test images by number, or picture files, light on dark if the training pictures are;
+            default five of different classes
         away_from: the class to move away from, as --to of segma-fast transfer; default each image's next
         alpha: how far
         steps: steps from t = 0 to 1
@@ -140,6 +144,7 @@ def intensify(
         scale: pixels a side of each pixel of an image; default as many as make images 64 pixels high
     """
     run = load_run(run_dir)
+    images = images or some_images(run)
     chosen, _ = chosen_images(run, images)
     _tell_unmoved(run, images, chosen, away_from, "away_from")
     print(views.intensities(run, chosen, away_from, alpha, steps).save(out, scale))
@@ -148,7 +153,7 @@ def intensify(
 @as_command
 def reconstruct(
     run_dir: Path = DEFAULT_RUN,
-    images: tuple[str, ...] = ("0", "1", "2", "3", "4"),
+    images: tuple[str, ...] = (),
     out: Path = Path("reconstructions.png"),
     scale: int | None = None,
 ) -> None:
@@ -159,11 +164,13 @@ def reconstruct(
 
     Args:
         run_dir: folder of a run
-        images: test images by number, or picture files, light on dark if the training pictures are
+        images: test images by number, or picture files, light on dark if the training pictures are;
+            default five of different classes
         out: PNG to write
         scale: pixels a side of each pixel of an image; default as many as make images 64 pixels high
     """
     run = load_run(run_dir)
+    images = images or some_images(run)
     chosen, labels = chosen_images(run, images)
     captions = views.captions_of(run, [Path(item).name for item in images], labels)
     print(views.reconstructions(run, chosen, len(chosen), captions).save(out, scale))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from segma_fast.trainer import metrics, report
 from segma_fast.trainer.commands.full_help import with_plain_help
+from segma_fast.trainer.figures import views
 from segma_fast.trainer.run import Run, load_run
 
 DEFAULT_RUN = Path("runs/digits")
@@ -26,10 +27,13 @@ def as_command(function: Callable[..., None]) -> Callable[[list[str]], None]:
     return run
 
 
+def some_images(run: Run, count: int = 5) -> tuple[str, ...]:
+    """The numbers of the first test images, or if these are of few classes, of some of each class."""
+    return tuple(str(row) for row in views.mixed(run.load_data().test_labels, count).tolist())
+
+
 def chosen_images(run: Run, items: tuple[str, ...]) -> tuple[Tensor, list[int | None]]:
     """Test images by number and picture files as (n, C, H, W) in [0, 1], with the labels that are known."""
-    if not items:
-        raise ValueError("images must name at least one test image or picture file")
     numbers = [int(item) if item.removeprefix("-").isdecimal() else None for item in items]
     data = run.load_data() if any(number is not None for number in numbers) else None
     found: list[Tensor] = []
@@ -49,7 +53,7 @@ def chosen_images(run: Run, items: tuple[str, ...]) -> tuple[Tensor, list[int | 
 
 
 @as_command
-def classify(run_dir: Path = DEFAULT_RUN, images: tuple[str, ...] = ("0", "1", "2", "3", "4")) -> None:
+def classify(run_dir: Path = DEFAULT_RUN, images: tuple[str, ...] = ()) -> None:
     """Say which class images belong to, with its probability by the model's main classifier.
 
     examples:
@@ -58,9 +62,11 @@ def classify(run_dir: Path = DEFAULT_RUN, images: tuple[str, ...] = ("0", "1", "
 
     Args:
         run_dir: folder of a run
-        images: test images by number, or picture files, light on dark if the training pictures are
+        images: test images by number, or picture files, light on dark if the training pictures are;
+            default five of different classes
     """
     run = load_run(run_dir)
+    images = images or some_images(run)
     chosen, labels = chosen_images(run, images)
     classifier, posterior = next(iter(run.model.posteriors(run.model.encode(chosen)).items()))
     names = run.data.class_names

@@ -41,7 +41,7 @@ def save_pictures(run: Run, data: ImageData | None = None, columns: int = 10) ->
     if len(first) == 1:
         first = torch.arange(min(5, len(images)), device=model.device)
     codes = views.map_of_codes(run, model.encode(images[:CODES]), labels[:CODES])[0]
-    shown = _mixed(kinds, columns * 5)
+    shown = views.mixed(kinds, columns * 5)
     captions = views.captions_of(run, shown.tolist(), views.known_labels(data, shown.tolist()))
     paths = [
         views.samples(run, columns).save(folder / "samples.png"),
@@ -59,17 +59,6 @@ def save_pictures(run: Run, data: ImageData | None = None, columns: int = 10) ->
     paths += plots.save_curves(folder / METRICS, model.terms, folder / "curves.png", run.about)
     draw = OWN_PICTURES.get(model.name)
     return paths + (draw(model, data, folder) if draw else [])
-
-
-def _mixed(labels: Tensor, count: int) -> Tensor:
-    """The first rows if they show as many of the classes (n,) as they can, else rows of each class in turn."""
-    counts = torch.bincount(labels)
-    if len(labels[:count].unique()) == min(count, int((counts > 0).sum())):
-        return torch.arange(min(count, len(labels)), device=labels.device)
-    order = labels.argsort(stable=True)
-    turn = torch.empty_like(order)
-    turn[order] = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[labels[order]]
-    return turn.argsort(stable=True)[:count]
 
 
 def _confusions(run: Run, images: Tensor, labels: Tensor) -> Tensor:

@@ -75,6 +75,17 @@ def contact_sheet(run: Run, data: ImageData, numbers: Sequence[int], columns: in
     return View(images, f"Test images of {run.data.name}, number · class", captions=captions)
 
 
+def mixed(labels: Tensor, count: int) -> Tensor:
+    """The first rows if they show as many of the classes (n,) as they can, else rows of each class in turn."""
+    counts = torch.bincount(labels)
+    if len(labels[:count].unique()) == min(count, int((counts > 0).sum())):
+        return torch.arange(min(count, len(labels)), device=labels.device)
+    order = labels.argsort(stable=True)
+    turn = torch.empty_like(order)
+    turn[order] = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[labels[order]]
+    return turn.argsort(stable=True)[:count]
+
+
 def known_labels(data: ImageData, numbers: list[int]) -> list[int | None]:
     """The labels of some test images; None for each of a data set without labels."""
     return [int(k) if data.labelled else None for k in data.test_labels[numbers]]
