@@ -26,8 +26,9 @@ SANITIZED := build/sanitized
 TEST_WORKERS ?= 2
 CSRC := $(wildcard csrc/*.* csrc/*/*.* csrc/*/*/*.*)
 
-# Idle OpenMP threads sleep instead of spinning: on a machine with other load, spinning costs more than the actual work.
+# Idle OpenMP threads spin shortly and then sleep: on a machine with other load, spinning costs more than the actual work.
 export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 10000
 
 .DEFAULT_GOAL := help
 .PHONY: help install train explore test test-all test-oldest compile-all sanitize lint format bench bench-readme bench-check bench-large-batch exact-phi experiments gpu gpu-smoke gpu-times gpu-tests gpu-tune gpu-bench gpu-train gpu-pack figures docs wheel wheels hub-kernels clean
@@ -102,6 +103,7 @@ bench bench-check: export MALLOC_MMAP_MAX_ = 0
 bench bench-check: export MALLOC_TRIM_THRESHOLD_ = 17179869184
 bench bench-check: export MALLOC_TOP_PAD_ = 268435456
 bench bench-check: export OMP_WAIT_POLICY = ACTIVE
+bench bench-check: export GOMP_SPINCOUNT = INFINITY
 bench: $(BENCH_READY) ## time the backends and their peers side by side, about 35 quiet minutes; leaves BENCH_JSON and SCALING_JSON
 	$(BIN)/python -m pytest benchmarks/suites --ignore=benchmarks/suites/test_large_batch.py -rs --benchmark-quiet --records=$(BENCH_JSON)
 	$(BIN)/python -m benchmarks.suites.scaling --out $(SCALING_JSON)

@@ -28,6 +28,7 @@ import argparse
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads sleep; to be set before its import
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # but not at once
 
 import torch
 from sklearn.datasets import load_digits

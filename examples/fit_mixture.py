@@ -23,6 +23,7 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads sleep; to be set before its import
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # but not at once
 
 import torch
 from torch import Tensor

@@ -26,6 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads sleep; to be set before its import
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # but not at once
 
 import torch
 from sklearn.linear_model import RidgeClassifier

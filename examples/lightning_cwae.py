@@ -17,6 +17,7 @@ import os
 import warnings
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads sleep; to be set before its import
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # but not at once
 
 import lightning
 import torch
