@@ -92,7 +92,14 @@ def _overview() -> str:
 def _plain_warnings() -> Iterator[None]:
     """Show warnings as errors are shown, without the line of Python that they come from."""
     former = warnings.formatwarning
-    warnings.formatwarning = lambda message, *_: f"segma-fast: warning: {message}\n"
+
+    def plain(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        ours = category in (UserWarning, RuntimeWarning)  # others tell programmers what will change
+        return f"segma-fast: warning: {message}\n" if ours else former(message, category, filename, lineno, line)
+
+    warnings.formatwarning = plain
     try:
         yield
     finally:

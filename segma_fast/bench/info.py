@@ -26,8 +26,8 @@ def info(arguments: list[str]) -> None:
         return
     print(f"segma_fast {__version__}, torch {torch.__version__}, Python {platform.python_version()}")
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    soon = "GOMP_SPINCOUNT" in os.environ or os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
-    idle = "sleep soon" if soon else "spin"
+    idle = "sleep at once" if os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE" else "spin"
+    idle = "spin shortly and sleep" if os.environ.get("GOMP_SPINCOUNT", "").isdecimal() else idle
     print(f"devices: cpu ({torch.get_num_threads()} threads, idle ones {idle}){''.join(', ' + gpu for gpu in gpus)}")
     print("\n".join(describe_native()))
     print("backends, best first:")

@@ -15,8 +15,13 @@ _TOLD: set[str] = set()  # reasons why there are no kernels that were told in th
 
 
 def describe_backends() -> list[tuple[str, str | None, str]]:
-    """``(name, reason why it is missing or None, description)`` of every backend, best first."""
-    return [(backend.name, backend.missing(), backend.description) for backend in BACKENDS]
+    """``(name, reason why it serves nothing here or None, description)`` of every backend, best first."""
+    devices = [torch.device(kind) for kind in ("cpu", "cuda") if kind == "cpu" or torch.cuda.is_available()]
+    found = []
+    for backend in BACKENDS:
+        reasons = [backend.missing() or backend.unsuitable(device, torch.float32, 32) for device in devices]
+        found.append((backend.name, None if None in reasons else reasons[0], backend.description))
+    return found
 
 
 def choose_backend(

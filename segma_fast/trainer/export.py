@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from pathlib import Path
 
 import torch
@@ -45,7 +46,8 @@ def export(model: ImageModel, image_shape: tuple[int, int, int], folder: Path) -
     programs = {ENCODER: _program(model, "encode", images), DECODER: _program(model, "decode", model.encode(images))}
     for name, program in programs.items():
         with replacing(folder / name) as draft:
-            torch.export.save(program, draft)
+            torch.export.save(program, written := io.BytesIO())  # into a file on a full disk it would abort
+            draft.write_bytes(written.getvalue())
     return [folder / name for name in programs]
 
 

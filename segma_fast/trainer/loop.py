@@ -230,7 +230,8 @@ def _headline(config: TrainConfig, data: ImageData, model: ImageModel, steps: in
     """The line that a run begins with: data, model, device and length."""
     channels, height, width = data.image_shape
     pictures = f"{len(data.train_labels)} images of {width} × {height}{' in colour' if channels == 3 else ''}"
-    where = f"{model.device}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    where = f"{model.device}, {threads} thread{'s' * (threads > 1)}"
     if model.device.type == "cuda":
         where = f"{model.device}, {torch.cuda.get_device_name(model.device)}"
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -279,7 +280,10 @@ def choose_rows(config: TrainConfig, data: ImageData) -> tuple[Rows, Rows]:
         free[labelled] = False
     pool = free.nonzero()[:, 0]
     if len(pool) < config.batch_size:
-        raise ValueError(f"batch_size={config.batch_size}, but only {len(pool)} unlabelled rows are left to draw from")
+        size, left = config.batch_size, len(pool)
+        raise ValueError(
+            f"batch_size={size}, but only {left} unlabelled rows are left to draw from: take {left} or less"
+        )
     return Rows(labelled, config.labelled_rows, config.seed), Rows(pool, config.batch_size, config.seed)
 
 

@@ -106,7 +106,7 @@ class Records:
         """Count a step."""
         if self.minutes is not None and not self.bar.disable:
             done = self.bar.n + self.images_per_step - self.bar.initial
-            by_time = done * 60 * self.minutes / (time.perf_counter() - self.began)
+            by_time = done * max(1.0, 60 * self.minutes / (time.perf_counter() - self.began))
             self.bar.total = min(self.steps * self.images_per_step, self.bar.initial + by_time)
         self.bar.update(self.images_per_step)
 

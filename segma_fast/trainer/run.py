@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from segma_fast.trainer.data import ImageData
 from segma_fast.trainer.export import export
 from segma_fast.trainer.models import MODELS, ImageModel
 from segma_fast.trainer.picture_input import as_images
-from segma_fast.trainer.run_folder import CONFIG, REPORT, SCORES, DataInfo, holds_run, load_figures
+from segma_fast.trainer.run_folder import CONFIG, REPORT, SCORES, DataInfo, load_figures, why_no_model
 
 BATCH = 1000  # pictures or codes in the networks at once
 
@@ -287,11 +286,7 @@ def load_run(
     if checkpoint is None and (step_of_weights := published.published_step(run_dir)) is not None:
         checkpoint = run_dir, step_of_weights
     if checkpoint is None or not (run_dir / CONFIG).exists():
-        command = f"segma-fast train --run-dir {shlex.quote(str(run_dir))}"
-        if not holds_run(run_dir):
-            raise ValueError(f"{run_dir} holds no trained model: train one with {command}")
-        why = f"if it has ended, {command} --overwrite, with a lower --learning-rate if its loss was not finite"
-        raise ValueError(f"{run_dir} holds a run without a checkpoint so far: {why}, starts another in its place")
+        raise ValueError(why_no_model(run_dir))
     config, data = load_config(run_dir / CONFIG), DataInfo.load(run_dir)
     model = build_model(config, data.image_shape, len(data.class_names))
     load_weights(checkpoint[0], model)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
@@ -131,13 +132,14 @@ def check_folder(config: TrainConfig, resume: bool, overwrite: bool) -> tuple[Pa
         raise ValueError("resume and overwrite exclude each other")
     if resume:
         if not (run_dir / CONFIG).exists():
-            raise ValueError(f"nothing to resume: {run_dir} holds no run")
+            raise ValueError(nothing_to_resume(run_dir))
         changed = differences(load_config(run_dir / CONFIG), config)
         if changed:
             raise ValueError(f"cannot resume {run_dir} with another configuration: {'; '.join(changed)}")
         if (run_dir / WEIGHTS).exists() and not checkpoint_steps(run_dir):
             raise ValueError(f"{run_dir} holds a model to hand on, with nothing to go on training")
         return latest_checkpoint(run_dir)
+    check_place(config)
     if holds_run(run_dir):
         if not overwrite:
             raise ValueError(
@@ -149,6 +151,42 @@ def check_folder(config: TrainConfig, resume: bool, overwrite: bool) -> tuple[Pa
         except ValueError as error:
             raise ValueError(f"{run_dir} holds files that are not a run's, which stay: {error}") from error
     return None
+
+
+def check_place(config: TrainConfig) -> None:
+    """Raise ``ValueError`` if the folder of a run is a place for something else."""
+    run_dir, folder = config.run_dir, config.data.folder
+    if (run := run_of(run_dir)) is not None:
+        raise ValueError(f"{run_dir} belongs to the run {run}: name that folder, or another one")
+    if folder is not None and run_dir.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{run_dir} is in the folder of the data set, {folder}: name another --run-dir (run_dir)")
+    others = [path.name for path in run_dir.glob("*/") if (path / CONFIG).exists() and (path / CHECKPOINTS).exists()]
+    if others and not holds_run(run_dir):
+        raise ValueError(f"{run_dir} holds other runs, as {min(others)}: name a new folder in it")
+
+
+def nothing_to_resume(run_dir: Path) -> str:
+    """Why a run cannot go on that is not there."""
+    run = run_of(run_dir)
+    return f"nothing to resume: {run_dir} holds no run" + (f"; it belongs to {run}" if run else "")
+
+
+def run_of(path: Path) -> Path | None:
+    """The run folder whose checkpoints these are, or one of which this is, whether or not it is there."""
+    folder = path.absolute()
+    runs = [place.parent for place in (folder, folder.parent) if place.name == CHECKPOINTS]
+    return next((run for run in runs if (run / CONFIG).exists()), None)
+
+
+def why_no_model(run_dir: Path) -> str:
+    """What to do about a folder that has no checkpoint."""
+    command = f"segma-fast train --run-dir {shlex.quote(str(run_dir))}"
+    if (run := run_of(run_dir)) is not None:
+        return f"{run_dir} is no checkpoint of the run {run}, which has no best one if it has no test error: name {run}"
+    if not holds_run(run_dir):
+        return f"{run_dir} holds no trained model: train one with {command}"
+    why = f"if it has ended, {command} --overwrite, with a lower --learning-rate if its loss was not finite"
+    return f"{run_dir} holds a run without a checkpoint so far: {why}, starts another in its place"
 
 
 def check_replaceable(config: TrainConfig, data: DataInfo) -> None:

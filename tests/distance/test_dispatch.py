@@ -12,6 +12,14 @@ from segma_fast.distance import dispatch
 from segma_fast.distance.backends import extension
 
 
+def test_info_knows_what_serves_nothing_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    reasons = {name: reason for name, reason, _ in dispatch.describe_backends()}
+    assert reasons["reference"] is reasons["chunked"] is None and reasons["triton"] and reasons["cuda"]
+    assert "reference (available)" in dispatch._overview() and "triton (not available: " in dispatch._overview()
+
+
 def test_missing_kernels_are_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extension, "REASON", "not built: no compiler")
     monkeypatch.setattr(dispatch, "_TOLD", set())

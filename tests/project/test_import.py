@@ -39,7 +39,9 @@ def test_import_is_silent() -> None:
     assert (result.stdout, result.stderr) == ("", "")
 
 
-@pytest.mark.parametrize(("command", "rule"), [(["-m", "segma_fast", "info"], "sleep soon"), (["-c", INFO], "spin")])
+@pytest.mark.parametrize(
+    ("command", "rule"), [(["-m", "segma_fast", "info"], "spin shortly and sleep"), (["-c", INFO], "spin")]
+)
 @pytest.mark.parametrize("own", [None, "ACTIVE"])
 def test_idle_threads_sleep_in_commands(command: list[str], rule: str, own: str | None) -> None:
     """Unless the user has a rule; a program that imports the package keeps torch's."""

@@ -159,7 +159,7 @@ def test_help_has_examples_that_parse(name: str, capsys: pytest.CaptureFixture[s
     ("arguments", "message"),
     [
         (["sample", "--run-dir", "nowhere"], "nowhere holds no trained model"),
-        (["train", "--resume", "--run-dir", "nowhere"], "no configuration at nowhere/config.json"),
+        (["train", "--resume", "--run-dir", "nowhere"], "nothing to resume: nowhere holds no run"),
         (["train", "--config", "nothing.json"], "no configuration at nothing.json"),
         (["train", "--alpha", "-1"], "alpha"),
         (["train", "--dataset", "./no-such-folder"], "no-such-folder"),

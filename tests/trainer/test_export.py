@@ -84,6 +84,14 @@ def test_encoders_that_draw_random_numbers(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_full_disk_is_one_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own writer ends the process."""
+    monkeypatch.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match=r"encoder.pt2 cannot be written: No space left on device$"):
+        run.export(tmp_path / "out")
+    assert not any((tmp_path / "out").iterdir())
+
+
 def test_a_file_is_no_folder(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"programs are exported to a folder, .*file is a file"):

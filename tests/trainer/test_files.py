@@ -159,12 +159,14 @@ def test_lost_metrics_are_told(change: Callable[[str], str | None], message: str
     assert file.read_text().splitlines()[-1].startswith("26,")
 
 
-@pytest.mark.parametrize(("steps", "percent"), [(1000, 50.0), (12, 100 * 10 / 12)])
+@pytest.mark.parametrize(
+    ("steps", "spent", "percent"), [(1000, 0.5, 50.0), (12, 0.5, 100 * 10 / 12), (1000, 1.2, 100.0)]
+)
 def test_the_progress_bar_counts_what_ends_first(
-    steps: int, percent: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    steps: int, spent: float, percent: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """10 steps in half of the time, beside which all steps would last long, or end soon."""
-    now = iter([0.0, *(3.0 * step for step in range(1, 11))])
+    """10 steps in half of the time, beside which all steps last long, or end soon; and a last step that is late."""
+    now = iter([0.0, *(6.0 * spent * step for step in range(1, 11))])
     monkeypatch.setattr(metrics_log, "time", SimpleNamespace(perf_counter=lambda: next(now)))
     monkeypatch.setattr(metrics_log, "tqdm", lambda **kept: tqdm(**{**kept, "disable": False, "file": io.StringIO()}))
     with Records(tmp_path, Accelerator(cpu=True), ("a",), 0, steps, 7, minutes=1.0) as records:

@@ -65,7 +65,9 @@ def test_upsampling_without_a_checkerboard(model: str, shape: tuple[int, int, in
 def test_upsampling_that_there_is_not() -> None:
     with pytest.raises(ValueError, match="upsampling must be 'transposed' or 'nearest', got 'bilinear'"):
         NetworkConfig(upsampling="bilinear")  # type: ignore[arg-type]
-    config = starting_config("digits", model="amm").with_options(upsampling="nearest")
+    with pytest.raises(ValueError, match="upsampling='nearest' is for network='conv', got network='dense'"):
+        NetworkConfig(upsampling="nearest")
+    config = starting_config("digits", model="amm").with_options(network="conv", upsampling="nearest")
     with pytest.raises(ValueError, match="upsampling must be 'transposed' for the model 'amm', got 'nearest'"):
         build_model(config, (1, 8, 8), 10)
 

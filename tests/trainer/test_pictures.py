@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from segma_fast.__main__ import main
 from segma_fast.trainer import Run, load_run, picture_grid, starting_config, train
+from segma_fast.trainer.commands.trained_model import some_images
 from segma_fast.trainer.config import build_model
 from segma_fast.trainer.figures import grids, progress, run_pictures, views
 from segma_fast.trainer.models import MODELS
@@ -149,3 +150,20 @@ def test_rows_that_do_not_change_are_told(
     assert capsys.readouterr().err == f"{flag} {own} is the class of 3: these rows do not change\n"
     main(common)
     assert not capsys.readouterr().err
+
+
+def test_pictures_show_every_class(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first test images, as they are, unless these are of a class or two: then each class in turn."""
+    labels = (data := run.load_data()).test_labels
+    assert views.mixed(labels, 50).tolist() == list(range(50))
+    turns = views.mixed(labels.sort().values, 25)
+    assert (
+        labels.sort().values[turns].tolist() == [*range(10), *range(10), *range(5)] and len(set(turns.tolist())) == 25
+    )
+    assert views.mixed(torch.tensor([0, 0, 0, 0, 2, 0]), 4).tolist() == [0, 4, 1, 2]
+    assert some_images(run) == ("0", "1", "2", "3", "4")
+    monkeypatch.setattr(Run, "load_data", lambda _: replace(data, test_labels=labels.sort().values))
+    assert labels.sort().values[[int(item) for item in some_images(run)]].tolist() == [0, 1, 2, 3, 4]
+    two = replace(data, test_labels=torch.tensor([0, 0, 1, 1] * 3), test_images=data.test_images[:12])
+    monkeypatch.setattr(Run, "load_data", lambda _: two)
+    assert some_images(run, 4, pairs=True) == ("0", "2", "1", "3")  # from class to class

@@ -15,7 +15,6 @@ from PIL import Image
 
 import segma_fast.trainer as trainer
 from segma_fast.trainer import DataError, Run, load_run, picture_grid, save_pictures, starting_config, train
-from segma_fast.trainer.commands.trained_model import some_images
 from segma_fast.trainer.figures import views
 
 
@@ -168,20 +167,6 @@ def test_pictures_of_a_run_without_metrics(run: Run, tmp_path: Path) -> None:
     assert "curves.png" not in {path.name for path in save_pictures(copy, few)}
     (tmp_path / "metrics.csv").write_text("epoch,loss\n1,2\nx,3\n2,\n3,1\n")
     assert "curves.png" in {path.name for path in save_pictures(copy, few)}
-
-
-def test_pictures_show_every_class(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first test images, as they are, unless these are of a class or two: then each class in turn."""
-    labels = (data := run.load_data()).test_labels
-    assert views.mixed(labels, 50).tolist() == list(range(50))
-    turns = views.mixed(labels.sort().values, 25)
-    assert (
-        labels.sort().values[turns].tolist() == [*range(10), *range(10), *range(5)] and len(set(turns.tolist())) == 25
-    )
-    assert views.mixed(torch.tensor([0, 0, 0, 0, 2, 0]), 4).tolist() == [0, 4, 1, 2]
-    assert some_images(run) == ("0", "1", "2", "3", "4")
-    monkeypatch.setattr(Run, "load_data", lambda _: replace(data, test_labels=labels.sort().values))
-    assert labels.sort().values[[int(item) for item in some_images(run)]].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_a_metric_may_end_the_run_once_its_weights_are_saved(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def interpolate(
         scale: pixels a side of each pixel of an image; default as many as make images 64 pixels high
     """
     run = load_run(run_dir)
-    images = images or some_images(run, 4)
+    images = images or some_images(run, 4, pairs=True)
     if len(images) % 2:
         raise ValueError(f"images must come in pairs, got {len(images)}")
     pairs, _ = chosen_images(run, images)
@@ -203,6 +203,8 @@ def show(
     run = load_run(run_dir)
     data, names = run.load_data(), run.data.class_names
     last = len(data.test_labels) - 1
+    if only is not None and not data.labelled:
+        raise ValueError(f"only={only} asks for a class, and the images of {run.data.name} have no labels")
     if only is not None and only not in names:
         raise ValueError(f"only must be one of {', '.join(names)}, got {only}")
     if not 0 <= first <= last:

@@ -30,7 +30,7 @@ from segma_fast.trainer.data import DataConfig
 from segma_fast.trainer.loop import Outcome, train
 from segma_fast.trainer.models import MODELS
 from segma_fast.trainer.run import Run
-from segma_fast.trainer.run_folder import CONFIG, REPORT, DataInfo, contents, save_figures
+from segma_fast.trainer.run_folder import CONFIG, REPORT, DataInfo, contents, nothing_to_resume, save_figures
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,8 @@ def parse(arguments: list[str]) -> TrainCommand:
         raise ValueError("--config says what to start from: leave --experiment and --model out")
     asked = "--help" in arguments or "-h" in arguments
     run_dir: Path = known.run_dir or default_run_dir(DataConfig(dataset=known.dataset), "segma")
+    if known.resume and not asked and not (run_dir / CONFIG).exists():
+        raise ValueError(nothing_to_resume(run_dir))
     if known.resume and not (asked and not run_dir.exists()):
         base = dataclasses.replace(load_config(run_dir / CONFIG), run_dir=run_dir, minutes=None)
     elif known.config:

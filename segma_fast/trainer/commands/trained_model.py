@@ -27,9 +27,13 @@ def as_command(function: Callable[..., None]) -> Callable[[list[str]], None]:
     return run
 
 
-def some_images(run: Run, count: int = 5) -> tuple[str, ...]:
-    """The numbers of the first test images, or if these are of few classes, of some of each class."""
-    return tuple(str(row) for row in views.mixed(run.load_data().test_labels, count).tolist())
+def some_images(run: Run, count: int = 5, pairs: bool = False) -> tuple[str, ...]:
+    """The numbers of the first test images, or of some of each class; ``pairs`` are of two classes where possible."""
+    labels = run.load_data().test_labels
+    rows = views.mixed(labels, count)
+    if pairs and len(labels[rows].unique()) < count:
+        rows = rows[labels[rows].argsort(stable=True)][: count // 2 * 2].reshape(2, -1).T.flatten()
+    return tuple(str(row) for row in rows.tolist())
 
 
 def chosen_images(run: Run, items: tuple[str, ...]) -> tuple[Tensor, list[int | None]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,26 @@ def open_splits(config: DataConfig, folder: Path | None) -> dict[str, Any]:
         if folder and ((folder / "dataset_dict.json").exists() or (folder / "state.json").exists()):
             found = datasets.load_from_disk(str(folder))
         else:
-            with nullcontext() if folder else _asked_once(config.dataset):
+            with _without_bars() if folder else _asked_once(config.dataset):
                 found = datasets.load_dataset(str(folder.resolve()) if folder else config.dataset, name=config.subset)
     except DataError:
         raise
     except Exception as error:  # of many types, some of them generic
         raise DataError(f"dataset {config.dataset!r} {_reason(error, config, folder)}") from error
     return dict(found) if isinstance(found, dict) else {"train": found}
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Nothing is downloaded from a local folder, though the bars of ``datasets`` say so."""
+    datasets = library("datasets")
+    shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 @contextmanager

@@ -36,6 +36,8 @@ class NetworkConfig:
             raise ValueError(f"network must be 'dense' or 'conv', got {self.network!r}")
         if self.upsampling not in ("transposed", "nearest"):
             raise ValueError(f"upsampling must be 'transposed' or 'nearest', got {self.upsampling!r}")
+        if self.network != "conv" and self.upsampling != "transposed":
+            raise ValueError(f"upsampling={self.upsampling!r} is for network='conv', got network={self.network!r}")
         widths = (self.latent_dim, *self.hidden, *(self.decoder_hidden or ()), *self.channels)
         if min(widths) < 1 or (self.network == "conv" and not self.channels):
             raise ValueError(f"latent_dim and all widths and channels must be >= 1, got {self}")
