@@ -32,6 +32,15 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "M2, and a learning rate of 1e-3": ("m2", {"epochs": 15}),
     "M1+M2, both to the end": ("m1m2", {"epochs": 20, "first_steps": None}),
     "M1+M2, M1 for half of the steps": ("m1m2", {"epochs": 20, "first_steps": 6000}),
+    "ADGM, labelled bound with weight 1": (
+        "adgm",
+        {"hidden": (256, 256), "epochs": 10, "labelled_weight": 1.0, "warm_up": 0, "batch_norm": False},
+    ),
+    "ADGM, with the share of labelled rows": (
+        "adgm",
+        {"hidden": (256, 256), "epochs": 10, "warm_up": 0, "batch_norm": False},
+    ),
+    "ADGM, and warm-up and batch norm": ("adgm", {"hidden": (256, 256), "epochs": 10}),
     "CaGeM, labelled bound with weight 1": ("cagem", NARROW | {"labelled_weight": 1.0}),
     "CaGeM, with the share of labelled rows": ("cagem", NARROW),
     "CaGeM, and warm-up and batch norm": ("cagem", NARROW | ALIVE),

@@ -1,4 +1,4 @@
-"""M2, M1+M2 and ADGM on MNIST with 100 labels until their errors hardly fall: the error on the way, and what it costs.
+"""M2, M1+M2, ADGM and CaGeM on MNIST with 100 labels until errors hardly fall: the error on the way, and its cost.
 
 ``python -m benchmarks.studies.long_runs --dataset ./mnist`` trains them on one seed, and puts the table into
 docs/experiments.md. A stopped study goes on.
@@ -20,6 +20,8 @@ from segma_fast.trainer.run_folder import METRICS
 
 MARKS = ("<!-- long-runs -->", "<!-- end of long-runs -->")
 LOW = {"mixed_precision": "bf16"}
+NARROW = {"hidden": (256, 256)}
+AUTHORS = {"labelled_weight": 1.0, "warm_up": 0, "batch_norm": False}
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "M2": ("m2", {"epochs": 60, "decay": 0.6, "decay_every": 20}),
     "M1+M2": ("m1m2", {"epochs": 100, "first_steps": 6000}),
@@ -27,11 +29,13 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
         "m1m2",
         LOW | {"epochs": 300, "decay": 0.3, "decay_every": 250},
     ),
-    "ADGM, layers of 256": ("adgm", {"hidden": (256, 256), "epochs": 100, "decay": 0.6, "decay_every": 30}),
-    "ADGM, a rate that falls once": (
+    "ADGM": ("adgm", LOW | NARROW | {"epochs": 100, "decay": 0.6, "decay_every": 30}),
+    "ADGM, its authors' weights": ("adgm", NARROW | AUTHORS | {"epochs": 100, "decay": 0.6, "decay_every": 30}),
+    "ADGM, its authors' weights, a rate that falls once": (
         "adgm",
-        LOW | {"hidden": (256, 256), "epochs": 160, "decay": 0.3, "decay_every": 120},
+        LOW | NARROW | AUTHORS | {"epochs": 160, "decay": 0.3, "decay_every": 120},
     ),
+    "CaGeM": ("cagem", LOW | NARROW | {"epochs": 60, "decay": 0.3, "decay_every": 45}),
 }
 
 

@@ -37,7 +37,7 @@ def test_study_of_cures(tmp_path: Path) -> None:
     """The rows of a model differ in what their names say alone; they train for the same epochs."""
     planned = cures.study("./mnist", 2, tmp_path)
     assert len(planned) == 2 * len(cures.ROWS) == len({trial.config.run_dir for _, trial in planned})
-    for model in ("m2", "m1m2", "cagem"):
+    for model in ("m2", "m1m2", "adgm", "cagem"):
         own = [trial.config for _, trial in planned if trial.model == model and trial.seed == FIRST_SEED]
         assert len(own) > 1 and len({(c.epochs, c.network, c.batch_size) for c in own}) == 1
         fields = {line.split(":")[0] for config in own for line in differences(own[0], config)}

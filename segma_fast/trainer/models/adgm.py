@@ -76,7 +76,8 @@ class ADGM(VariationalModel):
         found: dict[str, Any] = {"decay": 0.75, "decay_every": 200}
         if experiment == "mnist":
             network = NetworkConfig(latent_dim=100, hidden=(500, 500))
-            return found | {"network": network, "epochs": 1000, "learning_rate": 1e-3}
+            objective = ADGMConfig(labelled_weight=None, warm_up=1800, batch_norm=True)
+            return found | {"network": network, "objective": objective, "epochs": 1000, "learning_rate": 1e-3}
         network = NetworkConfig(network="conv", latent_dim=300, hidden=(500, 500))
         return found | {"network": network}
 
