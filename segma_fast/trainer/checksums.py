@@ -24,7 +24,7 @@ def check_sum(file: Path) -> None:
         expected = json.loads(sums.read_text()).get(file.name)
     except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{SUMS} is damaged; once it is deleted, nothing is checked") from error
-    if expected is not None and expected != _checksum(file):
+    if expected != _checksum(file):
         raise ValueError(f"damaged, or not the one that was saved, by {SUMS}; once that is deleted, nothing is checked")
 
 

@@ -118,6 +118,9 @@ def test_one_flipped_bit_is_noticed(name: str, tmp_path: Path) -> None:
     if name == "model.safetensors":
         with pytest.raises(ValueError, match=message):
             load_run(tmp_path)
+    (found[0] / "checksums.json").write_text('{"model.safetensorz": 1}')
+    with pytest.raises(ValueError, match=r"model.safetensors: damaged, or not the one that was saved"):
+        load_run(tmp_path)
     (found[0] / "checksums.json").write_text("{")
     with pytest.raises(ValueError, match=r"checksums.json is damaged; once it is deleted, nothing is checked"):
         load_run(tmp_path)
