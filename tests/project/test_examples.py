@@ -36,7 +36,7 @@ def test_example_runs_and_prints_what_it_says(name: str, tmp_path: Path) -> None
     path = FOLDER / f"{name}.py"
     source = path.read_text()
     assert source.index("OMP_WAIT_POLICY") < source.index("import torch")
-    assert source.count("\n") < (170 if name == "lejepa" else 120)
+    assert source.count("\n") <= (170 if name == "lejepa" else 120)
     command = [sys.executable, str(path), *SHORT[name]]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
