@@ -99,7 +99,8 @@ class DataInfo:
             names = tuple(map(str, values["class_names"]))
             return DataInfo(values["name"], (channels, height, width), names, (train, test), int(values["checksum"]))
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise ValueError(f"{run_dir / DATA} cannot be read: {type(error).__name__}: {error}") from error
+            reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+            raise ValueError(f"{run_dir / DATA} cannot be read: {reason}") from error
 
     def check_same(self, data: DataInfo) -> None:
         """Raise ``ValueError`` if the data set is not the one that the run was trained on."""

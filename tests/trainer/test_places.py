@@ -51,6 +51,10 @@ def test_a_run_is_not_put_among_the_pictures(tmp_path: Path, monkeypatch: pytest
 
 def test_a_checkpoint_that_is_not_there(run_dir: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run_dir, tmp_path / "copy"))
+    (copy / "data.json").rename(copy / "kept")
+    with pytest.raises(ValueError, match=r"copy/data.json cannot be read: No such file or directory$"):
+        load_run(copy)
+    (copy / "kept").rename(copy / "data.json")
     shutil.rmtree(copy / "checkpoints" / "best")
     for place in ("checkpoints", "checkpoints/best", "checkpoints/step-7"):
         with pytest.raises(ValueError, match=r"is no checkpoint of the run .*copy, .* name .*copy$"):
