@@ -24,7 +24,7 @@ from segma_fast.trainer.run import load_run
 
 MARKS = ("<!-- cures -->", "<!-- end of cures -->")
 UPPER_IMAGES = 2000  # test images whose upper layer is looked at
-NARROW = {"hidden": (256, 256), "epochs": 6, "warm_up": 0, "batch_norm": False}  # half of the time of CaGeM's own step
+NARROW = {"hidden": (256, 256), "epochs": 6, "warm_up": 0, "batch_norm": False}  # half of the time of a step
 ALIVE = {"warm_up": 1800, "batch_norm": True}
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "M2, labelled bound with weight 1": ("m2", {"epochs": 15, "learning_rate": 3e-4, "labelled_weight": 1.0}),
@@ -32,15 +32,9 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "M2, and a learning rate of 1e-3": ("m2", {"epochs": 15}),
     "M1+M2, both to the end": ("m1m2", {"epochs": 20, "first_steps": None}),
     "M1+M2, M1 for half of the steps": ("m1m2", {"epochs": 20, "first_steps": 6000}),
-    "ADGM, labelled bound with weight 1": (
-        "adgm",
-        {"hidden": (256, 256), "epochs": 10, "labelled_weight": 1.0, "warm_up": 0, "batch_norm": False},
-    ),
-    "ADGM, with the share of labelled rows": (
-        "adgm",
-        {"hidden": (256, 256), "epochs": 10, "warm_up": 0, "batch_norm": False},
-    ),
-    "ADGM, and warm-up and batch norm": ("adgm", {"hidden": (256, 256), "epochs": 10}),
+    "ADGM, labelled bound with weight 1": ("adgm", NARROW | {"epochs": 10, "labelled_weight": 1.0}),
+    "ADGM, with the share of labelled rows": ("adgm", NARROW | {"epochs": 10}),
+    "ADGM, and warm-up and batch norm": ("adgm", NARROW | ALIVE | {"epochs": 10}),
     "CaGeM, labelled bound with weight 1": ("cagem", NARROW | {"labelled_weight": 1.0}),
     "CaGeM, with the share of labelled rows": ("cagem", NARROW),
     "CaGeM, and warm-up and batch norm": ("cagem", NARROW | ALIVE),
