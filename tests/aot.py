@@ -99,7 +99,8 @@ def wanted(job: Job) -> tuple[Any, dict[str, Any], dict[str, int]]:
     plan = plan_of(job)
     if hasattr(panels, job.kernel):
         sizes = triton_panels.panel_sizes(torch.device("cuda", 0))
-        return getattr(panels, job.kernel), triton_panels.constants(plan, sizes)[job.kernel] | {"KEEP": False}, {}
+        known = triton_panels.constants(plan, sizes)[job.kernel] | {"KEEP": False}
+        return getattr(panels, job.kernel), known, {"num_warps": known.get("num_warps", 4)}
     known = dict(plan.options, LIMIT=plan.limit, WIDE=plan.form[0], COARSE=plan.coarse, SPLIT=job.split)
     known |= {"WHOLE": True, "FIRST": True, "LAST": True, "SAMPLES": job.samples}
     if job.kernel != "pairs":

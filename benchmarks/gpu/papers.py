@@ -1,8 +1,8 @@
 """``python -m benchmarks.gpu.papers --out FOLDER`` trains models with their papers' networks, side by side on one GPU.
 
 SeGMA (preset tuned) with five seeds and up to 500 epochs, ADGM, CaGeM and AMM with as many epochs as ``--minutes``
-allow, or the ``--trainings`` named; judging them comes on top. Leaves the run folders, and tables.md with errors,
-Fréchet distances and likelihoods; run again, it goes on.
+allow, or the ``--trainings`` named; judging them comes on top. Matrix products are rounded to TF32. Leaves the run
+folders, and tables.md with errors, Fréchet distances and likelihoods; run again, it goes on.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from segma_fast.trainer.config import TrainConfig, starting_config
 from segma_fast.trainer.experiments import runner
@@ -35,8 +37,8 @@ def starting(model: str) -> TrainConfig:
     config = starting_config("mnist", "tuned" if model == "segma" else None, model)
     if model == "segma":
         return config
-    if model == "adgm":
-        config = replace(config, decay_every=50)
+    if model in ("adgm", "cagem"):
+        config = replace(config, decay=0.75, decay_every=25)
     if model == "cagem":
         config = replace(config, objective=CaGeMConfig(warm_up=WARM_UP, batch_norm=True))
     if model == "m1m2":
@@ -62,7 +64,7 @@ def plan(
         config = starting(model)
         for seed in range(int(seeds or 1)):
             own = replace(config, data=replace(config.data, dataset=dataset), device=device, seed=seed)
-            own = replace(own, label_choice="stratified", checkpoint_every=12_000)
+            own = replace(own, label_choice="stratified", checkpoint_every=12_000, log_every=100)
             found.append(Trial(own.model, seed, replace(own, run_dir=out / f"{own.model}-seed{seed}")))
     return found
 
@@ -101,6 +103,7 @@ def main() -> None:
         trials = plan(options.dataset, options.out, trainings=options.trainings)
     except ValueError as error:
         parser.error(str(error))
+    torch.set_float32_matmul_precision("high")
     by = ImportanceSampling(options.likelihood_samples)
     print(run(trials, options.minutes, options.out / "tables.md", "auto", by, 10_000))
 

@@ -63,7 +63,7 @@ def transform(points: Tensor, signs: Tensor) -> Tensor:
 def _mix(x: Tensor, signs: Tensor, after: bool = False) -> Tensor:
     """H times signs, three times, of rows (n, P) for each block; ``after``: signs times H, which is the transpose."""
     order = signs.shape[2]
-    left, right = (_hadamard(half, x) for half in (order.bit_length() // 2, (order.bit_length() - 1) // 2))
+    left, right = _hadamard(order.bit_length() - 1, x)
     for some in signs.to(x.dtype).unbind(1):
         x = x if after else x * some[:, None]
         x = (left @ x.unflatten(-1, (len(left), len(right))) @ right).flatten(-2)
@@ -79,6 +79,14 @@ def project(points: Tensor, directions: Tensor, slices: int) -> Tensor:
     return projected / lengths(directions, points.shape[1], slices).to(points.dtype)
 
 
+def unit_columns(directions: Tensor, dim: int, slices: int) -> Tensor:
+    """The directions as the columns of a matrix (D, R)."""
+    if directions.ndim == 2:
+        return directions
+    matrix = as_matrix(directions, dim, slices)
+    return matrix.div(torch.linalg.vector_norm(matrix, dim=0))
+
+
 def as_matrix(directions: Tensor, dim: int, slices: int) -> Tensor:
     """The columns that :func:`transform` stands for, (D, R), not normalised."""
     if directions.ndim == 2:
@@ -87,9 +95,10 @@ def as_matrix(directions: Tensor, dim: int, slices: int) -> Tensor:
     return transform(every, directions).movedim(0, 1).flatten(1)[:, :slices]
 
 
-def _hadamard(log_order: int, like: Tensor) -> Tensor:
+def _hadamard(log_order: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Two matrices whose Kronecker product is H: a product with H is one with each."""
     matrix, pair = like.new_ones(1, 1), like.new_ones(2, 2)
     pair[1, 1].fill_(-1)  # an assignment would copy from the CPU, which a CUDA graph cannot capture
-    for _ in range(log_order):
+    for _ in range(log_order // 2):
         matrix = torch.kron(matrix, pair)
-    return matrix
+    return matrix if log_order % 2 == 0 else torch.kron(matrix, pair), matrix

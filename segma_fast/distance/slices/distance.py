@@ -30,7 +30,7 @@ from segma_fast.distance.formulas import accumulation_dtype
 from segma_fast.distance.precision import products_are_rounded, without_autocast
 from segma_fast.distance.process_group import Group, Shards
 from segma_fast.distance.scalars import check_whole
-from segma_fast.distance.slices.directions import draw_directions, lengths, project
+from segma_fast.distance.slices.directions import draw_directions, lengths, project, unit_columns
 from segma_fast.distance.slices.frequencies import HIDDEN, choose_frequencies, reach_of_rows
 from segma_fast.distance.slices.operators import WAVES
 
@@ -107,6 +107,8 @@ def sliced_distance(
             generator = common_generator(z.device, shards.group) if generator is None else generator
         count, step = choose_frequencies(gamma, reach, z.dtype, slices.frequencies)
         directions = draw_directions(z.shape[-1], slices.count, x, generator)
+        if backend != "native":  # the others multiply by the matrix, forward and backward
+            directions = unit_columns(directions, z.shape[-1], slices.count)
         steps = step[:, None] / lengths(directions, z.shape[-1], slices.count).to(wide)
         sum_waves = reference.waves if backend == "reference" else WAVES.get(backend, WAVES["chunked"])
         waves = sum_waves(x, directions, steps, count)

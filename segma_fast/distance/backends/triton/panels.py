@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+import triton
 from torch import Tensor
 
 from segma_fast.distance.backends.triton.kernels.panels import (
@@ -35,6 +36,15 @@ def product(left: Tensor, right: Tensor) -> Tensor:
     return (left.double() @ right.double()).float()  # in float32, torch's settings could round them further
 
 
+def accumulate(sums: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+    """``sums + left @ right`` in place of ``sums``, or the product alone for None."""
+    if sums is None:
+        return product(left, right)
+    if left.device.type == "cuda":
+        return torch.addmm(sums, left, right, out_dtype=torch.float32, out=sums)
+    return sums.add_(product(left, right))
+
+
 def pieces(count: int, most: int, unit: int) -> int:
     """Length of equal pieces of so many rows, a multiple of ``unit`` and, up to that, at most ``most``."""
     return unit * max(1, -(-count // (unit * max(1, -(-count // most)))))
@@ -43,14 +53,19 @@ def pieces(count: int, most: int, unit: int) -> int:
 @lru_cache(maxsize=256)
 def constants(plan: Plan, sizes: PanelSizes) -> dict[str, dict[str, Any]]:
     """The constants of each kernel, by its name."""
+    held = min(sizes.held, triton.next_power_of_2(plan.dim))
     every = {
-        "DIM": plan.dim, "PITCH": -(-plan.dim // 16) * 16, "BLOCK": plan.block, "PART": sizes.part,
-        "NORMS": -(-plan.dim // sizes.part), "STRIP": sizes.strip, "COLUMNS": sizes.columns, "FIELDS": sizes.fields,
-        "LOW": plan.low, "LOW_WEIGHTS": plan.options["LOW_WEIGHTS"], "GRADIENT": plan.options["GRADIENT"],
-        "COARSE": plan.coarse, "LIMIT": plan.limit, "WIDE": plan.form[0], "FORM": plan.form,
+        "DIM": plan.dim, "PITCH": -(-plan.dim // 16) * 16, "BLOCK": plan.block, "HELD": held, "PART": sizes.part,
+        "NORMS": -(-plan.dim // sizes.part), "STRIP": sizes.strip, "COLUMNS": sizes.columns, "LANE": sizes.lane,
+        "FIELDS": sizes.fields, "LOW": plan.low, "LOW_WEIGHTS": plan.options["LOW_WEIGHTS"],
+        "GRADIENT": plan.options["GRADIENT"], "COARSE": plan.coarse, "LIMIT": plan.limit, "WIDE": plan.form[0],
+        "FORM": plan.form,
     }  # fmt: skip
     kernels = (find_centre, prepare_panels, add_far_fields, weigh, finish_forces)
-    return {k.fn.__name__: {name: every[name] for name in k.arg_names if name in every} for k in kernels}
+    found = {k.fn.__name__: {name: every[name] for name in k.arg_names if name in every} for k in kernels}
+    for name in ("prepare_panels", "add_far_fields"):  # few programs, each of which waits for memory many times
+        found[name]["num_warps"] = 8
+    return found
 
 
 def fill(
@@ -74,7 +89,7 @@ def fill(
     prepare_panels[(blocks,)](
         z, means, h, w, norms, halves, singles, doubles, m, total, padded, **known["prepare_panels"]
     )
-    add_far_fields[(parts,)](singles, field_sums, padded, total, **known["add_far_fields"])
+    add_far_fields[(-(-dim // sizes.lane),)](singles, field_sums, padded, total, **known["add_far_fields"])
     queries, keys = (halves[:, : 3 * pitch], halves[:, pitch:]) if low else (halves, halves)
     highs, lows = keys[:, :pitch], halves[:, :pitch] if low else None
     # matrix units cut long sums of forces: `highest` has shorter ones
@@ -94,12 +109,11 @@ def fill(
                 padded, top, count, first, scores.shape[1], KEEP=first > 0, **known["weigh"],
             )  # fmt: skip
             if gradient:
-                found = product(weights, highs[panel])
+                products = accumulate(products, weights, highs[panel])
                 if low_weights:
-                    found += product(more, highs[panel])
+                    products = accumulate(products, more, highs[panel])
                     if lows is not None:
-                        found += product(weights, lows[panel])
-                products = found if products is None else products.add_(found)
+                        products = accumulate(products, weights, lows[panel])
         if products is not None:
             finish_forces[(-(-count // block), parts)](
                 z, means, w, products, dz, dmeans, singles, p_sums, field_sums, m, total, start, max(m, start), top,

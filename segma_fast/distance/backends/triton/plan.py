@@ -105,15 +105,19 @@ class PanelSizes:
     """How much one program of the kernels around panels processes."""
 
     block: int  # points that it prepares
-    part: int  # coordinates that it holds at once
+    held: int  # most coordinates of them that it holds at once
+    part: int  # coordinates of the centre and of forces
     strip: int  # rows that it weighs
     columns: int  # sources that it weighs at once
+    lane: int  # coordinates whose far fields it adds up
     fields: int  # blocks whose far fields it adds up at once
 
 
 def panel_sizes(device: torch.device) -> PanelSizes:
     """Small sizes, for many programs; large ones in the interpreter, which runs programs one after another."""
-    return PanelSizes(128, 512, 128, 512, 128) if device.type == "cpu" else PanelSizes(16, 128, 8, 256, 64)
+    if device.type == "cpu":
+        return PanelSizes(128, 512, 512, 128, 512, 512, 128)
+    return PanelSizes(16, 256, 128, 8, 256, 32, 256)
 
 
 @lru_cache(maxsize=64)

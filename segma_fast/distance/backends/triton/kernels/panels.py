@@ -62,7 +62,7 @@ def _rounded(
 @triton.jit(do_not_specialize=["m", "total", "padded"])
 def prepare_panels(
     z, means, h, w, norms, halves, singles, doubles, m, total, padded,
-    DIM: tl.constexpr, PITCH: tl.constexpr, BLOCK: tl.constexpr, PART: tl.constexpr, NORMS: tl.constexpr,
+    DIM: tl.constexpr, PITCH: tl.constexpr, BLOCK: tl.constexpr, HELD: tl.constexpr, NORMS: tl.constexpr,
     LOW: tl.constexpr, COARSE: tl.constexpr, LIMIT: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Describe a block of points, and store its coordinates: ``[low, high, high, low]`` or ``[high]``.
@@ -80,8 +80,8 @@ def prepare_panels(
     far = (size / square).to(tl.float32)  # 0 marks all points as misfits
     norm = tl.zeros([BLOCK], tl.float64)
     place = halves + rows.to(tl.int64)[:, None] * (4 * PITCH if LOW else PITCH)
-    for begin in range(0, PITCH, PART):
-        columns = begin + tl.arange(0, PART)
+    for begin in range(0, PITCH, HELD):
+        columns = begin + tl.arange(0, HELD)
         high, low, x, centre = _rounded(z, means, head, rows, columns, total, m, unit, DIM, LOW, COARSE)
         exact = x.to(tl.float64)
         norm += tl.sum(exact * exact, 1)
@@ -97,8 +97,8 @@ def prepare_panels(
     sigma = describe(
         rows, norm, h, w, square, far, singles, doubles, numbers, block, blocks, total, padded, WIDE, LIMIT
     )
-    for begin in range(0, DIM, PART):
-        columns = begin + tl.arange(0, PART)
+    for begin in range(0, DIM, HELD):
+        columns = begin + tl.arange(0, HELD)
         high, low, x, centre = _rounded(z, means, head, rows, columns, total, m, unit, DIM, LOW, COARSE)
         pull = tl.sum(x.to(tl.float64) * sigma.to(tl.float64)[:, None], 0)
         tl.store(field + block.to(tl.int64) * DIM + columns, pull.to(tl.float32), mask=columns < DIM)
@@ -114,12 +114,12 @@ def prepare_panels(
 @triton.jit(do_not_specialize=["padded", "total"])
 def add_far_fields(
     singles, field_sums, padded, total, DIM: tl.constexpr, BLOCK: tl.constexpr, FIELDS: tl.constexpr,
-    PART: tl.constexpr,
+    LANE: tl.constexpr,
 ):  # fmt: skip
     """Over all points the sums of ``w s x`` (D), of ``w s`` and of its size, and the scale of the weights, float64."""
-    columns = tl.program_id(0) * PART + tl.arange(0, PART)
+    columns = tl.program_id(0) * LANE + tl.arange(0, LANE)
     numbers, field, head, blocks = regions(singles, padded, BLOCK, DIM)
-    sums = tl.zeros([PART], tl.float64)
+    sums = tl.zeros([LANE], tl.float64)
     mass = tl.zeros([FIELDS], tl.float64)
     size = tl.zeros([FIELDS], tl.float64)
     for begin in range(0, blocks, FIELDS):
