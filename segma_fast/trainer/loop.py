@@ -32,6 +32,7 @@ from segma_fast.trainer.run_folder import DataInfo, begin, check_folder
 from segma_fast.trainer.step import CapturedStep, Step, make_optimizers
 
 LONGEST_UNSAVED = 300  # maximum seconds between checkpoints
+TURN = 8  # steps after which other trainings may start theirs
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,10 @@ def training(
     label: str = "",
     on_metrics: Callable[[Mapping[str, float]], None] | None = None,
     at_end: Callable[[Outcome], None] | None = None,
-) -> Generator[None, None, Outcome]:
-    """What :func:`train` does, in turns: it yields whenever the host would wait for the results of its last steps.
+) -> Generator[bool, None, Outcome]:
+    """What :func:`train` does, in turns of some steps: it yields whether it needs the results of these to go on.
 
-    Others may train while it waits, as :mod:`segma_fast.trainer.side_by_side` does. Once ``interrupts`` have been asked
+    Others may train meanwhile, as :mod:`segma_fast.trainer.side_by_side` does. Once ``interrupts`` have been asked
     for, it ends after the next step with a checkpoint. ``data`` is the data set if it is loaded already, and ``label``
     begins the lines that are printed. Arguments and errors are otherwise those of :func:`train`.
     """
@@ -188,8 +189,10 @@ def training(
                 overdue = accelerator.num_processes == 1 and time.perf_counter() - saved > LONGEST_UNSAVED
                 saving = step % config.checkpoint_every == 0 or step == steps or stopping or overdue
                 if not (saving or step % config.log_every == 0):
+                    if step % TURN == 0:
+                        yield False
                     continue
-                yield
+                yield True
                 values = {name: accelerator.reduce(value, "mean").item() for name, value in line.items()}
                 now = time.perf_counter()
                 done = clock.advance(step, now - tick)

@@ -1,14 +1,15 @@
 """Several trainings at the same time in one process: while a GPU works for one, the host starts steps of the others.
 
 Small models leave most of a GPU idle, and separate processes take turns on it. Here each training has a CUDA stream of
-its own, so that kernels of several run at once, and its next steps are started when its last ones are done: one with
-slow steps does not hold up the others. Each has its own random numbers too, so it trains to the same weights as alone.
-On a CPU the trainings just take turns.
+its own, so that kernels of several run at once. A few steps of each are started at a time, and never more than two such
+turns are under way: a driver with too much to launch holds the host up, and with it all others. Each has its own random
+numbers too, so it trains to the same weights as alone. On a CPU the trainings just take turns.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -23,6 +24,7 @@ from segma_fast.trainer.loop import Outcome, flushed_denormals, training
 from segma_fast.trainer.run_folder import check_folder, holds_run
 
 POLL = 2e-5  # seconds after which a busy GPU is asked again
+AHEAD = 1  # turns that may still be under way when the next one is started, so that a stream does not run dry
 
 
 @flushed_denormals()
@@ -91,21 +93,24 @@ class _Turns:
         resume, label = holds_run(config.run_dir), config.run_dir.name
         self._turns = training(config, interrupts, resume=resume, data=data, label=label)
         self._stream = torch.cuda.Stream() if _on_gpu(config) else None
-        self._done = torch.cuda.Event() if self._stream else None
+        self._under_way: deque[torch.cuda.Event] = deque()
+        self._needs_results = True
         self._numbers = _RandomNumbers.new()
 
     def is_ready(self) -> bool:
-        """Whether the GPU has done the steps that were started."""
-        return self._done is None or self._done.query()
+        """Whether the GPU has done what the next steps wait for."""
+        while self._under_way and self._under_way[0].query():
+            self._under_way.popleft()
+        return len(self._under_way) <= (0 if self._needs_results else AHEAD)
 
     def take(self) -> Outcome | FloatingPointError | None:
         """Start the next steps; what the training ended with, if it did."""
         self._numbers.use()
         try:
             with torch.cuda.stream(self._stream) if self._stream else nullcontext():
-                next(self._turns)
-            if self._done is not None:
-                self._done.record(self._stream)
+                self._needs_results = next(self._turns)
+            if self._stream is not None:
+                self._under_way.append(self._stream.record_event())
         except StopIteration as end:
             outcome: Outcome = end.value
             return outcome

@@ -63,8 +63,7 @@ def constants(plan: Plan, sizes: PanelSizes) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
     kernels = (find_centre, prepare_panels, add_far_fields, weigh, finish_forces)
     found = {k.fn.__name__: {name: every[name] for name in k.arg_names if name in every} for k in kernels}
-    for name in ("prepare_panels", "add_far_fields"):  # few programs, each of which waits for memory many times
-        found[name]["num_warps"] = 8
+    found["add_far_fields"]["num_warps"] = 8  # few programs, each of which waits for memory many times
     return found
 
 

@@ -117,7 +117,7 @@ def panel_sizes(device: torch.device) -> PanelSizes:
     """Small sizes, for many programs; large ones in the interpreter, which runs programs one after another."""
     if device.type == "cpu":
         return PanelSizes(128, 512, 512, 128, 512, 512, 128)
-    return PanelSizes(16, 256, 128, 8, 256, 32, 256)
+    return PanelSizes(16, 256, 128, 8, 256, 16, 256)
 
 
 @lru_cache(maxsize=64)
