@@ -111,11 +111,11 @@ class Evaluation {
     } else if (whole) {
       pack();
       Tournament tournament(blocks);
-      in_parallel(cycles, [&] { play(tournament, results, Memory::of_this_thread(bytes_).start()); });
+      in_parallel(cycles, [&] { play(tournament, results, Memory::of_this_thread<Use::task>(bytes_).start()); });
     } else {
       std::atomic<int64_t> next{0};
       in_parallel(cycles, [&] {
-        const Memory workspace = Memory::of_this_thread(bytes_);
+        const Memory workspace = Memory::of_this_thread<Use::task>(bytes_);
         for (int64_t index; (index = next.fetch_add(1)) < blocks;) against_all(index, results, workspace.start());
       });
     }
@@ -145,7 +145,7 @@ class Evaluation {
   void pack() {
     const int64_t rows = input_.points.rows, dim = input_.points.dim;
     if (!packs_all_) return;
-    packed_.emplace(packed_bytes_ * ((rows + block_ - 1) / block_));
+    packed_.emplace(Memory::of_this_thread<Use::packed>(packed_bytes_ * ((rows + block_ - 1) / block_)));
     for_blocks(rows, 4.0 * double(rows) * double(dim), [&](int64_t begin, int64_t end, void* workspace) {
       kernels_.pack(cloud_, begin, end, workspace, packed_block(begin));
     });
@@ -159,7 +159,7 @@ class Evaluation {
   void for_blocks(int64_t rows, double cycles, const F& function) const {
     std::atomic<int64_t> next{0};
     in_parallel(cycles, [&] {
-      const Memory workspace = Memory::of_this_thread(bytes_);
+      const Memory workspace = Memory::of_this_thread<Use::task>(bytes_);
       for (int64_t begin; (begin = next.fetch_add(block_)) < rows;) {
         function(begin, std::min(begin + block_, rows), workspace.start());
       }

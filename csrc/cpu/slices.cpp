@@ -72,7 +72,7 @@ class Slices {
     std::vector<double> sums(pieces * chunks * size);
     std::atomic<int64_t> next{0};
     in_parallel(cycles(), [&] {
-      const Memory memory = Memory::of_this_thread((tile_ * width_ + 2 * count_ * SLICE_UNIT) * sizeof(T));
+      const Memory memory = Memory::of_this_thread<Use::task>((tile_ * width_ + 2 * count_ * SLICE_UNIT) * sizeof(T));
       T* const projected = reinterpret_cast<T*>(memory.start());
       for (int64_t task; (task = next.fetch_add(1)) < pieces * chunks;) {
         const int64_t piece = task / chunks, sample = piece / blocks_, begin = task % chunks * share;
@@ -119,7 +119,7 @@ class Slices {
     const int64_t tiles = (rows_ + tile - 1) / tile;
     std::atomic<int64_t> next{0};
     in_parallel(cycles(), [&] {
-      const Memory workspace = Memory::of_this_thread(tile * width_ * sizeof(T));
+      const Memory workspace = Memory::of_this_thread<Use::task>(tile * width_ * sizeof(T));
       T* const projected = reinterpret_cast<T*>(workspace.start());
       for (int64_t task; (task = next.fetch_add(1)) < samples_ * tiles;) {
         const int64_t sample = task / tiles, row = task % tiles * tile, some = std::min(tile, rows_ - row);

@@ -91,7 +91,7 @@ class Strips {
     const int64_t tiles = count(strip.column_end - strip.column, STRIP_COLUMNS);
     std::atomic<int64_t> next{0};
     in_parallel(pairs(strip) * double(dim_), [&] {
-      const Memory workspace = Memory::of_this_thread(kernels_.workspace(dim_));
+      const Memory workspace = Memory::of_this_thread<Use::task>(kernels_.workspace(dim_));
       for (int64_t tile; (tile = next.fetch_add(1)) < tiles;) {
         energy_[tile] = kernels_.score(cloud_, strip, tile, results_, workspace.start());
       }
@@ -125,7 +125,7 @@ class Strips {
     const double cycles = strip != nullptr ? 2 * pairs(*strip) * double(dim_) : double(STRIP_ROWS) * double(dim_);
     std::atomic<int64_t> first{0};
     in_parallel(cycles, [&] {
-      const Memory workspace = Memory::of_this_thread(kernels_.workspace(dim_));
+      const Memory workspace = Memory::of_this_thread<Use::task>(kernels_.workspace(dim_));
       for (int64_t d; (d = first.fetch_add(depth_)) < dim_;) {
         const int64_t d_end = std::min(d + depth_, dim_);
         if (strip != nullptr) kernels_.differentiate(cloud_, *strip, results_, d, d_end, workspace.start());

@@ -23,12 +23,16 @@ void in_parallel(double cycles, const F& function) {
   }
 }
 
-// Memory aligned to 64 bytes. What a thread needs for its tasks is kept from call to call while it is small: fresh
+// What memory is for.
+enum class Use { task, packed };
+
+// Memory aligned to 64 bytes. What a thread needs is kept from call to call while it is small, apart for each use: fresh
 // pages cost more than the arithmetic.
 class Memory {
  public:
   explicit Memory(size_t bytes) : owned_(new char[bytes + ALIGNMENT]), start_(align(owned_.get())) {}
 
+  template <Use>
   static Memory of_this_thread(size_t bytes) {
     thread_local std::unique_ptr<char[]> kept;
     thread_local size_t size = 0;

@@ -113,17 +113,37 @@ static size_t packed_bytes(int64_t rows, int64_t dim) {
   return sizeof(T) * round_up(rows, 3 * PANEL<T>) * (round_up(dim, LANES<T>) + 2 * dim + 3);
 }
 
-// to[part][d][j] = scale * x[part * PART + j][d]: a register tile finds its operands one after the other.
+// to[part][d][j] = scale * x[part * PART + j][d]: a register tile finds its operands one after the other. Whole vectors
+// are written, in order, so that what goes beyond a part is overwritten by the next, or lies in what follows `to`.
 template <class T, int64_t PART>
 static void interleave(const Block<T>& block, int64_t size, int64_t dim, T scale, T* to) {
+  constexpr int64_t PIECES = PART % LANES<T> == 0 ? 1 : (PART + LANES<T> - 1) / LANES<T>;  // at once
   const int64_t width = round_up(dim, LANES<T>);
   for (int64_t first = 0; first < size; first += PART) {
-    for (int64_t slice = 0; slice < width; slice += PANEL<T>) {
-      const int64_t step = slice_width<T>(width, slice), used = smaller(step, dim - slice);
-      const T* const x = block.x + slice * block.size + first * step;
-      T* const part = to + first * dim + slice * PART;
-      for (int64_t j = 0; j < PART; ++j) {
-        for (int64_t d = 0; d < used; ++d) part[d * PART + j] = scale * x[j * step + d];
+    for (int64_t d = 0; d < width; d += LANES<T>) {
+      const int64_t slice = d / PANEL<T> * PANEL<T>, step = slice_width<T>(width, slice);
+      const T* const x = block.x + slice * block.size + first * step + (d - slice);
+      T* const part = to + first * dim + d * PART;
+      const int64_t count = smaller(LANES<T>, dim - d);
+      for (int64_t begin = 0; begin < PART; begin += PIECES * LANES<T>) {
+        Vec<T> squares[PIECES][LANES<T>];
+#pragma GCC unroll 2
+        for (int64_t piece = 0; piece < PIECES; ++piece) {
+#pragma GCC unroll 16
+          for (int64_t i = 0; i < LANES<T>; ++i) {
+            const int64_t j = piece * LANES<T> + i;
+            squares[piece][i] = j < PART ? load(x + (begin + j) * step) : Vec<T>{};
+          }
+          transpose<T>(squares[piece]);
+        }
+#pragma GCC unroll 16
+        for (int64_t i = 0; i < LANES<T>; ++i) {
+          if (i >= count) break;
+#pragma GCC unroll 2
+          for (int64_t piece = 0; piece < PIECES; ++piece) {
+            store_anywhere<T>(part + i * PART + begin + piece * LANES<T>, scale * squares[piece][i]);
+          }
+        }
       }
     }
   }

@@ -69,6 +69,26 @@ SEGMA_INLINE Vec<T> pick(Vec<T> a, Vec<T> b, Lanes<T> which) {
 #endif
 }
 
+// The square of LANES vectors, turned over.
+template <class T>
+SEGMA_INLINE void transpose(Vec<T> (&v)[LANES<T>]) {
+#pragma GCC unroll 4
+  for (int64_t step = 1; step < LANES<T>; step *= 2) {
+    Lanes<T> low{}, high{};
+    for (int64_t lane = 0; lane < LANES<T>; ++lane) {
+      low[lane] = lane & step ? LANES<T> + lane - step : lane;
+      high[lane] = lane & step ? LANES<T> + lane : lane + step;
+    }
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < LANES<T>; ++i) {
+      if (i & step) continue;
+      const Vec<T> a = v[i], b = v[i + step];
+      v[i] = pick<T>(a, b, low);
+      v[i + step] = pick<T>(a, b, high);
+    }
+  }
+}
+
 SEGMA_INLINE double total(Vec<double> v) {
   double sum = 0;
   for (int64_t lane = 0; lane < LANES<double>; ++lane) sum += v[lane];

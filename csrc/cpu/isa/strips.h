@@ -60,26 +60,6 @@ static void pack_strip(const Cloud<T>& cloud, const Strip& strip, int64_t d, int
   }
 }
 
-// The square of LANES vectors, turned over.
-template <class T>
-SEGMA_INLINE void transpose(Vec<T> (&v)[LANES<T>]) {
-#pragma GCC unroll 4
-  for (int64_t step = 1; step < LANES<T>; step *= 2) {
-    Lanes<T> low{}, high{};
-    for (int64_t lane = 0; lane < LANES<T>; ++lane) {
-      low[lane] = lane & step ? LANES<T> + lane - step : lane;
-      high[lane] = lane & step ? LANES<T> + lane : lane + step;
-    }
-#pragma GCC unroll 16
-    for (int64_t i = 0; i < LANES<T>; ++i) {
-      if (i & step) continue;
-      const Vec<T> a = v[i], b = v[i + step];
-      v[i] = pick<T>(a, b, low);
-      v[i + step] = pick<T>(a, b, high);
-    }
-  }
-}
-
 // Panels of `count` coordinates from `d` on, DEPTH apart; `rows` is room for LANES rows of DEPTH.
 template <class T>
 static void pack_panels(const Cloud<T>& cloud, int64_t begin, int64_t end, int64_t d, int64_t count, T* rows, T* to) {
