@@ -1,8 +1,8 @@
 """``python -m benchmarks.gpu.papers --out FOLDER`` trains models with their papers' networks, side by side on one GPU.
 
-SeGMA (preset tuned) with five seeds and up to 500 epochs, ADGM, CaGeM and AMM with as many epochs as ``--minutes``
-allow, or the ``--trainings`` named; judging them comes on top. Matrix products are rounded to TF32. Leaves the run
-folders, and tables.md with errors, Fréchet distances and likelihoods; run again, it goes on.
+SeGMA (preset tuned, layers of 256) with five seeds and up to 500 epochs, ADGM, CaGeM and AMM with as many epochs as
+``--minutes`` allow, or the ``--trainings`` named; judging them comes on top. Matrix products are rounded to TF32.
+Leaves the run folders, and tables.md with errors, Fréchet distances and likelihoods; run again, it goes on.
 """
 
 from __future__ import annotations

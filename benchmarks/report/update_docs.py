@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -11,26 +12,38 @@ from tempfile import TemporaryDirectory
 from benchmarks import ROOT
 from benchmarks.report import figures
 from benchmarks.report.goals import by_case, factor
-from benchmarks.report.tables import put_into, report, spread, table, times_as
+from benchmarks.report.tables import put_into, report, table, times_as
 from segma_fast.bench.problems import Case
 from segma_fast.bench.records import Results
 
 IMAGES = ROOT / "docs" / "images"
-IN_README = (Case(1024, 64), Case(4096, 64), Case(16384, 64), Case(4096, 10))
+IN_README = (Case(1024, 64), Case(4096, 64), Case(4096, 10))
+CODE_PATHS = ("avx512", "avx2")  # of the processors that the README names
 PEERS = {"reference": "plain torch, eager", "compiled tiles": "plain torch, compiled tiles", "pykeops": "pykeops"}
 SUITES = {"cpu": {"distance", "forms", "call", "memory", "training"}, "scaling-cpu": {"scaling"}}
 
 
+def complete(kind: str) -> dict[Path, Results]:
+    """The complete results of ``cpu`` or ``scaling-cpu``, the oldest first."""
+    every = ((path, Results.read(path)) for path in (ROOT / "benchmarks" / "results").glob(f"{kind}-*.json"))
+    found = {p: r for p, r in every if r.complete and SUITES[kind] <= {record.suite for record in r.records}}
+    return dict(sorted(found.items(), key=lambda one: one[1].date))
+
+
 def newest(kind: str) -> Path:
     """The file of the latest complete result of ``cpu`` or ``scaling-cpu``."""
-    folder, dates = ROOT / "benchmarks" / "results", {}
-    for path in folder.glob(f"{kind}-*.json"):
-        results = Results.read(path)
-        if results.complete and SUITES[kind] <= {record.suite for record in results.records}:
-            dates[path] = results.date
-    if not dates:
-        raise ValueError(f"{folder} has no complete result {kind}-DATE.json: make bench measures one")
-    return max(dates, key=lambda path: dates[path])
+    found = complete(kind)
+    if not found:
+        raise ValueError(
+            f"{ROOT / 'benchmarks' / 'results'} has no complete result {kind}-DATE.json: make bench measures one"
+        )
+    return list(found)[-1]
+
+
+def of_each_processor() -> list[Results]:
+    """The latest complete result of each code path in ``CODE_PATHS`` that has one."""
+    found = {results.machine["native"]["code_path"]: results for results in complete("cpu").values()}
+    return [found[path] for path in CODE_PATHS if path in found]
 
 
 def read_newest(kind: str) -> Results:
@@ -41,18 +54,22 @@ def read_newest(kind: str) -> Results:
         sys.exit(str(error))
 
 
-def summary(results: Results) -> str:
-    """The README's: our time, and how many times as long the others take, at a few sizes."""
-    entries = by_case(results)
-    rows = []
+def summary(every: Sequence[Results]) -> str:
+    """The README's: our time, and how many times as long the others take, at a few sizes and on each processor."""
+    rows, notes = [], []
     for case in IN_README:
-        entry = entries.get(case, {})
-        if "native" in entry:
-            rows.append([str(case), spread(entry["native"]), *(times_as(factor(entry, peer)) for peer in PEERS)])
-    info = results.machine
-    built = f"{info['cpu']}, {info['native']['code_path']}, {info['threads']} threads"
-    head = table(["codes × dimensions", "segma_fast, ms (20–80 %)", *PEERS.values()], rows)
-    return f"{head}\n\n{results.date[:10]}, {built}, torch {info['torch']}."
+        for results in every:
+            entry = by_case(results).get(case, {})
+            if "native" in entry:
+                factors = (times_as(factor(entry, peer)) for peer in PEERS)
+                size, time = f"{case.rows} × {case.dim}", f"{1e3 * entry['native'].median_s:.3g}"
+                rows.append([size, results.machine["native"]["code_path"], time, *factors])
+    for results in every:
+        info = results.machine
+        path = info["native"]["code_path"]
+        notes.append(f"{path}: {results.date[:10]}, {info['cpu']}, {info['threads']} threads, torch {info['torch']}")
+    head = table(["codes × dimensions", "processor", "segma_fast, ms", *PEERS.values()], rows)
+    return f"{head}\n\n{'; '.join(notes)}."
 
 
 def main() -> None:
@@ -64,7 +81,7 @@ def main() -> None:
         "errors": figures.errors(results),
         "training": figures.training(results),
     }
-    texts = {"README.md": summary(results), "docs/benchmarks.md": report(results)}
+    texts = {"README.md": summary(of_each_processor()), "docs/benchmarks.md": report(results)}
     with TemporaryDirectory() as folder:  # nothing is replaced unless all can be made
         made = [figures.save(figure, Path(folder) / f"benchmark_{name}.png") for name, figure in drawn.items()]
         for path in made:

@@ -180,6 +180,7 @@ PRESETS["tuned"] = PRESETS["authors"] | {
     "learning_rate": 1e-3,
     "labelled_share": 0.1,
 }
+TUNED_WIDTHS = {"mnist": (256, 256)}  # layers of 1024 lose a class or two after some 20 epochs
 PRESET_MEANS_SCALE = {"digits": 0.1, "mnist": 0.1, "svhn": 2.0, "celeba": 1.0}
 ExperimentName = Literal["digits", "mnist", "svhn", "celeba"]
 EXPERIMENTS: dict[str, dict[str, Any]] = {
@@ -255,6 +256,9 @@ def starting_config(experiment: str = "digits", preset: str | None = None, model
         return config
     means = {"means_scale": PRESET_MEANS_SCALE[experiment]}
     config = with_preset(config, preset)
+    if preset == "tuned" and experiment in TUNED_WIDTHS:
+        network = dataclasses.replace(config.network, hidden=TUNED_WIDTHS[experiment])
+        config = dataclasses.replace(config, network=network)
     return dataclasses.replace(config, objective=dataclasses.replace(config.objective, **means))
 
 

@@ -94,8 +94,9 @@ def test_table_says_met_and_missed(tmp_path: Path) -> None:
 
 
 def test_readme_and_page_hold_the_newest_result() -> None:
-    newest = update_docs.newest("cpu")
-    assert update_docs.summary(Results.read(newest)) in (ROOT / "README.md").read_text(encoding="utf-8")
+    newest, readme = update_docs.newest("cpu"), (ROOT / "README.md").read_text(encoding="utf-8")
+    assert update_docs.summary(update_docs.of_each_processor()) in readme
+    assert all(f"{path}: 20" in readme for path in update_docs.CODE_PATHS)
     assert tables.report(Results.read(newest)) in (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     batches = max(RESULTS.glob("large-batch-*.json"))
     assert tables.report(Results.read(batches)) in (ROOT / "docs" / "large_batches.md").read_text(encoding="utf-8")

@@ -87,7 +87,7 @@ def test_plan_of_the_papers_trainings(tmp_path: Path) -> None:
     assert len({trial.config.run_dir for trial in trials}) == 8 and [t.config.seed for t in trials[:5]] == list(
         range(5)
     )
-    assert trials[0].config.network.hidden == (1024, 1024) and trials[0].config.epochs == 500
+    assert trials[0].config.network.hidden == (256, 256) and trials[0].config.epochs == 500
     amm = trials[-1].config
     assert (amm.network.network, amm.network.latent_dim, amm.learning_rate) == ("conv", 64, 2e-4)
     for trial in trials:

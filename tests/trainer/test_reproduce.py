@@ -230,6 +230,7 @@ def test_trials_follow_the_presets() -> None:
     tuned = {name: paper.trials(name, "tuned", 1, 2, Path("out"))[-1].config for name in paper.TITLES}
     assert [config.labelled_batch_size for config in tuned.values()] == [10, 100, 26]
     assert tuned["svhn"].label_choice == "stratified" and tuned["svhn"].learning_rate == 1e-3
+    assert tuned["mnist"].network.hidden == (256, 256) and tuned["svhn"].network.hidden == (786,) * 5
 
 
 @pytest.mark.parametrize(

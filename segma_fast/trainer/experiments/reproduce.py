@@ -36,7 +36,7 @@ class Reproduction:
     examples:
       segma-fast reproduce mnist
       segma-fast reproduce mnist --dataset ./mnist --table 2 --seeds 3 --budget 30m
-      segma-fast reproduce mnist --preset tuned --hidden 256 256 --budget 4h --out runs/reproduce/small
+      segma-fast reproduce mnist --preset tuned --budget 4h --out runs/reproduce/small
       segma-fast reproduce svhn --preset paper --features inception
       segma-fast reproduce celeba --budget 10h
     """
