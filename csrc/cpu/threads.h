@@ -26,8 +26,8 @@ void in_parallel(double cycles, const F& function) {
 // What memory is for.
 enum class Use { task, packed };
 
-// Memory aligned to 64 bytes. What a thread needs is kept from call to call while it is small, apart for each use: fresh
-// pages cost more than the arithmetic.
+// Memory aligned to 64 bytes. What a thread needs is kept from call to call while it is small, apart for each use:
+// fresh pages cost more than the arithmetic.
 class Memory {
  public:
   explicit Memory(size_t bytes) : owned_(new char[bytes + ALIGNMENT]), start_(align(owned_.get())) {}
