@@ -35,7 +35,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
         "adgm",
         LOW | NARROW | AUTHORS | {"epochs": 160, "decay": 0.3, "decay_every": 120},
     ),
-    "CaGeM": ("cagem", LOW | NARROW | {"epochs": 60, "decay": 0.3, "decay_every": 45}),
+    "CaGeM": ("cagem", LOW | NARROW | {"epochs": 110, "decay": 0.3, "decay_every": 45}),
 }
 
 
