@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -38,14 +39,8 @@ def without_wgmma(problem: Problem, precision: str) -> Run:
     return run
 
 
-def in_graph(problem: Problem, precision: str, backend: str) -> Run:
-    """Value and gradients of our operator, captured once and replayed: what the call costs without its host side."""
-    z, means, device = problem.z.detach(), problem.means.detach(), problem.z.device
-    h, w = widths_and_weights(len(z), len(means), device, None, None, 1.0, problem.gamma)
-
-    def call() -> tuple[torch.Tensor, ...]:
-        return tuple(GRADIENT[backend](z, means, h, w, 0, len(h), precision, "approx")[:3])
-
+def captured(call: Callable[[], Any], device: torch.device) -> Callable[[], Any]:
+    """A function captured in a CUDA graph; its replays give its results where the capture left them."""
     torch.cuda.synchronize(device)
     with torch.cuda.stream(torch.cuda.Stream(device)):
         call()
@@ -54,10 +49,22 @@ def in_graph(problem: Problem, precision: str, backend: str) -> Run:
     with torch.cuda.graph(graph):
         results = call()
 
-    def run() -> tuple[torch.Tensor, ...]:
+    def run() -> Any:
         graph.replay()
         return results
 
+    return run
+
+
+def in_graph(problem: Problem, precision: str, backend: str) -> Run:
+    """Value and gradients of our operator, captured once and replayed: what the call costs without its host side."""
+    z, means, device = problem.z.detach(), problem.means.detach(), problem.z.device
+    h, w = widths_and_weights(len(z), len(means), device, None, None, 1.0, problem.gamma)
+
+    def call() -> tuple[torch.Tensor, ...]:
+        return tuple(GRADIENT[backend](z, means, h, w, 0, len(h), precision, "approx")[:3])
+
+    run = captured(call, device)
     run.inputs = z, means, h, w  # type: ignore[attr-defined]  # a replay reads them where they were
     return run
 

@@ -24,20 +24,18 @@ SUITES = {"cpu": {"distance", "forms", "call", "memory", "training"}, "scaling-c
 
 
 def complete(kind: str) -> dict[Path, Results]:
-    """The complete results of ``cpu`` or ``scaling-cpu``, the oldest first."""
-    every = ((path, Results.read(path)) for path in (ROOT / "benchmarks" / "results").glob(f"{kind}-*.json"))
+    """The complete results of ``cpu`` or ``scaling-cpu``, the oldest first; ``ValueError`` if there are none."""
+    folder = ROOT / "benchmarks" / "results"
+    every = ((path, Results.read(path)) for path in folder.glob(f"{kind}-*.json"))
     found = {p: r for p, r in every if r.complete and SUITES[kind] <= {record.suite for record in r.records}}
+    if not found:
+        raise ValueError(f"{folder} has no complete result {kind}-DATE.json: make bench measures one")
     return dict(sorted(found.items(), key=lambda one: one[1].date))
 
 
 def newest(kind: str) -> Path:
     """The file of the latest complete result of ``cpu`` or ``scaling-cpu``."""
-    found = complete(kind)
-    if not found:
-        raise ValueError(
-            f"{ROOT / 'benchmarks' / 'results'} has no complete result {kind}-DATE.json: make bench measures one"
-        )
-    return list(found)[-1]
+    return list(complete(kind))[-1]
 
 
 def of_each_processor() -> list[Results]:

@@ -26,6 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks import ROOT
+from benchmarks.gpu.lineup import captured
 from benchmarks.suites.memory import peak_beyond, peak_of
 from segma_fast import sigreg
 from segma_fast.bench.contenders import without_compiler
@@ -101,17 +102,6 @@ def step(loss: Loss, z: Tensor) -> Callable[[], Tensor]:
     return run
 
 
-def in_graph(run: Callable[[], Tensor]) -> Callable[[], Any]:
-    """The same step captured once and replayed: what it costs without its host side."""
-    with torch.cuda.stream(torch.cuda.Stream()):
-        run()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        kept = run()
-    return lambda: (graph.replay(), kept)
-
-
 def embeddings(rows: int, dim: int, device: torch.device) -> Tensor:
     return torch.randn(rows, dim, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
 
@@ -120,9 +110,10 @@ def measure(rows: int, dim: int, device: torch.device, seconds: float) -> list[d
     torch.compiler.reset()  # else the ninth size is not compiled any more
     z = embeddings(rows, dim, device)
     runs: dict[str, Callable[[], Any]] = {"two products": two_products(z.detach())}
-    records = {name: {"rows": rows, "dim": dim, "contender": name} for name in ["two products", *losses(rows, dim)]}
+    compared = losses(rows, dim)
+    records = {name: {"rows": rows, "dim": dim, "contender": name} for name in ["two products", *compared]}
     exact = step(sigreg, z.detach().double().requires_grad_())()
-    for name, loss in losses(rows, dim).items():
+    for name, loss in compared.items():
         if isinstance(loss, str):
             records[name]["reason"] = loss
             continue
@@ -134,12 +125,12 @@ def measure(rows: int, dim: int, device: torch.device, seconds: float) -> list[d
         replayed = f"{name}, in a CUDA graph"
         records[replayed] = {"rows": rows, "dim": dim, "contender": replayed}
         try:
-            runs[replayed] = in_graph(runs[name])
+            runs[replayed] = captured(runs[name], device)
         except RuntimeError as error:
             records[replayed]["reason"] = " ".join(str(error).split())[:100]
     for name, times in take_turns(runs, seconds, device).items():
         records[name] |= {"reason": times.failure} if times.failure else times.summary()
-        if name in losses(rows, dim):
+        if name in compared:
             records[name]["peak_mb"] = peak_in_process(rows, dim, name) if device.type == "cpu" else peak(z, name)
     return list(records.values())
 
