@@ -36,7 +36,10 @@ CPU_SECONDS, CUDA_SECONDS = 60, 150  # on one core, the latter for each architec
 REQUIRE = os.environ.get("SEGMA_FAST_REQUIRE_NATIVE", "0") not in ("", "0")
 CUDA = os.environ.get("SEGMA_FAST_CUDA", "1") not in ("", "0")
 SANITIZE = os.environ.get("SEGMA_FAST_SANITIZE", "0") not in ("", "0")
-AGAIN = "install segma_fast again with `pip install --no-build-isolation`"
+AGAIN = (
+    "install segma_fast again with `pip install --no-build-isolation --no-cache-dir --force-reinstall --no-deps "
+    "segma-fast`, or in a clone with `pip install --no-build-isolation -e .`"
+)
 
 # ninja lies beside the interpreter, whose folder need not be in PATH
 os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])

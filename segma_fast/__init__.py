@@ -6,6 +6,7 @@ import segma_fast.before_torch  # noqa: F401  # as its name says
 
 # isort: split
 from segma_fast import large_batch
+from segma_fast.distance.backends.extension import tell_once as _tell_once
 from segma_fast.distance.formulas import silverman_gamma
 from segma_fast.distance.functional import cw_distance_reference, cw_normality, fast_cw_distance
 from segma_fast.distance.mixture import GaussianMixture
@@ -27,3 +28,5 @@ __all__ = [
     "sigreg",
     "silverman_gamma",
 ]
+
+_tell_once()

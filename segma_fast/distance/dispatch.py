@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 
 import torch
 
-from segma_fast.distance.backends import BACKENDS, extension
+from segma_fast.distance.backends import BACKENDS
 from segma_fast.distance.formulas import FORMS
 
 ENVIRONMENT_VARIABLE = "SEGMA_FAST_BACKEND"
-_TOLD: set[str] = set()  # reasons why there are no kernels that were told in this process
 
 
 def describe_backends() -> list[tuple[str, str | None, str]]:
@@ -56,22 +54,12 @@ def choose_backend(
             reason = backend.missing() or backend.unsuitable(device, dtype, dim)
             skipped = sliced and backend.slices is None or backend.not_for_auto(device, dtype, dim, precision)
             if reason is None and not (requested == "auto" and skipped):
-                if requested == "auto" and device.type == "cpu" and not torch.compiler.is_compiling():
-                    _tell_of_missing_kernels()
                 return backend.name
             if requested == backend.name:
                 raise ValueError(f"{source}={requested!r} is not available: {reason}. {_overview()}")
     if requested == "auto":
         raise ValueError(f"no backend serves {dtype} points of dimension {dim} on {device}. {_overview()}")
     raise ValueError(f"{source}={requested!r} is unknown. {_overview()}")
-
-
-def _tell_of_missing_kernels() -> None:
-    """Warn, once in a process, that calls on the CPU are slower than they could be."""
-    if extension.REASON is not None and extension.REASON not in _TOLD:
-        _TOLD.add(extension.REASON)
-        said = f"no compiled kernels, so plain torch computes the distance, more slowly: {extension.REASON}"
-        warnings.warn(f"segma_fast has {said}", RuntimeWarning, stacklevel=2)
 
 
 def check_backend(requested: str) -> None:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -157,12 +156,11 @@ class GaussianMixture(nn.Module):
             found = check_dense(name, values.detach(), "(K,)")
         else:
             try:
-                array = np.asarray(values)
-            except ValueError:  # nested lists of different lengths
-                array = np.asarray(None)
-            if array.dtype.kind not in "iuf":
-                raise TypeError(f"{name} must be real numbers, got {values!r}")
-            found = torch.from_numpy(array.astype(np.float64 if array.dtype.kind == "f" else np.int64))
+                found = torch.tensor(values)
+                if not (found.is_complex() or found.dtype == torch.bool):
+                    found = torch.tensor(values, dtype=torch.float64 if found.is_floating_point() else torch.int64)
+            except (RuntimeError, TypeError, ValueError):  # None, words, nested lists of different lengths
+                raise TypeError(f"{name} must be real numbers, got {values!r}") from None
         if found.is_complex() or found.is_quantized or found.dtype == torch.bool:
             raise TypeError(f"{name} must be real numbers, got dtype {found.dtype}")
         if found.is_meta:

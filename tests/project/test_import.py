@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import segma_fast
 
 INFO = "from segma_fast.bench.info import info; info([])"
 SCRIPT = """
@@ -20,8 +24,8 @@ print(json.dumps([sorted(before), sorted(set(sys.modules) - before), torch.cuda.
 HEAVY = {"accelerate", "datasets", "matplotlib", "PIL", "scipy", "sklearn", "tensorboard", "tqdm", "triton", "tyro"}
 
 
-def run(script: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True)
+def run(script: str, warnings: str = "error") -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-W", warnings, "-c", script], capture_output=True, text=True, check=True)
 
 
 def test_import_loads_torch_and_nothing_else() -> None:
@@ -37,6 +41,39 @@ def test_import_loads_torch_and_nothing_else() -> None:
 def test_import_is_silent() -> None:
     result = run("import segma_fast")
     assert (result.stdout, result.stderr) == ("", "")
+
+
+def test_missing_kernels_are_told_of_in_one_line_and_once(tmp_path: Path) -> None:
+    """For each reason, by a copy of the package without the compiled module; without a place to remember it, always."""
+    copy = tmp_path / "segma_fast"
+    shutil.copytree(Path(segma_fast.__file__).parent, copy, ignore=shutil.ignore_patterns("_C*", "__pycache__"))
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "SEGMA_FAST_CACHE": str(tmp_path / "kept")}
+
+    def told() -> str:
+        command = [sys.executable, "-c", "import segma_fast"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        assert not done.stdout
+        return done.stderr
+
+    (copy / "_build_note.txt").write_text("no compiler")
+    slower = "segma_fast: on CPUs plain torch computes the distance, more slowly than compiled kernels"
+    assert told() == f"{slower}: not built: no compiler\n"
+    assert told() == ""
+    (copy / "_build_note.txt").write_text("no ninja")
+    assert told().endswith("not built: no ninja\n") and told() == ""
+    environment["SEGMA_FAST_CACHE"] = str(copy / "_build_note.txt" / "nowhere")
+    assert told() and told()
+
+
+def test_numpy_is_not_needed() -> None:
+    """torch works without NumPy, and so do the distance and mixtures."""
+    run(
+        "import sys; sys.modules['numpy'] = None\n"
+        "import torch, segma_fast\n"
+        "mixture = segma_fast.GaussianMixture(torch.zeros(2, 3), [0.5, 2])\n"
+        "assert segma_fast.fast_cw_distance(torch.randn(8, 3), mixture.means, mixture.proportions) > 0",
+        warnings="ignore",  # torch has one
+    )
 
 
 @pytest.mark.parametrize(

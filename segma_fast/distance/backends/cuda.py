@@ -23,7 +23,7 @@ def _read_note() -> str:
     try:
         return f"not built: {NOTE.read_text(encoding='utf-8').strip()}"
     except OSError:
-        return "built with a torch without CUDA: install segma_fast again with `pip install --no-build-isolation -v`"
+        return f"built with a torch without CUDA: install segma_fast again with {extension.AGAIN}"
 
 
 _NOT_BUILT = _read_note()

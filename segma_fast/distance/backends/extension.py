@@ -6,7 +6,9 @@ toolkit the kernels of ``cuda``.
 
 from __future__ import annotations
 
+import os
 import sys
+from hashlib import sha256
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -17,6 +19,10 @@ import torch  # first: the module is linked to torch's libraries, but records no
 
 NAMESPACE = "segma_fast"  # of the operators of all backends
 OPERATORS = getattr(torch.ops, NAMESPACE)
+AGAIN = (
+    "`pip install --no-build-isolation --no-cache-dir --force-reinstall --no-deps segma-fast`, "
+    "or in a clone with `pip install --no-build-isolation -e .`"
+)
 NOTE = Path(__file__).parents[2] / "_build_note.txt"  # left by setup.py instead of the module
 
 
@@ -43,10 +49,30 @@ def _not_built() -> str:
     if installed != here and any(installed.glob("_C*")):
         return f"{here} is the source, the copy with the kernels is {installed}: start Python in another folder"
     python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
-    return f"not built for {python}: install segma_fast again with `pip install --no-build-isolation .`"
+    return f"not built for {python}: install segma_fast again with {AGAIN}"
 
 
 MODULE, REASON = _load()
+
+
+def tell_once() -> None:
+    """Say on stderr, in one line, that there are no compiled kernels and why: once for each installation.
+
+    An empty file in ``$SEGMA_FAST_CACHE`` or ``~/.cache/segma_fast`` remembers it.
+    """
+    if REASON is None or sys.stderr is None:
+        return
+    said = f"segma_fast: on CPUs plain torch computes the distance, more slowly than compiled kernels: {REASON}"
+    mark = "told-" + sha256(f"{__file__} {said}".encode()).hexdigest()[:12]
+    try:
+        folder = Path(os.environ.get("SEGMA_FAST_CACHE") or "~/.cache/segma_fast").expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / mark).touch(exist_ok=False)
+    except FileExistsError:
+        return
+    except (OSError, RuntimeError):  # nowhere to write, no home
+        pass
+    print(said, file=sys.stderr)
 
 
 def build_info() -> dict[str, Any]:
