@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -82,9 +82,42 @@ def usual_mode(path: Path) -> None:
 
 def publish_folder(draft: Path, final: Path) -> None:
     """Flush the files of a folder to disk, then rename it to ``final``, replacing an existing folder."""
-    for file in draft.rglob("*"):
+    flush(draft)
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(draft, final)
+
+
+def replace_files(draft: Path, folder: Path, names: Sequence[str]) -> None:
+    """Put the files of a draft in place of those with these names in a folder, the first of them last.
+
+    All other files stay. If anything fails, all are as before. A process that is killed leaves the folder without the
+    first file, or with the new ones alone.
+    """
+    flush(draft)
+    former = draft / "former"
+    former.mkdir()
+    moved: list[str] = []
+    placed: list[str] = []
+    try:
+        for name in names:
+            if (folder / name).is_file():
+                os.replace(folder / name, former / name)
+                moved.append(name)
+        for name in reversed(names):
+            if (draft / name).exists():
+                os.replace(draft / name, folder / name)
+                placed.append(name)
+    except BaseException:
+        for name in placed:
+            (folder / name).unlink()
+        for name in reversed(moved):
+            os.replace(former / name, folder / name)
+        raise
+
+
+def flush(folder: Path) -> None:
+    """Have the files of a folder written to disk."""
+    for file in folder.rglob("*"):
         if file.is_file():
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(draft, final)

@@ -2,7 +2,7 @@
 
 ::
 
-    README.md           the model card
+    README.md           the model card (model_card.py)
     model.safetensors   weights, and the step in the file's metadata
     config.json         configuration of the training, without paths of the machine
     data.json           the data set: name, image shape, class names
@@ -14,27 +14,46 @@ Nothing in it is unpickled or run when it is opened.
 
 from __future__ import annotations
 
-import math
+import re
 import shutil
 import tempfile
+import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors import safe_open
 
-from segma_fast.trainer import report
 from segma_fast.trainer.checkpoints import WEIGHTS, latest_checkpoint, save_weights
 from segma_fast.trainer.config import TrainConfig
 from segma_fast.trainer.config_file import save_config
-from segma_fast.trainer.files import make_folder, publish_folder, usual_mode, writing
-from segma_fast.trainer.models import MODELS, ImageModel
-from segma_fast.trainer.run_folder import CONFIG, PICTURES, REPORT, DataInfo, load_figures
+from segma_fast.trainer.files import make_folder, publish_folder, replace_files, usual_mode, writing
+from segma_fast.trainer.models import ImageModel
+from segma_fast.trainer.run_folder import CONFIG, DATA, PICTURES, REPORT, DataInfo, load_figures
 
 HUB = "hf://"  # how the address of a model on the Hub begins
 CARD = "README.md"
 LIBRARY = "segma_fast"
+PATIENCE = 10  # seconds until the Hub counts as not reachable
+_ID = r"\w[\w.-]*/\w[\w.-]*"
+
+
+class OnHub(NamedTuple):
+    """A model on the Hub."""
+
+    repo_id: str
+    revision: str | None
+    """branch, tag or commit; None for the newest"""
+    told: bool
+    """whether its address says that it is there: ``owner/name`` could be a folder"""
+
+    @property
+    def address(self) -> str:
+        return f"{HUB}{self.repo_id}" + (f"@{self.revision}" if self.revision else "")
 
 
 class Trained(Protocol):
@@ -54,65 +73,94 @@ class Trained(Protocol):
     def about(self) -> str: ...
 
 
-def save(run: Trained, folder: Path, address: str = "") -> Path:
-    """Write the folder of a run's model, whole or not at all; ``address`` is what its card calls it.
+def save(folder: Path, write: Callable[[Path], object], keep_card: Callable[[str], bool]) -> None:
+    """Have the files of a model written to a folder, whole or not at all; files that are not a model's stay.
+
+    Args:
+        folder: absolute; new, empty but for git's own files, or with a model that was published before.
+        write: writes them to an empty folder.
+        keep_card: whether the card that is there, given its text, stays.
 
     Raises:
-        ValueError: for a folder that holds something else than a model that was published before.
+        ValueError: for a folder that holds something else.
         WriteError: if it cannot be written.
     """
-    folder = folder.expanduser().absolute()
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and published_step(folder) is None):
+    there = folder.is_dir()
+    taken = there and any(not path.name.startswith(".git") for path in folder.iterdir())
+    if folder.is_file() or (taken and published_step(folder) is None):
         raise ValueError(f"{folder} holds something else, which stays: choose a folder that is new or empty")
     with writing(folder):
         make_folder(folder.parent)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder if there else folder.parent))
         try:
-            _write(run, draft, address or folder.name)
+            write(draft)
             usual_mode(draft)
-            publish_folder(draft, folder)
+            if there:
+                kept = (folder / CARD).exists() and keep_card((folder / CARD).read_text("utf-8", errors="replace"))
+                if kept:
+                    warnings.warn(f"{folder / CARD} was edited and stays: it may show an earlier model", stacklevel=3)
+                replace_files(draft, folder, [WEIGHTS, CONFIG, DATA, REPORT, *PICTURES, *([] if kept else [CARD])])
+            else:
+                publish_folder(draft, folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-    return folder
 
 
-def push(
-    run: Trained, repo_id: str, private: bool | None = None, token: str | None = None, commit_message: str | None = None
-) -> str:
-    """Upload a run's model to the Hub, as a new repository or a new commit; its address there.
+def write_files(run: Trained, folder: Path) -> None:
+    """Write all but the card."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in run.model.state_dict().items()}
+    save_weights(state, folder / WEIGHTS, {"format": "pt", "step": str(run.step), "library": LIBRARY})
+    save_config(without_paths(run.config), folder / CONFIG)
+    run.data.save(folder)
+    for name in _extras(run):
+        shutil.copyfile(run.folder / name, folder / name)
+
+
+def missing(run: Trained) -> list[str]:
+    """The files that other models have and this one has not: an older version of it on the Hub may."""
+    return [name for name in (*PICTURES, REPORT) if name not in _extras(run)]
+
+
+def find_on_hub(given: str, revision: str | None = None) -> OnHub | None:
+    """Which model on the Hub is meant by ``hf://owner/name``, or ``owner/name`` where there is no such folder.
+
+    ``@revision`` may follow. None is returned for a folder, and for anything in ``runs/``, where trainings are.
 
     Raises:
-        ValueError: for a ``repo_id`` that is not ``owner/name``.
+        ValueError: for an address on the Hub that has not this form.
     """
-    from huggingface_hub import HfApi
-
-    _check_id(repo_id)
-    api = HfApi(token=token, library_name=LIBRARY)
-    with tempfile.TemporaryDirectory() as place:
-        folder = save(run, Path(place) / "model", HUB + repo_id)
-        url = str(api.create_repo(repo_id, private=private, exist_ok=True))
-        message = commit_message or f"{MODELS[run.config.model].title}, {run.step} steps"
-        api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message)
-    return url
+    told = given.startswith("hf:")
+    found = re.fullmatch(rf"({_ID})(?:@(.+))?", given.removeprefix("hf:").strip("/"), re.ASCII)
+    if told and not found:
+        raise ValueError(f"a model on the Hub is named owner/name, got {given!r}")
+    if found is None or (not told and (Path(given).exists() or given.startswith("runs/"))):
+        return None
+    return OnHub(found[1], revision or found[2], told)
 
 
-def fetch(address: str, revision: str | None = None, token: str | None = None) -> Path:
-    """The folder of a model on the Hub, ``hf://owner/name``, downloaded unless it is in the cache.
+def fetch(model: OnHub, token: str | bool | None = None, local_files_only: bool = False, **options: Any) -> Path:
+    """The folder of a model on the Hub, downloaded unless it is in the cache; ``options`` are the Hub's own.
 
     Raises:
         ValueError: if it is not there, is no model of segma_fast, or cannot be reached.
     """
-    from huggingface_hub import snapshot_download
-
-    repo_id = address.removeprefix("hf:").strip("/")
-    _check_id(repo_id)
-    kept = [WEIGHTS, "*.json", "*.png"]
+    repo_id, revision, problem = model.repo_id, model.revision, None
+    if not local_files_only:
+        try:  # snapshot_download itself would wait for ever
+            HfApi(token=token).model_info(repo_id, revision=revision, timeout=PATIENCE)
+        except (HfHubHTTPError, ValueError):
+            pass  # an answer, or a name that cannot be: the download explains it
+        except Exception as error:  # no network, offline, too slow; what was loaded before is found
+            problem = f"the Hugging Face Hub cannot be reached ({_first_line(error)}), and the cache has no copy"
+    options |= {"token": token, "local_files_only": local_files_only or problem is not None}
     try:
-        folder = Path(snapshot_download(repo_id, revision=revision, token=token, allow_patterns=kept))
-    except Exception as error:  # of many kinds: no such repository or revision, no access, no network
-        raise ValueError(f"{HUB}{repo_id} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+        kept = [WEIGHTS, "*.json", "*.png"]
+        folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=kept, **options))
+    except Exception as error:  # of many kinds: no such repository or revision, no access
+        here = "" if model.told else f"there is no folder {repo_id} here, and "
+        raise ValueError(f"{here}{model.address} cannot be loaded: {problem or _first_line(error)}") from error
     if published_step(folder) is None:
-        raise ValueError(f"{HUB}{repo_id} is no model of segma_fast: it has no {WEIGHTS} and {CONFIG} of one")
+        raise ValueError(f"{model.address} is no model of segma_fast: it has no {WEIGHTS} and {CONFIG} of one")
     return folder
 
 
@@ -124,27 +172,13 @@ def published_step(folder: Path) -> int | None:
     return None
 
 
-def _check_id(repo_id: str) -> None:
-    owner, _, name = repo_id.partition("/")
-    if not (owner and name and "/" not in name):
+def check_id(repo_id: str) -> None:
+    """Raise ``ValueError`` for a name on the Hub that is not ``owner/name``."""
+    if not re.fullmatch(_ID, repo_id, re.ASCII):
         raise ValueError(f"a model on the Hub is named owner/name, got {repo_id!r}")
 
 
-def _write(run: Trained, folder: Path, address: str) -> None:
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in run.model.state_dict().items()}
-    save_weights(state, folder / WEIGHTS, {"format": "pt", "step": str(run.step), "library": LIBRARY})
-    save_config(_without_paths(run.config), folder / CONFIG)
-    run.data.save(folder)
-    newest = latest_checkpoint(run.folder)
-    drawn = newest is None or newest[1] == run.step  # else the pictures are of another step
-    kept = [name for name in PICTURES if drawn and (run.folder / name).exists()]
-    summary = _summary(run)
-    for name in [*kept, *([REPORT] if summary else [])]:
-        shutil.copyfile(run.folder / name, folder / name)
-    (folder / CARD).write_text(card(run, address, kept, summary), encoding="utf-8")
-
-
-def _without_paths(config: TrainConfig) -> TrainConfig:
+def without_paths(config: TrainConfig) -> TrainConfig:
     """The configuration with the last part of each path: the rest says something of the machine alone."""
     data = config.data
     local = Path(data.dataset).expanduser().exists() or data.dataset.startswith((".", "/", "~"))
@@ -152,7 +186,14 @@ def _without_paths(config: TrainConfig) -> TrainConfig:
     return replace(config, data=data, run_dir=Path(config.run_dir.name))
 
 
-def _summary(run: Trained) -> dict[str, Any]:
+def pictures_of(run: Trained) -> list[str]:
+    """The names of the pictures of the run, if they are of this step."""
+    newest = latest_checkpoint(run.folder)
+    drawn = newest is None or newest[1] == run.step
+    return [name for name in PICTURES if drawn and (run.folder / name).exists()]
+
+
+def figures_of(run: Trained) -> dict[str, Any]:
     """The figures of the finished run, if they are of this step; else empty."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         found = load_figures(run.folder / REPORT)
@@ -161,30 +202,9 @@ def _summary(run: Trained) -> dict[str, Any]:
     return {}
 
 
-def card(run: Trained, address: str, pictures: list[str], summary: dict[str, Any]) -> str:
-    """The model card, in Markdown with the Hub's metadata."""
-    from huggingface_hub import EvalResult, ModelCardData
+def _extras(run: Trained) -> list[str]:
+    return [*pictures_of(run), *([REPORT] if figures_of(run) else [])]
 
-    config, kind = _without_paths(run.config), MODELS[run.config.model]
-    hub_data = "/" in config.data.dataset
-    results = []
-    if summary and summary["labels"] and not math.isnan(summary["test_error"]):
-        right = round(100 * (1 - summary["test_error"]), 2)
-        results = [EvalResult("image-classification", config.data.dataset, run.data.name, "accuracy", right)]
-    facts = ModelCardData(
-        library_name=LIBRARY, tags=["auto-encoder", "semi-supervised", config.model], eval_results=results or None,
-        datasets=[config.data.dataset] if hub_data else None, model_name=f"{kind.title} on {run.data.name}",
-    )  # fmt: skip
-    lines = ["---", facts.to_yaml(), "---", "", f"# {kind.title} on {run.data.name}", "", run.about, ""]
-    for name in pictures:
-        lines += [f"![{PICTURES[name]}]({name})", "", f"{PICTURES[name][0].upper()}{PICTURES[name][1:]}.", ""]
-    lines += ["## Use it", "", "```python", "from segma_fast.trainer import load_run, picture_grid", ""]
-    lines += [f'run = load_run("{address}")', "picture_grid(run.sample(10))", 'run.classify("picture.png")', "```", ""]
-    lines += ["```sh", f"segma-fast explore --run-dir {address}", "```", ""]
-    if summary:
-        lines += ["## Figures", "", "```", report.table(summary), "```", ""]
-    channels, height, width = run.data.image_shape
-    pixels = f"{'grey' if channels == 1 else 'colour'} pictures of {width} × {height} pixels"
-    lines += ["## Limits", "", f"It takes {pixels} like those of {run.data.name}, and knows nothing else."]
-    lines += ["`config.json` has all settings of its training.", ""]
-    return "\n".join(lines)
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segma_fast.trainer import latent, metrics, published
-from segma_fast.trainer.checkpoints import find_checkpoint, load_weights
-from segma_fast.trainer.config import TrainConfig, build_model
-from segma_fast.trainer.config_file import load_config
+from segma_fast.trainer import latent, metrics
 from segma_fast.trainer.data import ImageData
 from segma_fast.trainer.export import export
-from segma_fast.trainer.models import MODELS, ImageModel
+from segma_fast.trainer.hub_model import HubModel
 from segma_fast.trainer.picture_input import as_images
-from segma_fast.trainer.run_folder import CONFIG, REPORT, SCORES, DataInfo, load_figures, why_no_model
 
 BATCH = 1000  # pictures or codes in the networks at once
 
@@ -33,28 +27,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(HubModel):
     """A trained model with its configuration and the description of its data set; see :func:`load_run`.
 
     Pictures go in as tensors, PIL pictures or files, and come out as tensors in [0, 1] on the model's device. Files and
     PIL pictures are cropped and resized as the data set was; light on dark stays light on dark.
     """
-
-    folder: Path
-    config: TrainConfig
-    data: DataInfo
-    model: ImageModel = field(repr=False)
-    step: int
-    address: str = ""
-    """hf://owner/name or the folder of a checkpoint, if the model is from there"""
-
-    def load_data(self) -> ImageData:
-        """The data set that the model was trained on.
-
-        Raises:
-            ValueError: if it is not there any more, or has changed.
-        """
-        return self.data.find(self.config.data)
 
     def pictures(self, given: Pictures) -> Tensor:
         """Pictures as the model takes them, (n, C, H, W) in [0, 1].
@@ -153,29 +131,6 @@ class Run:
             self.model, chosen, *self.source_and_other(chosen, away_from, "away_from"), alpha, steps
         )
 
-    def save_pretrained(self, folder: Path | str) -> Path:
-        """Write the model to a folder that can be handed on, with a model card; :func:`load_run` opens it.
-
-        It holds weights, configuration, pictures and figures, but nothing to go on training, and no path of this
-        machine.
-
-        Raises:
-            ValueError: for a folder that holds something else.
-        """
-        return published.save(self, Path(folder))
-
-    def push_to_hub(
-        self, repo_id: str, *, private: bool | None = None, token: str | None = None, commit_message: str | None = None
-    ) -> str:  # fmt: skip
-        """Upload the same to the Hugging Face Hub, as ``owner/name``, and return its address there.
-
-        Arguments are those of ``huggingface_hub``; without a token it takes that of ``hf auth login``.
-
-        Raises:
-            ValueError: for a ``repo_id`` that is not ``owner/name``.
-        """
-        return published.push(self, repo_id, private, token, commit_message)
-
     def export(self, folder: Path | str) -> list[Path]:
         """Write encoder.pt2 and decoder.pt2, which ``torch.export.load`` opens where segma_fast is not installed.
 
@@ -186,40 +141,11 @@ class Run:
         """
         return export(self.model, self.data.image_shape, Path(folder))
 
-    @classmethod
-    def from_pretrained(
-        cls, source: Path | str, device: torch.device | str = "cpu", *, revision: str | None = None,
-        token: str | None = None,
-    ) -> Run:  # fmt: skip
-        """Open a model from a folder, or from the Hugging Face Hub as ``owner/name`` if there is no such folder.
-
-        Raises:
-            ValueError: if there is none, or it is damaged.
-        """
-        if Path(source).exists() or str(source).startswith("hf:"):
-            return load_run(source, device, revision=revision, token=token)
-        return load_run(f"{published.HUB}{source}", device, revision=revision, token=token)
-
     def evaluate(self, data: ImageData | None = None) -> metrics.Evaluation:
         """Test error, reconstruction error and d² on the test set, which is loaded unless ``data`` is given."""
         data, device = self.load_data() if data is None else data, self.model.device
         labels = data.test_labels.to(device) if data.labelled else None
         return metrics.evaluate(self.model, data.test_images.to(device), labels, data.classes)
-
-    @property
-    def about(self) -> str:
-        """A line for captions: model, data, labels, sizes, and the steps and test error of a run that has ended."""
-        config, labels = self.config, self.config.used_labels
-        found = [MODELS[config.model].title, self.data.name, f"{labels} labels" if labels else "no labels"]
-        found.append(f"D = {config.network.latent_dim}")
-        for file, steps in ((REPORT, "steps"), (SCORES, "step")):
-            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-                ended = load_figures(self.folder / file)  # if it has ended, and at this step
-                error = 100 * float(ended["test_error"])
-                if ended[steps] == self.step and not math.isnan(error):
-                    found.append(f"{self.step} steps · test error {error:.2f} %")
-                    break
-        return " · ".join(found)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -267,28 +193,20 @@ class Run:
 
 
 def load_run(
-    run_dir: Path | str, device: torch.device | str = "cpu", *, revision: str | None = None, token: str | None = None
+    run_dir: Path | str, device: torch.device | str = "cpu", *, dataset: Path | str | None = None,
+    revision: str | None = None, token: str | None = None,
 ) -> Run:  # fmt: skip
     """Load the model of a run folder, in evaluation mode; no file in it is unpickled or run.
 
     Args:
-        run_dir: a run folder, or one of its ``checkpoints/``; a folder of :meth:`Run.save_pretrained`, or
-            ``hf://owner/name`` on the Hugging Face Hub.
+        run_dir: a run folder, or one of its ``checkpoints/``; a folder of :meth:`Run.save_pretrained`; or a model on
+            the Hugging Face Hub as ``hf://owner/name``, or as ``owner/name`` where there is no such folder, both with
+            ``@revision`` behind if it is not the newest.
         device: where the model goes.
+        dataset: folder of the pictures that it was trained on, if they are not where the training found them.
         revision, token: branch, tag or commit on the Hub, and what opens a private one.
 
     Raises:
         ValueError: if the folder holds no run, no checkpoint yet, or a damaged one, or if the Hub has no such model.
     """
-    address = f"{published.HUB}{str(run_dir).removeprefix('hf:').strip('/')}" if str(run_dir).startswith("hf:") else ""
-    given = published.fetch(address, revision, token) if address else Path(run_dir)
-    run_dir, checkpoint = find_checkpoint(given)
-    if checkpoint is None and (step_of_weights := published.published_step(run_dir)) is not None:
-        checkpoint = run_dir, step_of_weights
-    if checkpoint is None or not (run_dir / CONFIG).exists():
-        raise ValueError(why_no_model(run_dir))
-    config, data = load_config(run_dir / CONFIG), DataInfo.load(run_dir)
-    model = build_model(config, data.image_shape, len(data.class_names))
-    load_weights(checkpoint[0], model)
-    address = address or str(given) * (given != run_dir)
-    return Run(run_dir, config, data, model.to(device).eval(), checkpoint[1], address)
+    return Run.from_pretrained(run_dir, device, dataset=dataset, revision=revision, token=token)

@@ -43,7 +43,7 @@ from segma_fast.trainer.checkpoints import (
 )
 from segma_fast.trainer.config import TrainConfig
 from segma_fast.trainer.config_file import differences, load_config, save_config
-from segma_fast.trainer.data import UNLABELLED, DataConfig, ImageData, cached_data, load_data
+from segma_fast.trainer.data import UNLABELLED, DataConfig, DataError, ImageData, cached_data, load_data
 from segma_fast.trainer.files import WriteError, file_on_the_way, write_text
 from segma_fast.trainer.lock import only_one
 
@@ -102,12 +102,12 @@ class DataInfo:
             reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
             raise ValueError(f"{run_dir / DATA} cannot be read: {reason}") from error
 
-    def check_same(self, data: DataInfo) -> None:
-        """Raise ``ValueError`` if the data set is not the one that the run was trained on."""
-        for item in fields(self):
-            before, now = getattr(self, item.name), getattr(data, item.name)
+    def check_same(self, data: DataInfo, *names: str) -> None:
+        """Raise ``ValueError`` if the data set is not the one of the run, by the fields of these names or by all."""
+        for name in names or [item.name for item in fields(self)]:
+            before, now = getattr(self, name), getattr(data, name)
             if before != now:
-                raise ValueError(f"the data set is not the one of the run: its {item.name} was {before}, is {now}")
+                raise ValueError(f"the data set is not the one of the run: its {name} was {before}, is {now}")
 
     def find(self, config: DataConfig) -> ImageData:
         """The data set of the run; from the cache of decoded pictures if it is in no folder.
@@ -119,8 +119,13 @@ class DataInfo:
             for kept in cached_data(config, self.name):
                 if DataInfo.of(kept) == self:
                     return kept
-        data = load_data(config, labelled=self.class_names != UNLABELLED)
-        self.check_same(DataInfo.of(data))
+        try:
+            data = load_data(config, labelled=self.class_names != UNLABELLED)
+            self.check_same(DataInfo.of(data))
+        except ValueError as error:
+            if config.dataset == "digits" or (config.folder is not None and isinstance(error, DataError)):
+                raise
+            raise DataError(f"{error}; say where the pictures are now by --dataset FOLDER (dataset=…)") from error
         return data
 
 

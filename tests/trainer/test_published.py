@@ -1,12 +1,14 @@
-"""Models to hand on: the folder, its card, and the Hub, for which a folder of this machine stands in."""
+"""Models to hand on: the folder and its card; test_hub.py has the Hub."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
 import pytest
@@ -15,7 +17,8 @@ from made_pictures import colour_folder
 from PIL import Image
 
 from segma_fast.__main__ import main
-from segma_fast.trainer import Run, load_run, save_pictures, starting_config, train
+from segma_fast.trainer import Run, TrainConfig, load_run, save_pictures, starting_config, train
+from segma_fast.trainer.explore.explorer import Explorer
 
 
 @pytest.fixture(scope="module")
@@ -28,46 +31,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def same(one: Run, other: Run) -> bool:
     pairs = zip(one.model.state_dict().values(), other.model.state_dict().values(), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
-
-
-class Hub:
-    """A stand-in: repositories are folders."""
-
-    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.place, self.calls = place, []  # type: ignore[var-annotated]
-        monkeypatch.setattr(huggingface_hub, "HfApi", self.api)
-        monkeypatch.setattr(huggingface_hub, "snapshot_download", self.snapshot_download)
-
-    def api(self, token: str | None = None, library_name: str | None = None) -> Hub:
-        self.calls.append(("token", token))
-        return self
-
-    def create_repo(self, repo_id: str, *, private: bool | None, exist_ok: bool) -> str:
-        assert exist_ok
-        self.calls.append(("private", private))
-        (self.place / repo_id).mkdir(parents=True, exist_ok=True)
-        return f"https://hub/{repo_id}"
-
-    def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> None:
-        self.calls.append(("message", commit_message))
-        shutil.copytree(folder_path, self.place / repo_id, dirs_exist_ok=True)
-
-    def snapshot_download(self, repo_id: str, **options: Any) -> str:
-        self.calls.append(("options", options))
-        if not (self.place / repo_id).exists():
-            raise huggingface_hub.errors.RepositoryNotFoundError(f"no {repo_id}\nmore", response=_Answer())  # type: ignore[arg-type]
-        return str(self.place / repo_id)
-
-
-class _Answer:
-    headers: dict[str, str] = {}
-    request = None
-    status_code = 404
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    return Hub(tmp_path / "hub", monkeypatch)
 
 
 def test_a_folder_is_the_same_model(run: Run, tmp_path: Path) -> None:
@@ -83,13 +46,16 @@ def test_a_folder_is_the_same_model(run: Run, tmp_path: Path) -> None:
     assert same(run, load_run(folder))
 
 
-def test_no_path_of_the_machine_is_handed_on(tmp_path: Path) -> None:
-    data = colour_folder(tmp_path / "private" / "colours")
-    config = starting_config("digits").with_options(
-        dataset=str(data), size=16, cache=tmp_path / "cache", hidden=(8,), latent_dim=3, labels=6, epochs=1,
-        batch_size=8, labelled_batch_size=4, means_init="normal", run_dir=str(tmp_path / "private" / "run"),
+def colours(place: Path) -> TrainConfig:
+    data = colour_folder(place / "private" / "colours")
+    return starting_config("digits").with_options(
+        dataset=str(data), size=16, cache=place / "cache", hidden=(8,), latent_dim=3, labels=6, epochs=1,
+        batch_size=8, labelled_batch_size=4, means_init="normal", run_dir=str(place / "private" / "run"),
     )  # fmt: skip
-    train(config)
+
+
+def test_no_path_of_the_machine_is_handed_on(tmp_path: Path) -> None:
+    train(colours(tmp_path))
     run = load_run(tmp_path / "private" / "run")
     save_pictures(run)
     folder = run.save_pretrained(tmp_path / "given")
@@ -139,35 +105,130 @@ def test_damaged_weights(run: Run, tmp_path: Path) -> None:
         load_run(folder)
 
 
-def test_the_hub(run: Run, hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run.push_to_hub("me/mine", private=True, token="secret") == "https://hub/me/mine"
-    assert ("token", "secret") in hub.calls and ("private", True) in hub.calls
-    for again in (Run.from_pretrained("me/mine"), load_run("hf://me/mine"), load_run(Path("hf://me/mine"))):
-        assert same(run, again) and again.address == "hf://me/mine"
-    load_run("hf://me/mine", revision="v1", token="t")
-    options = hub.calls[-1][1]
-    assert (options["revision"], options["token"]) == ("v1", "t")
-    assert not any("bin" in pattern or "*.py" in pattern for pattern in options["allow_patterns"])
-    assert 'load_run("hf://me/mine")' in (hub.place / "me/mine/README.md").read_text()
-    main(["classify", "--run-dir", "hf://me/mine", "--images", "3"])
-    assert "class" in capsys.readouterr().out
-    main(["publish", "--run-dir", str(run.folder), "--repo", "me/other"])
-    assert "https://hub/me/other" in capsys.readouterr().out and same(run, load_run("hf://me/other"))
-
-
-def test_what_the_hub_has_not(run: Run, hub: Hub) -> None:
-    with pytest.raises(ValueError, match="hf://me/none cannot be loaded: no me/none"):
-        Run.from_pretrained("me/none")
-    (hub.place / "me/poem").mkdir(parents=True)
-    with pytest.raises(ValueError, match="hf://me/poem is no model of segma_fast"):
-        load_run("hf://me/poem")
-    for wrong in ("mine", "a/b/c", "/mine", "me/"):
-        with pytest.raises(ValueError, match="owner/name, got"):
-            run.push_to_hub(wrong)
-
-
 def test_publish_wants_one_place(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for flags in ([], ["--out", str(tmp_path / "a"), "--repo", "me/mine"]):
         with pytest.raises(SystemExit):
             main(["publish", "--run-dir", str(run.folder), *flags])
         assert "--out FOLDER or --repo OWNER/NAME" in capsys.readouterr().err
+
+
+def test_a_clone_of_its_repository_stays_one(run: Run, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    (clone / ".git").mkdir(parents=True)
+    (clone / ".git/config").write_text("url")
+    (clone / ".gitattributes").write_text("lfs")
+    run.save_pretrained(clone)
+    (clone / "letter.txt").write_text("dear")
+    (clone / "top_layer.png").write_text("of an earlier model")
+    other = replace(run, step=run.step + 1)
+    other.save_pretrained(clone)
+    assert load_run(clone).step == other.step and not (clone / "top_layer.png").exists()
+    kept = {".git/config": "url", ".gitattributes": "lfs", "letter.txt": "dear"}
+    assert {name: (clone / name).read_text() for name in kept} == kept
+    assert {path.suffix for path in clone.iterdir() if path.name[0] != "."} >= {".md", ".json", ".safetensors"}
+    assert {path.name for path in clone.iterdir() if path.name[0] == "."} == {".git", ".gitattributes"}
+
+
+def test_a_card_that_was_edited_stays(run: Run, tmp_path: Path) -> None:
+    folder = run.save_pretrained(tmp_path / "mine")
+    card = folder / "README.md"
+    first = card.read_text()
+    replace(run, step=run.step + 1).save_pretrained(folder)
+    assert card.read_text() != first
+    card.write_text(first.replace("library_name", "license: mit\nlibrary_name"))
+    edited = card.read_text()
+    with pytest.warns(UserWarning, match="README.md was edited and stays"):
+        run.save_pretrained(folder)
+    assert card.read_text() == edited and load_run(folder).step == run.step
+    card.unlink()
+    run.save_pretrained(folder)
+    assert card.read_text() == first
+
+
+def test_whole_or_not_at_all(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run.save_pretrained(tmp_path / "mine")
+    (folder / "samples.png").unlink()
+    (folder / "letter.txt").write_text("dear")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    other, rename, failed = replace(run, step=run.step + 1), os.replace, 0
+    for last in range(100):
+        calls = iter(range(100))
+
+        def fails(source: Path, target: Path, calls: Iterator[int] = calls, last: int = last) -> None:
+            if next(calls) == last:
+                raise OSError("the disk is full")
+            rename(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", fails)
+            try:
+                other.save_pretrained(folder)
+                break
+            except OSError as error:
+                assert f"{folder} cannot be written: the disk is full" in str(error)
+        assert before == {path: path.read_bytes() for path in folder.iterdir()}
+        failed += 1
+    assert failed > 15 and load_run(folder).step == other.step
+
+
+def test_the_card_says_that_a_training_was_not_finished(tmp_path: Path) -> None:
+    def stop(line: Mapping[str, float]) -> None:
+        if line["step"] == 8:
+            raise KeyboardInterrupt
+
+    config = starting_config("digits").with_options(epochs=2, hidden=(8,), checkpoint_every=6, log_every=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(config.with_options(run_dir=str(tmp_path / "run")), on_metrics=stop)
+    folder = load_run(tmp_path / "run").save_pretrained(tmp_path / "mine")
+    assert "not finished at this point: 6 of 26 steps." in (folder / "README.md").read_text()
+    train(load_run(folder).config.with_options(run_dir=str(tmp_path / "run")), resume=True)
+    card = (load_run(tmp_path / "run").save_pretrained(folder) / "README.md").read_text()
+    assert "not finished" not in card
+
+
+@pytest.fixture(scope="module")
+def handed_on(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model of colours, and where the colours are now."""
+    place = tmp_path_factory.mktemp("elsewhere")
+    train(colours(place))
+    folder = load_run(place / "private" / "run").save_pretrained(place / "given")
+    shutil.rmtree(place / "cache")
+    return folder, (place / "private" / "colours").rename(place / "moved")
+
+
+def test_data_that_are_elsewhere(
+    handed_on: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, data = handed_on
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEGMA_FAST_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    flags = ["--run-dir", str(folder)]
+    for command in ("show", "interpolate", "transfer", "intensify", "reconstruct", "classify", "evaluate", "explore"):
+        with pytest.raises(SystemExit):
+            main([command, *flags])
+        assert "--dataset FOLDER" in capsys.readouterr().err
+        if command != "explore":  # which would not end
+            main([command, *flags, "--dataset", str(data)])
+    assert len(list(tmp_path.glob("*.png"))) == 5
+    explorer = Explorer(load_run(folder, dataset=data))
+    found = explorer.transfer(explorer.numbered(0), "red ones", 1.0).recipe
+    assert f"--dataset {data}" in found.command and f"dataset={str(data)!r}" in found.python
+    pink, grey = (shutil.copytree(data, tmp_path / name) for name in ("pink", "grey"))
+    for split in ("train", "test"):
+        (pink / split / "red ones").rename(pink / split / "pink ones")
+    for file in grey.rglob("*.png"):
+        Image.open(file).convert("L").save(file)
+    for other, what in ((pink, "class_names"), (grey, "image_shape")):
+        with pytest.raises(ValueError, match=f"not the one of the run: its {what} was"):
+            load_run(folder, dataset=other).load_data()
+    shutil.copytree(pink, "colours")
+    with pytest.raises(ValueError, match="its class_names was .*--dataset FOLDER"):  # another one of the same name
+        load_run(folder).load_data()
+
+
+def test_the_card_asks_for_no_data(handed_on: tuple[Path, Path], run: Run, tmp_path: Path) -> None:
+    card = (handed_on[0] / "README.md").read_text()
+    assert "segma-fast sample --run-dir given\nsegma-fast classify --run-dir given --images picture.png" in card
+    assert "explore --run-dir given\n" not in card and "explore --run-dir given --dataset FOLDER" in card
+    assert "explore --run-dir mine\n" in (run.save_pretrained(tmp_path / "mine") / "README.md").read_text()

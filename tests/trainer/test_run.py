@@ -253,17 +253,19 @@ def test_grids_have_names(run: Run) -> None:
 
 def test_public_names_are_there_and_say_what_is_missing() -> None:
     assert all(getattr(trainer, name).__doc__ for name in trainer.__all__) and set(trainer.__all__) == set(dir(trainer))
-    assert {field.name for field in fields(Run)} == {"folder", "config", "data", "model", "step", "address"}
+    names = {"folder", "config", "data", "model", "step", "address", "dataset"}
+    assert {field.name for field in fields(Run)} == names
     with pytest.raises(AttributeError, match="nothing"):
         trainer.nothing  # noqa: B018
-    program = (
-        "import sys; sys.modules['accelerate'] = None\n"
-        "import segma_fast.trainer\n"
-        "try: segma_fast.trainer.train\n"
-        "except ModuleNotFoundError as error: print(error)"
-    )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert 'needs the package accelerate: pip install "segma-fast[train]"' in found.stdout
+    for package, name in (("accelerate", "train"), ("huggingface_hub", "Run")):
+        program = (
+            f"import sys; sys.modules[{package!r}] = None\n"
+            "import segma_fast.trainer\n"
+            f"try: segma_fast.trainer.{name}\n"
+            "except ModuleNotFoundError as error: print(error)"
+        )
+        found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert f'needs the package {package}: pip install "segma-fast[train]"' in found.stdout
 
 
 def test_denormal_numbers_are_zero_while_it_trains(tmp_path: Path) -> None:

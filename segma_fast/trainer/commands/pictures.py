@@ -33,7 +33,7 @@ def sample(
       segma-fast sample --component 3 --n 5 --every-class
 
     Args:
-        run_dir: folder of a run
+        run_dir: folder of a run, or owner/name of a model on the Hugging Face Hub
         n: images a component
         component: only this one, by number or by the name of its class
         seed: random seed of the sampled codes
@@ -53,6 +53,7 @@ def sample(
 @as_command
 def interpolate(
     run_dir: Path = DEFAULT_RUN,
+    dataset: str | None = None,
     images: tuple[str, ...] = (),
     steps: int = 10,
     out: Path = Path("interpolations.png"),
@@ -66,13 +67,14 @@ def interpolate(
       segma-fast interpolate --images mine.png other.png
 
     Args:
-        run_dir: folder of a run
+        run_dir: folder of a run, or owner/name of a model on the Hugging Face Hub
+        dataset: folder of the pictures that the model was trained on, if it is not where the training found it
         images: pairs of test images by number, or picture files; default two pairs
         steps: images per interpolation, both ends included
         out: PNG to write
         scale: pixels a side of each pixel of an image; default as many as make images 64 pixels high
     """
-    run = load_run(run_dir)
+    run = load_run(run_dir, dataset=dataset)
     images = images or some_images(run, 4, pairs=True)
     if len(images) % 2:
         raise ValueError(f"images must come in pairs, got {len(images)}")
@@ -83,6 +85,7 @@ def interpolate(
 @as_command
 def transfer(
     run_dir: Path = DEFAULT_RUN,
+    dataset: str | None = None,
     images: tuple[str, ...] = (),
     to: str | None = None,
     steps: int = 10,
@@ -99,7 +102,8 @@ def transfer(
       segma-fast transfer --images 3 17 mine.png --to 0 --out zeros.png
 
     Args:
-        run_dir: folder of a run
+        run_dir: folder of a run, or owner/name of a model on the Hugging Face Hub
+        dataset: folder of the pictures that the model was trained on, if it is not where the training found it
         images: test images by number, or picture files, light on dark if the training pictures are;
             default five of different classes
         to: number or name of the class to move to (the component, if trained without labels); default each image's next
@@ -108,7 +112,7 @@ def transfer(
         out: PNG to write
         scale: pixels a side of each pixel of an image; default as many as make images 64 pixels high
     """
-    run = load_run(run_dir)
+    run = load_run(run_dir, dataset=dataset)
     images = images or some_images(run)
     chosen, _ = chosen_images(run, images)
     _tell_unmoved(run, images, chosen, to, "to")
@@ -118,6 +122,7 @@ def transfer(
 @as_command
 def intensify(
     run_dir: Path = DEFAULT_RUN,
+    dataset: str | None = None,
     images: tuple[str, ...] = (),
     away_from: str | None = None,
     alpha: float = 0.5,
@@ -134,7 +139,8 @@ def intensify(
       segma-fast intensify --images 3 17 --away-from 8 --alpha 1.0
 
     Args:
-        run_dir: folder of a run
+        run_dir: folder of a run, or owner/name of a model on the Hugging Face Hub
+        dataset: folder of the pictures that the model was trained on, if it is not where the training found it
         images: test images by number, or picture files, light on dark if the training pictures are;
             default five of different classes
         away_from: the class to move away from, as --to of segma-fast transfer; default each image's next
@@ -143,7 +149,7 @@ def intensify(
         out: PNG to write
         scale: pixels a side of each pixel of an image; default as many as make images 64 pixels high
     """
-    run = load_run(run_dir)
+    run = load_run(run_dir, dataset=dataset)
     images = images or some_images(run)
     chosen, _ = chosen_images(run, images)
     _tell_unmoved(run, images, chosen, away_from, "away_from")
@@ -153,6 +159,7 @@ def intensify(
 @as_command
 def reconstruct(
     run_dir: Path = DEFAULT_RUN,
+    dataset: str | None = None,
     images: tuple[str, ...] = (),
     out: Path = Path("reconstructions.png"),
     scale: int | None = None,
@@ -163,13 +170,14 @@ def reconstruct(
       segma-fast reconstruct --images 3 17 mine.png
 
     Args:
-        run_dir: folder of a run
+        run_dir: folder of a run, or owner/name of a model on the Hugging Face Hub
+        dataset: folder of the pictures that the model was trained on, if it is not where the training found it
         images: test images by number, or picture files, light on dark if the training pictures are;
             default five of different classes
         out: PNG to write
         scale: pixels a side of each pixel of an image; default as many as make images 64 pixels high
     """
-    run = load_run(run_dir)
+    run = load_run(run_dir, dataset=dataset)
     images = images or some_images(run)
     chosen, labels = chosen_images(run, images)
     captions = views.captions_of(run, [Path(item).name for item in images], labels)
@@ -179,6 +187,7 @@ def reconstruct(
 @as_command
 def show(
     run_dir: Path = DEFAULT_RUN,
+    dataset: str | None = None,
     first: int = 0,
     n: int = 100,
     only: str | None = None,
@@ -193,14 +202,15 @@ def show(
       segma-fast show --only 7 --out sevens.png
 
     Args:
-        run_dir: folder of a run
+        run_dir: folder of a run, or owner/name of a model on the Hugging Face Hub
+        dataset: folder of the pictures that the model was trained on, if it is not where the training found it
         first: number of the first one
         n: how many
         only: of this class, by its name
         out: PNG to write
         scale: pixels a side of each pixel of an image; default as many as make images 64 pixels high
     """
-    run = load_run(run_dir)
+    run = load_run(run_dir, dataset=dataset)
     data, names = run.load_data(), run.data.class_names
     last = len(data.test_labels) - 1
     if only is not None and not data.labelled:

@@ -57,7 +57,7 @@ def chosen_images(run: Run, items: tuple[str, ...]) -> tuple[Tensor, list[int | 
 
 
 @as_command
-def classify(run_dir: Path = DEFAULT_RUN, images: tuple[str, ...] = ()) -> None:
+def classify(run_dir: Path = DEFAULT_RUN, dataset: str | None = None, images: tuple[str, ...] = ()) -> None:
     """Say which class images belong to, with its probability by the model's main classifier.
 
     examples:
@@ -65,11 +65,12 @@ def classify(run_dir: Path = DEFAULT_RUN, images: tuple[str, ...] = ()) -> None:
       segma-fast classify --images mine.png
 
     Args:
-        run_dir: folder of a run
+        run_dir: folder of a run, or owner/name of a model on the Hugging Face Hub
+        dataset: folder of the pictures that the model was trained on, if it is not where the training found it
         images: test images by number, or picture files, light on dark if the training pictures are;
             default five of different classes
     """
-    run = load_run(run_dir)
+    run = load_run(run_dir, dataset=dataset)
     images = images or some_images(run)
     chosen, labels = chosen_images(run, images)
     classifier, posterior = next(iter(run.model.posteriors(run.model.encode(chosen)).items()))
@@ -83,7 +84,12 @@ def classify(run_dir: Path = DEFAULT_RUN, images: tuple[str, ...] = ()) -> None:
 
 
 @as_command
-def evaluate(run_dir: Path = DEFAULT_RUN, likelihood_samples: int = 0, likelihood_images: int | None = None) -> None:
+def evaluate(
+    run_dir: Path = DEFAULT_RUN,
+    dataset: str | None = None,
+    likelihood_samples: int = 0,
+    likelihood_images: int | None = None,
+) -> None:
     """Test error, reconstruction error and d² of a trained model on its test set; log p(x) where it has one.
 
     examples:
@@ -92,7 +98,8 @@ def evaluate(run_dir: Path = DEFAULT_RUN, likelihood_samples: int = 0, likelihoo
       segma-fast evaluate --run-dir runs/mnist-cagem --likelihood-samples 100
 
     Args:
-        run_dir: folder of a run
+        run_dir: folder of a run, or owner/name of a model on the Hugging Face Hub
+        dataset: folder of the pictures that the model was trained on, if it is not where the training found it
         likelihood_samples: importance-weighted samples of log p(x) for each test image; 0 leaves it out
         likelihood_images: test images, at random, of which log p(x) is estimated, all if there are fewer; default 1000
     """
@@ -102,7 +109,7 @@ def evaluate(run_dir: Path = DEFAULT_RUN, likelihood_samples: int = 0, likelihoo
         raise ValueError(f"likelihood_images must be >= 2, got {likelihood_images}")
     if likelihood_images is not None and not likelihood_samples:
         raise ValueError("likelihood_images needs likelihood_samples, the samples for each image, which are 0")
-    run = load_run(run_dir)
+    run = load_run(run_dir, dataset=dataset)
     data = run.load_data()
     result = run.evaluate(data)
     print(report.quality_table(run.config.model, data.name, run.config.used_labels, result, len(data.test_labels)))
@@ -117,14 +124,14 @@ def publish(
 ) -> None:  # fmt: skip
     """Write a model to a folder that can be handed on, or upload it to the Hugging Face Hub, with a model card.
 
-    Commands take such a folder, or hf://owner/name, as --run-dir. To upload, log in first: hf auth login.
+    Commands take such a folder, or owner/name, as --run-dir. To upload, log in first: hf auth login.
 
     examples:
       segma-fast publish --run-dir runs/mnist --out segma-mnist
       segma-fast publish --run-dir runs/mnist --repo owner/segma-mnist --private
 
     Args:
-        run_dir: folder of a run
+        run_dir: folder of a run, or owner/name of a model on the Hugging Face Hub
         out: folder to write
         repo: owner/name on the Hub
         private: for you alone, if the Hub has no such repository yet
@@ -145,7 +152,7 @@ def export(run_dir: Path = DEFAULT_RUN, out: Path = Path("exported")) -> None:
       segma-fast export --run-dir runs/mnist --out exported
 
     Args:
-        run_dir: folder of a run
+        run_dir: folder of a run, or owner/name of a model on the Hugging Face Hub
         out: folder to write
     """
     for path in load_run(run_dir).export(out):

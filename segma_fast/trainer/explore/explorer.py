@@ -21,7 +21,7 @@ from segma_fast.trainer.data import DataError
 from segma_fast.trainer.data.decoding import FORMATS
 from segma_fast.trainer.explore.code_map import Pixel, make_map
 from segma_fast.trainer.explore.look import Look
-from segma_fast.trainer.explore.recipes import DRAWN, Recipe, recipe
+from segma_fast.trainer.explore.recipes import DRAWN, Recipe, Source, recipe
 from segma_fast.trainer.explore.words import ONE_WAY
 from segma_fast.trainer.figures import views
 from segma_fast.trainer.figures.run_pictures import CODES
@@ -82,7 +82,7 @@ class Explorer:
         self.look = Look.of(self.images[:1000], run.config.data.crop)
         self.map = make_map(run, run.encode(self.images[:CODES]), self.labels[:CODES])  # as codes.png has them
         self.kind, self.names = views.kind(run), views.shown_names(run)
-        self.source = run.address or run.folder
+        self.source = Source(run.address or run.folder, run.dataset)
 
     @property
     def grey(self) -> bool:

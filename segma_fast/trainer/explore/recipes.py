@@ -17,19 +17,32 @@ class Recipe(NamedTuple):
     command: str
 
 
+class Source(NamedTuple):
+    """Where a model and its data set are."""
+
+    run_dir: Path | str
+    """folder of the run, or its address on the Hub"""
+    dataset: str | None = None
+    """folder of the data set, if it is not where the training found it"""
+
+
 def recipe(
-    run_dir: Path | str, command: str, view: str, numbers: list[int | None], **options: str | float | bool
+    source: Source, command: str, view: str, numbers: list[int | None], **options: str | float | bool
 ) -> Recipe:  # fmt: skip
     """The recipe of a view.
 
     Args:
-        run_dir: folder of the run, or its address on the Hub.
+        source: where the model is.
         command: of segma-fast.
         view: the arguments of ``views`` in Python, with ``images`` for the pictures.
         numbers: of the test pictures; None for one that was drawn or uploaded.
         options: flags of the command, without those that are False.
     """
-    words = ["segma-fast", command, "--run-dir", str(run_dir)]
+    run_dir, dataset = str(source.run_dir), source.dataset
+    words, opening = ["segma-fast", command, "--run-dir", run_dir], f"run = load_run({run_dir!r})"
+    if dataset is not None and any(number is not None for number in numbers):
+        words += ["--dataset", dataset]
+        opening = f"run = load_run({run_dir!r}, dataset={dataset!r})"
     files = [DRAWN] if len(numbers) < 2 else ENDS
     if numbers:
         words += ["--images", *(f if n is None else str(n) for f, n in zip(files, numbers, strict=True))]
@@ -41,7 +54,7 @@ def recipe(
             text = f"{value:g}" if isinstance(value, float) else str(value)
             words += [f"{flag}={text}"] if isinstance(value, str) and text.startswith("-") else [flag, text]
     lines = ["from pathlib import Path", "from segma_fast.trainer import load_run"]
-    lines += ["from segma_fast.trainer.figures import views", "", f"run = load_run({str(run_dir)!r})"]
+    lines += ["from segma_fast.trainer.figures import views", "", opening]
     if numbers:
         tests = "run.load_data().test_images"
         given = [repr(f) if n is None else f"{tests}[{n}]" for f, n in zip(files, numbers, strict=True)]

@@ -18,7 +18,7 @@ from segma_fast.__main__ import main
 from segma_fast.trainer import DataError
 from segma_fast.trainer.explore.explorer import Explorer
 from segma_fast.trainer.explore.page import choosing, plain
-from segma_fast.trainer.explore.recipes import Recipe, recipe
+from segma_fast.trainer.explore.recipes import Recipe, Source, recipe
 
 
 def pixels(file: Path | Image.Image) -> np.ndarray[Any, Any]:
@@ -132,7 +132,7 @@ def test_the_same_picture_again_is_no_new_choice(made: Callable[[str], Explorer]
 
 
 def test_a_class_that_looks_like_a_flag() -> None:
-    words = shlex.split(recipe(Path("a b"), "transfer", "", [None], to="-x y", until=-0.5).command)
+    words = shlex.split(recipe(Source(Path("a b")), "transfer", "", [None], to="-x y", until=-0.5).command)
     assert words[2:] == ["--run-dir", "a b", "--images", "picture.png", "--to=-x y", "--until", "-0.5"]
-    two = recipe(Path("a"), "interpolate", "", [None, None])
+    two = recipe(Source(Path("a")), "interpolate", "", [None, None])
     assert two.command.endswith("--images a.png b.png") and "['a.png', 'b.png']" in two.python
