@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from segma_fast.distance import dispatch, groups
 
 ROWS = {2: (9, 3), 3: (2, 0, 12)}  # codes of each process, by how many processes there are
 VIEWS = {2: 3, 3: 2}  # which divide them
-DIMS = (1, 2, 5)
 WAIT = 3  # seconds until a process that others wait for counts as lost
 
 
@@ -72,12 +72,10 @@ def evaluate(leaves: list[Tensor], given: int, **options: Any) -> tuple[Tensor, 
         options["generator"] = torch.Generator().manual_seed(3)
     grouped = given != 1 and ("groups" in options or "views" in options)
     leaves = [leaf.clone().requires_grad_() for leaf in ([leaves[0], leaves[4]] if grouped else leaves[:given])]
-    if grouped:
-        value = cw_normality(*leaves, **options)
-    elif given == 1:
+    if given == 1:
         value = sigreg(torch.stack([leaves[0], 0.5 * leaves[0]]), **options)
     else:
-        value = fast_cw_distance(*leaves, **options)
+        value = (cw_normality if grouped else fast_cw_distance)(*leaves, **options)
     return value.detach(), *torch.autograd.grad(value, leaves)
 
 
@@ -96,7 +94,7 @@ def combinations(processes: int) -> dict[str, tuple[list[Tensor], int, dict[str,
     """Inputs, how many of them to give, and options, of every case."""
     found = {}
     for backend in [entry.name for entry in dispatch.BACKENDS]:
-        for dim in DIMS:
+        for dim in (1, 2, 5):
             for phi in ("approx", "exact"):
                 tensors = inputs(torch.float32, dim, processes)
                 options: dict[str, Any] = {"backend": backend, "phi": phi, "log": phi == "exact"}
@@ -260,7 +258,7 @@ def second_derivatives(rank: int, processes: int) -> list[str]:
             try:
                 value = fast_cw_distance(z, means, backend=backend, log=log, process_group=dist.group.WORLD)
                 value = value + cw_normality(z, groups=torch.arange(5), backend=backend, process_group=dist.group.WORLD)
-            except ValueError:  # no such backend here
+            except ValueError:  # no such backend
                 continue
             for leaf in (z, means):
                 (gradient,) = torch.autograd.grad(value, leaf, create_graph=True)
@@ -287,24 +285,16 @@ def lost(rank: int, processes: int, hangs: bool) -> tuple[str, float] | None:
     return None
 
 
-def dies(rank: int, processes: int) -> Any:
-    return lost(rank, processes, hangs=False)
-
-
-def hangs(rank: int, processes: int) -> Any:
-    return lost(rank, processes, hangs=True)
+dies, hangs = (partial(lost, hangs=way) for way in (False, True))
 
 
 if __name__ == "__main__":
     name, rank, processes, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
     torch.set_num_threads(1)
-    meeting = f"file://{folder / 'meeting'}"
-    wait = timedelta(seconds=WAIT if name == "hangs" else 60)
+    meeting, wait = f"file://{folder}/meeting", timedelta(seconds=WAIT if name == "hangs" else 60)
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=processes, timeout=wait)
-    result = globals()[name](rank, processes)
-    torch.save(result, folder / f"{rank}.tmp")
+    torch.save(globals()[name](rank, processes), folder / f"{rank}.tmp")
     (folder / f"{rank}.tmp").rename(folder / f"{rank}.pt")
     if name not in ("dies", "hangs"):
         dist.destroy_process_group()
-    sys.stdout.flush()
     os._exit(0)

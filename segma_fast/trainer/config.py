@@ -180,7 +180,6 @@ PRESETS["tuned"] = PRESETS["authors"] | {
     "learning_rate": 1e-3,
     "labelled_share": 0.1,
 }
-TUNED_WIDTHS = {"mnist": (256, 256)}  # layers of 1024 lose a class or two after some 20 epochs
 PRESET_MEANS_SCALE = {"digits": 0.1, "mnist": 0.1, "svhn": 2.0, "celeba": 1.0}
 ExperimentName = Literal["digits", "mnist", "svhn", "celeba"]
 EXPERIMENTS: dict[str, dict[str, Any]] = {
@@ -247,19 +246,15 @@ def starting_config(experiment: str = "digits", preset: str | None = None, model
     if model != "segma":
         if preset is not None:
             raise ValueError(f"presets are rules of SeGMA: leave {preset!r} out for the model {model!r}")
-        own: dict[str, Any] = {
-            "run_dir": config.run_dir.with_name(f"{experiment}-{model}"),
-            "objective": MODELS[model].Config(),
-        }
+        own: dict[str, Any] = {"run_dir": config.run_dir.with_name(f"{experiment}-{model}")}
+        own["objective"] = MODELS[model].Config()
         return dataclasses.replace(config, model=model, **(own | MODELS[model].defaults(experiment)))
     if preset is None:
         return config
-    means = {"means_scale": PRESET_MEANS_SCALE[experiment]}
-    config = with_preset(config, preset)
-    if preset == "tuned" and experiment in TUNED_WIDTHS:
-        network = dataclasses.replace(config.network, hidden=TUNED_WIDTHS[experiment])
-        config = dataclasses.replace(config, network=network)
-    return dataclasses.replace(config, objective=dataclasses.replace(config.objective, **means))
+    changes: dict[str, Any] = {"means_scale": PRESET_MEANS_SCALE[experiment]}
+    if preset == "tuned" and experiment == "mnist":
+        changes["hidden"] = (256, 256)  # layers of 1024 lose a class or two after some 20 epochs
+    return with_preset(config, preset).with_options(**changes)
 
 
 def with_preset(config: TrainConfig, preset: str) -> TrainConfig:
