@@ -85,11 +85,12 @@ sanitize: $(READY) ## test the kernels with the address and undefined behaviour 
 	LD_PRELOAD="$(PRELOAD)" $(BIN)/python -P -c 'from segma_fast.distance.backends import extension; assert extension.build_info()["sanitized"]'
 	SEGMA_FAST_TESTS=all LD_PRELOAD="$(PRELOAD)" $(BIN)/python -P -m pytest tests/distance/test_accuracy.py tests/distance/test_operator.py tests/distance/test_profile.py -k native
 
-lint: $(READY) ## ruff, mypy and the formatters
+lint: $(READY) ## ruff, mypy, the formatters, and what is wrong with the workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $(CSRC) tests/gpu_model/*
 	$(BIN)/mypy
+	$(BIN)/zizmor --offline --quiet .github && $(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*
 
 format: $(READY) ## format the code
 	$(BIN)/ruff check --fix .
