@@ -3,10 +3,8 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 OLDEST_TORCH ?= torch==2.11.0
 VENV ?= .venv
-OLDEST_VENV ?= .venv-oldest
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
-OLDEST_READY := $(OLDEST_VENV)/.installed
 BENCH_READY := $(VENV)/.bench-installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Installs the dependencies of the given extras, without the package itself.
@@ -31,7 +29,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help install train explore test test-all test-oldest compile-all sanitize lint format bench bench-readme bench-check bench-large-batch exact-phi experiments gpu gpu-smoke gpu-times gpu-tests gpu-tune gpu-bench gpu-train gpu-pack figures docs wheel wheels hub-kernels clean
+.PHONY: help install train explore test test-all compile-all sanitize lint format bench bench-readme bench-check bench-large-batch exact-phi experiments gpu gpu-smoke gpu-times gpu-tests gpu-tune gpu-bench gpu-train gpu-pack figures docs wheel wheels release hub-kernels clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,14 +61,6 @@ test-all: export SEGMA_FAST_TESTS ?= all
 test-all: $(READY) ## all tests, a quarter of an hour: wide grids, the kernels for GPUs emulated on the CPU, builds, processes
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
-test-oldest: $(READY) $(OLDEST_READY) ## load the kernels built with TORCH under the oldest torch that is supported
-	SEGMA_FAST_TESTS=all SEGMA_FAST_OLDEST_PYTHON=$(abspath $(OLDEST_VENV))/bin/python $(BIN)/python -m pytest tests/project/test_build.py -k oldest
-
-$(OLDEST_READY):
-	test -x $(OLDEST_VENV)/bin/python || $(PYTHON) -m venv $(OLDEST_VENV)
-	$(OLDEST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check '$(OLDEST_TORCH)' numpy
-	touch $@
-
 compile-all: $(READY) ## compile the kernels for GPUs for every architecture and precision, half an hour; needs nvcc for CUDA's
 	SEGMA_FAST_TESTS=all SEGMA_FAST_COMPILE_ALL=1 $(BIN)/python -m pytest tests/gpu/test_triton_compile.py tests/gpu/test_cuda_compile.py -n 2 --dist loadfile
 
@@ -85,11 +75,12 @@ sanitize: $(READY) ## test the kernels with the address and undefined behaviour 
 	LD_PRELOAD="$(PRELOAD)" $(BIN)/python -P -c 'from segma_fast.distance.backends import extension; assert extension.build_info()["sanitized"]'
 	SEGMA_FAST_TESTS=all LD_PRELOAD="$(PRELOAD)" $(BIN)/python -P -m pytest tests/distance/test_accuracy.py tests/distance/test_operator.py tests/distance/test_profile.py -k native
 
-lint: $(READY) ## ruff, mypy and the formatters
+lint: $(READY) ## ruff, mypy, the formatters, and what is wrong with the workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $(CSRC) tests/gpu_model/*
 	$(BIN)/mypy
+	$(BIN)/zizmor --offline --quiet .github && $(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*
 
 format: $(READY) ## format the code
 	$(BIN)/ruff check --fix .
@@ -158,12 +149,18 @@ docs: $(READY) ## build the documentation's site in build/site; a link that lead
 wheel: $(READY) ## build the sdist and, with the kernels, the wheel into dist/
 	$(BIN)/python -m build --no-isolation
 
-wheels: ## for each Python that is found, a manylinux wheel with the kernels for CPUs in dist/, audited and tried on its own
-	TORCH='$(TORCH)' .ci/wheels
+wheels: ## for each Python that is found, a manylinux wheel with the kernels for CPUs in dist/, tried with the newest and OLDEST_TORCH
+	OLDEST='$(OLDEST_TORCH)' .ci/wheels
+
+release: ## the sdist and, in manylinux's own containers, which need Docker, the wheels of a release, in dist/
+	$(PYTHON) -m venv build/release
+	build/release/bin/python -m pip install --quiet --disable-pip-version-check cibuildwheel==4.3.5 'build>=1.3'
+	build/release/bin/python -m build --sdist
+	build/release/bin/python -m cibuildwheel --platform linux --output-dir dist
 
 hub-kernels: ## the distance in the layout of Hugging Face's kernel-builder, in build/hub: compiled, and in Python alone
 	$(PYTHON) .ci/hub_kernel.py build/hub
 
 clean: ## delete the environments and what tools and builds left; runs/ stays
-	rm -rf $(VENV) $(OLDEST_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .benchmarks
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .benchmarks
 	rm -f segma_fast/_C.*.so segma_fast/_C.*.pyd segma_fast/_build_note*.txt
