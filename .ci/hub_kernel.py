@@ -36,6 +36,7 @@ from ..._ops import add_op_namespace_prefix, ops
 NAMESPACE = add_op_namespace_prefix("")[: -len("::")]
 OPERATORS = ops
 REASON: Optional[str] = None
+AGAIN = "a build of this kernel for CUDA"
 
 
 def build_info() -> Dict[str, Any]:

@@ -156,6 +156,7 @@ class GaussianMixture(nn.Module):
             found = check_dense(name, values.detach(), "(K,)")
         else:
             try:
+                values = values.tolist() if hasattr(values, "tolist") else values  # an array of NumPy or the like
                 found = torch.tensor(values)
                 if not (found.is_complex() or found.dtype == torch.bool):
                     found = torch.tensor(values, dtype=torch.float64 if found.is_floating_point() else torch.int64)

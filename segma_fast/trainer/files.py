@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+FORMER = "former"  # folder in a draft for what it replaces
+
 
 class WriteError(OSError):
     """A file or folder that cannot be written; the message names it and says why."""
@@ -94,7 +96,7 @@ def replace_files(draft: Path, folder: Path, names: Sequence[str]) -> None:
     first file, or with the new ones alone.
     """
     flush(draft)
-    former = draft / "former"
+    former = draft / FORMER
     former.mkdir()
     moved: list[str] = []
     placed: list[str] = []

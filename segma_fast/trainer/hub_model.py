@@ -45,7 +45,7 @@ class HubModel(ModelHubMixin):
         found = [MODELS[config.model].title, self.data.name, f"{labels} labels" if labels else "no labels"]
         found.append(f"D = {config.network.latent_dim}")
         for file, steps in ((REPORT, "steps"), (SCORES, "step")):
-            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+            with suppress(*published.DAMAGED):
                 ended = load_figures(self.folder / file)  # if it has ended, and at this step
                 error = 100 * float(ended["test_error"])
                 if ended[steps] == self.step and not math.isnan(error):
@@ -154,12 +154,14 @@ class HubModel(ModelHubMixin):
         **download: Any,
     ) -> Self:  # fmt: skip
         on_hub = published.find_on_hub(model_id, revision)
-        given = published.fetch(on_hub, **download) if on_hub else Path(model_id)
+        if dataset == "":
+            raise ValueError("dataset must name a folder or a data set on the Hub, got ''")
+        given = published.fetch(on_hub, **download) if on_hub else Path(model_id).expanduser()
         folder, checkpoint = find_checkpoint(given)
         if checkpoint is None and (step_of_weights := published.published_step(folder)) is not None:
             checkpoint = folder, step_of_weights
         if checkpoint is None or not (folder / CONFIG).exists():
-            raise ValueError(why_no_model(folder))
+            raise ValueError(published.why_unreadable(folder) or why_no_model(folder))
         config, data = load_config(folder / CONFIG), DataInfo.load(folder)
         model = build_model(config, data.image_shape, len(data.class_names))
         load_weights(checkpoint[0], model)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shlex
 import zlib
 
 import torch
@@ -30,7 +32,8 @@ def model_card(run: Trained, address: str) -> ModelCard:
     for name in pictures_of(run):
         lines += [f"![{PICTURES[name]}]({name})", "", f"{PICTURES[name][0].upper()}{PICTURES[name][1:]}.", ""]
     lines += ["## Use it", "", "```python", "from segma_fast.trainer import load_run, picture_grid", ""]
-    lines += [f'run = load_run("{address}")', "picture_grid(run.sample(10))", 'run.classify("picture.png")', "```", ""]
+    lines += [f"run = load_run({json.dumps(address, ensure_ascii=False)})", "picture_grid(run.sample(10))"]
+    lines += ['run.classify("picture.png")', "```", ""]
     lines += ["```sh", *_commands(address, dataset), "```", ""]
     if summary:
         lines += ["## Figures", "", "```", report.table(summary), "```", ""]
@@ -55,6 +58,7 @@ def _signed(text: str) -> str:
 
 def _commands(address: str, dataset: str) -> list[str]:
     """Commands that a reader can run: of the data set of a local folder he may have nothing."""
+    address = shlex.quote(address)
     explore = f"segma-fast explore --run-dir {address}"
     if dataset == "digits" or "/" in dataset:
         return [explore]

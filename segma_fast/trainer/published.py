@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,10 +29,11 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import safe_open
 
-from segma_fast.trainer.checkpoints import WEIGHTS, latest_checkpoint, save_weights
+from segma_fast.trainer import report
+from segma_fast.trainer.checkpoints import CHECKPOINTS, WEIGHTS, latest_checkpoint, save_weights
 from segma_fast.trainer.config import TrainConfig
 from segma_fast.trainer.config_file import save_config
-from segma_fast.trainer.files import make_folder, publish_folder, replace_files, usual_mode, writing
+from segma_fast.trainer.files import FORMER, make_folder, publish_folder, replace_files, usual_mode, writing
 from segma_fast.trainer.models import ImageModel
 from segma_fast.trainer.run_folder import CONFIG, DATA, PICTURES, REPORT, DataInfo, load_figures
 
@@ -39,6 +41,10 @@ HUB = "hf://"  # how the address of a model on the Hub begins
 CARD = "README.md"
 LIBRARY = "segma_fast"
 PATIENCE = 10  # seconds until the Hub counts as not reachable
+LEFT = 60  # seconds after which a draft counts as one of a process that was killed
+DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""what reading figures raises that somebody else has written"""
+PNG = b"\x89PNG\r\n"
 _ID = r"\w[\w.-]*/\w[\w.-]*"
 
 
@@ -85,13 +91,15 @@ def save(folder: Path, write: Callable[[Path], object], keep_card: Callable[[str
         ValueError: for a folder that holds something else.
         WriteError: if it cannot be written.
     """
-    there = folder.is_dir()
-    taken = there and any(not path.name.startswith(".git") for path in folder.iterdir())
-    if folder.is_file() or (taken and published_step(folder) is None):
+    there, prefix = folder.is_dir(), f".{folder.name}."
+    _clear(folder if there else folder.parent, prefix)
+    taken = there and any(not path.name.startswith((".git", prefix)) for path in folder.iterdir())
+    cached = folder.parent.name == "snapshots" and folder.parents[1].name.startswith("models--")  # by huggingface_hub
+    if folder.is_file() or cached or (taken and not _holds_model(folder)):
         raise ValueError(f"{folder} holds something else, which stays: choose a folder that is new or empty")
     with writing(folder):
         make_folder(folder.parent)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder if there else folder.parent))
+        draft = Path(tempfile.mkdtemp(prefix=prefix, dir=folder if there else folder.parent))
         try:
             write(draft)
             usual_mode(draft)
@@ -130,10 +138,11 @@ def find_on_hub(given: str, revision: str | None = None) -> OnHub | None:
         ValueError: for an address on the Hub that has not this form.
     """
     told = given.startswith("hf:")
-    found = re.fullmatch(rf"({_ID})(?:@(.+))?", given.removeprefix("hf:").strip("/"), re.ASCII)
+    name = given.removeprefix("hf:").strip("/") if told else given
+    found = re.fullmatch(rf"({_ID})(?:@(.+))?", name, re.ASCII)
     if told and not found:
         raise ValueError(f"a model on the Hub is named owner/name, got {given!r}")
-    if found is None or (not told and (Path(given).exists() or given.startswith("runs/"))):
+    if found is None or (not told and (Path(given).expanduser().exists() or given.startswith("runs/"))):
         return None
     return OnHub(found[1], revision or found[2], told)
 
@@ -167,9 +176,18 @@ def fetch(model: OnHub, token: str | bool | None = None, local_files_only: bool 
 def published_step(folder: Path) -> int | None:
     """The step of the model that a folder was published with, or None if it is no such folder."""
     with suppress(Exception), safe_open(folder / WEIGHTS, "pt") as file:
-        if (folder / CONFIG).exists():
+        if (folder / CONFIG).exists() and not (folder / CHECKPOINTS).exists():
             return int(file.metadata()["step"])
     return None
+
+
+def why_unreadable(folder: Path) -> str | None:
+    """What is wrong with the weights of a folder that nobody trained in, if there are any."""
+    if not (folder / WEIGHTS).exists() or (folder / CHECKPOINTS).exists():
+        return None
+    if _is_pointer(folder / WEIGHTS):
+        return f"{folder / WEIGHTS} is a pointer of git-lfs: run git lfs pull in {folder}"
+    return f"{folder / WEIGHTS} cannot be read: it is damaged, or has no {CONFIG} beside it"
 
 
 def check_id(repo_id: str) -> None:
@@ -190,14 +208,15 @@ def pictures_of(run: Trained) -> list[str]:
     """The names of the pictures of the run, if they are of this step."""
     newest = latest_checkpoint(run.folder)
     drawn = newest is None or newest[1] == run.step
-    return [name for name in PICTURES if drawn and (run.folder / name).exists()]
+    return [name for name in PICTURES if drawn and _begins(run.folder / name, PNG)]
 
 
 def figures_of(run: Trained) -> dict[str, Any]:
     """The figures of the finished run, if they are of this step; else empty."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(*DAMAGED):
         found = load_figures(run.folder / REPORT)
-        if found["steps"] == run.step:
+        if found["steps"] == run.step and found["labels"] >= 0 and report.table(found):
+            float(found["test_error"])
             return found
     return {}
 
@@ -206,5 +225,33 @@ def _extras(run: Trained) -> list[str]:
     return [*pictures_of(run), *([REPORT] if figures_of(run) else [])]
 
 
+def _holds_model(folder: Path) -> bool:
+    whole = (folder / CONFIG).exists() and (folder / DATA).exists()
+    return published_step(folder) is not None or (whole and _is_pointer(folder / WEIGHTS))
+
+
+def _is_pointer(file: Path) -> bool:
+    """Whether it stands for a file that git-lfs has not fetched."""
+    return _begins(file, b"version https://git-lfs")
+
+
+def _begins(file: Path, with_bytes: bytes) -> bool:
+    with suppress(OSError), file.open("rb") as opened:
+        return opened.read(len(with_bytes)) == with_bytes
+    return False
+
+
+def _clear(place: Path, prefix: str) -> None:
+    """Delete drafts of processes that were killed; where one had moved a model's files away, put them back."""
+    for draft in place.iterdir() if place.is_dir() else ():
+        if draft.name.startswith(prefix) and draft.is_dir() and time.time() - draft.stat().st_mtime > LEFT:
+            former = draft / FORMER
+            for file in former.iterdir() if former.is_dir() and not (place / WEIGHTS).exists() else ():
+                file.replace(place / file.name)
+            shutil.rmtree(draft, ignore_errors=True)
+
+
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """What an error says; those of the Hub have the status in the first line, and what it means in the next."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[1 if re.match(r"\d{3} \w+ Error", lines[0]) and len(lines) > 1 else 0]

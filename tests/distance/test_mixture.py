@@ -98,6 +98,9 @@ def test_proportions(mixture: GaussianMixture) -> None:
         with pytest.raises(ValueError, match=r"proportions must be \(3,\) numbers >= 0, not all 0, got"):
             mixture.set_proportions(torch.tensor(bad))
     assert mixture.proportions[2] == 0.5
+    for array in (np.array([1, 3, 4])[::-1], np.array([4, 3, 1], ">f8"), np.array([4, 3, 1], np.uint64)):
+        mixture.set_proportions(array)  # type: ignore[arg-type]
+        assert mixture.proportions.tolist() == [0.5, 0.375, 0.125]
 
 
 @pytest.mark.parametrize("variances", [0.0, -1.0, math.nan, math.inf, torch.ones(2), torch.tensor([1.0, 0.0, 1.0])])

@@ -61,8 +61,12 @@ def test_missing_kernels_are_told_of_in_one_line_and_once(tmp_path: Path) -> Non
     assert told() == ""
     (copy / "_build_note.txt").write_text("no ninja")
     assert told().endswith("not built: no ninja\n") and told() == ""
-    environment["SEGMA_FAST_CACHE"] = str(copy / "_build_note.txt" / "nowhere")
+    environment["SEGMA_FAST_CACHE"] = str(copy / "_build_note.txt")  # not a folder
     assert told() and told()
+    with open("/dev/full", "w") as full:  # and nowhere to say it
+        subprocess.run(
+            [sys.executable, "-c", "import segma_fast"], cwd=tmp_path, env=environment, stderr=full, check=True
+        )
 
 
 def test_numpy_is_not_needed() -> None:

@@ -175,6 +175,17 @@ def test_commands_take_names_on_the_hub(
     assert load_run("me/mine").folder == Path("me/mine") and load_run("me/mine").address == ""  # a folder wins
 
 
+def test_an_absolute_path_is_never_on_the_hub(run: Run, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.push_to_hub("data/mine")
+    with pytest.raises(ValueError, match="/data/mine holds no trained model"):
+        load_run("/data/mine")
+
+
+def test_of_an_answer_the_meaning_is_told() -> None:
+    answer = Exception("404 Client Error. (Request ID: 1)\n\nRevision Not Found for url: x\nInvalid rev id")
+    assert published._first_line(answer) == "Revision Not Found for url: x"
+
+
 def test_what_the_hub_has_not(run: Run, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="no folder me/none here, and hf://me/none cannot be loaded: no me/none"):
         Run.from_pretrained("me/none")

@@ -17,7 +17,7 @@ from made_pictures import colour_folder
 from PIL import Image
 
 from segma_fast.__main__ import main
-from segma_fast.trainer import Run, TrainConfig, load_run, save_pictures, starting_config, train
+from segma_fast.trainer import Run, TrainConfig, load_run, published, save_pictures, starting_config, train
 from segma_fast.trainer.explore.explorer import Explorer
 
 
@@ -101,8 +101,64 @@ def test_damaged_weights(run: Run, tmp_path: Path) -> None:
     folder = run.save_pretrained(tmp_path / "mine")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="mine"):
+    with pytest.raises(ValueError, match=r"mine/model.safetensors cannot be read: it is damaged"):
         load_run(folder)
+    weights.write_text("version https://git-lfs.github.com/spec/v1\nsize 3\n")
+    with pytest.raises(ValueError, match="git lfs pull"):
+        load_run(folder)
+    run.save_pretrained(folder)
+    assert same(run, load_run(folder))
+
+
+def test_a_run_trained_over_a_model_stays(run: Run, tmp_path: Path) -> None:
+    folder = run.save_pretrained(tmp_path / "mine")
+    train(run.config.with_options(run_dir=folder, epochs=1), overwrite=True)
+    with pytest.raises(ValueError, match="holds something else"):
+        run.save_pretrained(folder)
+    assert load_run(folder).step < run.step
+
+
+def test_a_snapshot_in_the_cache_of_the_hub_stays(run: Run, tmp_path: Path) -> None:
+    cached = tmp_path / "models--me--mine" / "snapshots" / "0a1b"
+    shutil.copytree(run.save_pretrained(tmp_path / "mine"), cached)
+    with pytest.raises(ValueError, match="holds something else"):
+        run.save_pretrained(cached)
+
+
+@pytest.mark.parametrize("replacing", [False, True])
+def test_a_killed_save_is_undone(run: Run, replacing: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run.save_pretrained(tmp_path / "mine")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    draft = folder / ".mine.abcd"
+    (draft / "former").mkdir(parents=True)
+    if replacing:
+        for name in before:
+            (folder / name).rename(draft / "former" / name)
+        (folder / "README.md").write_text("new")
+    run.save_pretrained(folder) if not replacing else None  # the draft of another process, at work
+    assert draft.exists()
+    monkeypatch.setattr(published, "LEFT", -1)
+    published._clear(folder, ".mine.")
+    assert {path.name for path in folder.iterdir()} == set(before)
+    assert not replacing or {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    run.save_pretrained(folder)
+    assert same(run, load_run(folder))
+
+
+@pytest.mark.parametrize("text", ['{"steps": STEP}', "[]", '{"steps": STEP, "labels": null}', "{", '{"steps": 1e999}'])
+def test_foreign_figures_and_links_are_left_out(run: Run, text: str, tmp_path: Path) -> None:
+    folder = run.save_pretrained(tmp_path / "theirs")
+    (folder / "report.json").write_text(text.replace("STEP", str(run.step)))
+    (folder / "samples.png").unlink()
+    (folder / "samples.png").symlink_to(__file__)  # no picture
+    mine = load_run(folder).save_pretrained(tmp_path / "mine")
+    assert not (mine / "report.json").exists() and not (mine / "samples.png").exists()
+    assert same(run, load_run(mine))
+
+
+def test_names_are_quoted_in_the_card(run: Run, tmp_path: Path) -> None:
+    card = (run.save_pretrained(tmp_path / 'my "one"') / "README.md").read_text()
+    assert r'load_run("my \"one\"")' in card and """--run-dir 'my "one"'""" in card
 
 
 def test_publish_wants_one_place(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

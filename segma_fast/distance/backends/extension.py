@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from hashlib import sha256
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
@@ -66,13 +67,14 @@ def tell_once() -> None:
     mark = "told-" + sha256(f"{__file__} {said}".encode()).hexdigest()[:12]
     try:
         folder = Path(os.environ.get("SEGMA_FAST_CACHE") or "~/.cache/segma_fast").expanduser()
+        if (folder / mark).exists():
+            return
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / mark).touch(exist_ok=False)
-    except FileExistsError:
-        return
+        (folder / mark).touch()
     except (OSError, RuntimeError):  # nowhere to write, no home
         pass
-    print(said, file=sys.stderr)
+    with suppress(OSError, ValueError):  # nobody listens
+        print(said, file=sys.stderr, flush=True)
 
 
 def build_info() -> dict[str, Any]:
