@@ -135,8 +135,9 @@ def test_a_killed_save_is_undone(run: Run, replacing: bool, tmp_path: Path, monk
         for name in before:
             (folder / name).rename(draft / "former" / name)
         (folder / "README.md").write_text("new")
-    run.save_pretrained(folder) if not replacing else None  # the draft of another process, at work
-    assert draft.exists()
+    else:
+        run.save_pretrained(folder)  # the draft may be of another process, at work
+        assert draft.exists()
     monkeypatch.setattr(published, "LEFT", -1)
     published._clear(folder, ".mine.")
     assert {path.name for path in folder.iterdir()} == set(before)

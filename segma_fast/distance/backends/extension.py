@@ -56,17 +56,22 @@ def _not_built() -> str:
 MODULE, REASON = _load()
 
 
+def cache_folder() -> Path:
+    """Where segma_fast keeps what later processes use: ``$SEGMA_FAST_CACHE`` or ``~/.cache/segma_fast``."""
+    return Path(os.environ.get("SEGMA_FAST_CACHE") or "~/.cache/segma_fast").expanduser()
+
+
 def tell_once() -> None:
     """Say on stderr, in one line, that there are no compiled kernels and why: once for each installation.
 
-    An empty file in ``$SEGMA_FAST_CACHE`` or ``~/.cache/segma_fast`` remembers it.
+    An empty file in :func:`cache_folder` remembers it.
     """
     if REASON is None or sys.stderr is None:
         return
     said = f"segma_fast: on CPUs plain torch computes the distance, more slowly than compiled kernels: {REASON}"
     mark = "told-" + sha256(f"{__file__} {said}".encode()).hexdigest()[:12]
     try:
-        folder = Path(os.environ.get("SEGMA_FAST_CACHE") or "~/.cache/segma_fast").expanduser()
+        folder = cache_folder()
         if (folder / mark).exists():
             return
         folder.mkdir(parents=True, exist_ok=True)

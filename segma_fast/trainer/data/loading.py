@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segma_fast.distance.backends import extension
 from segma_fast.trainer.data.config import UNLABELLED, DataConfig, DataError, library
 from segma_fast.trainer.data.decoding import decode_images
 from segma_fast.trainer.data.sources import choose_columns, choose_splits, encode_labels, no_labels, open_splits
@@ -140,7 +141,7 @@ def _digits(config: DataConfig) -> ImageData:
 
 def cache_folder(config: DataConfig) -> Path:
     """The folder that caches decoded data sets and what is computed from them."""
-    return (config.cache or Path(os.environ.get("SEGMA_FAST_CACHE") or "~/.cache/segma_fast")).expanduser()
+    return config.cache.expanduser() if config.cache else extension.cache_folder()
 
 
 def cached_data(config: DataConfig, name: str) -> Iterator[ImageData]:
