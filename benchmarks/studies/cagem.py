@@ -1,7 +1,7 @@
 """Table 1 of "Semi-supervised generation with cluster-aware generative models": log p(x) by clusters and labels.
 
 ``python -m benchmarks.studies.cagem --dataset ./mnist --epochs 6`` trains CaGeM without labels with 20, 5 and 10
-clusters, and with 20, 50 and 100 labels, and puts the table into docs/experiments.md.
+clusters, and with 20, 50 and 100 labels, and puts the table into docs/other_models.md.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks.report.tables import put_into, table
-from benchmarks.studies.trained import FIRST_SEED, PAGE, every_seed, finish_all, flags
+from benchmarks.studies.trained import FIRST_SEED, OTHER_MODELS, every_seed, finish_all, flags
 from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.experiments.paper import Trial
 from segma_fast.trainer.experiments.tables import Result, spread
@@ -71,7 +71,7 @@ def main() -> None:
     results: list[tuple[str, Result]] = []
     for found in finish_all(planned, options.workers, ImportanceSampling()):
         results.append(found)
-        put_into(PAGE, rendered(results), MARKS)
+        put_into(OTHER_MODELS, rendered(results), MARKS)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The models with and without each departure from their papers that was cured, on MNIST with 100 labels.
 
 ``python -m benchmarks.studies.cures --dataset ./mnist`` trains the rows of a model for the same epochs on the same
-seeds; errors and likelihoods go into docs/experiments.md.
+seeds; errors and likelihoods go into docs/other_models.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from benchmarks.report.tables import put_into, table
-from benchmarks.studies.trained import FIRST_SEED, PAGE, every_seed, finish_all, flags
+from benchmarks.studies.trained import FIRST_SEED, OTHER_MODELS, every_seed, finish_all, flags
 from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.data import load_data
 from segma_fast.trainer.experiments.paper import Trial
@@ -91,7 +91,7 @@ def main() -> None:
         results[name].append(result)
         if result.scores is not None:
             divergences[result.trial.config.run_dir] = top_divergence(result)
-        put_into(PAGE, rendered(results, divergences), MARKS)
+        put_into(OTHER_MODELS, rendered(results, divergences), MARKS)
 
 
 if __name__ == "__main__":

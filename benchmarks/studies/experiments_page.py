@@ -1,7 +1,7 @@
-"""What a folder such as runs/reproduce/mnist-tuned holds goes into docs/experiments.md.
+"""What a folder such as runs/reproduce/mnist-tuned holds goes into docs/experiments.md or docs/other_models.md.
 
-``python -m benchmarks.studies.experiments_page FOLDER`` puts the tables of ``segma-fast reproduce`` there and, of a
-folder that the document shows pictures of, its figures.
+``python -m benchmarks.studies.experiments_page FOLDER`` puts the tables of ``segma-fast reproduce`` or ``compare``
+into the page with the marks of the folder's name, and copies the pictures that this page shows.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ DOCS = ROOT / "docs"
 
 
 def main(folder: Path, docs: Path = DOCS) -> None:
-    page = docs / "experiments.md"
+    between = marks(folder.name)
+    page = next((path for path in sorted(docs.glob("*.md")) if between[0] in path.read_text()), None)
+    if page is None:
+        sys.exit(f"no page of {docs} has a line {between[0]}, below which the tables of {folder} would go")
     try:
-        put_into(page, (folder / "tables.md").read_text().strip(), marks(folder.name))
+        put_into(page, (folder / "tables.md").read_text().strip(), between)
     except OSError as error:
-        sys.exit(f"{error}: segma-fast reproduce leaves this file")
+        sys.exit(f"{error}: segma-fast reproduce or compare leaves this file")
     for picture in sorted(folder.glob("*.png")):
         name = f"{folder.name}_{picture.name}"
         if f"images/{name}" in page.read_text():

@@ -1,7 +1,7 @@
 """M2, M1+M2, ADGM and CaGeM on MNIST with 100 labels until errors hardly fall: the error on the way, and its cost.
 
 ``python -m benchmarks.studies.long_runs --dataset ./mnist`` trains them on one seed, and puts the table into
-docs/experiments.md. A stopped study goes on.
+docs/other_models.md. A stopped study goes on.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report.tables import put_into, table
-from benchmarks.studies.trained import FIRST_SEED, PAGE, every_seed, finish_all, flags
+from benchmarks.studies.trained import FIRST_SEED, OTHER_MODELS, every_seed, finish_all, flags
 from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.experiments.error_over_epochs import EPOCHS, errors_at
 from segma_fast.trainer.experiments.paper import Trial
@@ -74,7 +74,7 @@ def main() -> None:
     results: dict[str, list[Result]] = {name: [] for name in ROWS}
     for name, result in finish_all(planned, options.workers, ImportanceSampling()):
         results[name].append(result)
-        put_into(PAGE, rendered(results), MARKS)
+        put_into(OTHER_MODELS, rendered(results), MARKS)
 
 
 if __name__ == "__main__":

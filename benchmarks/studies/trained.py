@@ -23,7 +23,8 @@ from segma_fast.trainer.experiments.scores import NO_ESTIMATE
 from segma_fast.trainer.experiments.tables import Result
 from segma_fast.trainer.metrics import ImportanceSampling
 
-PAGE = ROOT / "docs" / "experiments.md"  # which shows all studies
+EXPERIMENTS = ROOT / "docs" / "experiments.md"  # of SeGMA, and each model at its best
+OTHER_MODELS = ROOT / "docs" / "other_models.md"
 FIRST_SEED = 20  # seeds that no reported result has
 
 

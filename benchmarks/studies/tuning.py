@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report.tables import put_into, table
-from benchmarks.studies.trained import PAGE, every_seed, finish_all, flags
+from benchmarks.studies.trained import EXPERIMENTS, every_seed, finish_all, flags
 from segma_fast.trainer.config import starting_config
 from segma_fast.trainer.experiments.paper import Trial
 from segma_fast.trainer.experiments.tables import Result, spread
@@ -76,7 +76,7 @@ def main() -> None:
     results: dict[str, list[Result]] = {name: [] for name in VARIANTS}
     for name, result in finish_all(study(options.dataset, options.epochs, options.seeds, options.out), options.workers):
         results[name].append(result)
-        put_into(PAGE, rendered(results, options.epochs), MARKS)
+        put_into(EXPERIMENTS, rendered(results, options.epochs), MARKS)
 
 
 if __name__ == "__main__":

@@ -229,8 +229,10 @@ def test_pages_of_experiments(tmp_path: Path) -> None:
     run.mkdir()
     begin, end = experiments_page.marks("mnist-x")
     (docs / "experiments.md").write_text(f"a\n{begin}\nold\n{end}\n![s](images/mnist-x_samples.png)\n")
-    with pytest.raises(SystemExit, match="segma-fast reproduce leaves this file"):
+    with pytest.raises(SystemExit, match="segma-fast reproduce or compare leaves this file"):
         experiments_page.main(run, docs)
+    with pytest.raises(SystemExit, match="no page of .* has a line <!-- mnist-y -->"):
+        experiments_page.main(tmp_path / "mnist-y", docs)
     (run / "tables.md").write_text("new\n")
     for name in ("samples", "codes"):
         (run / f"{name}.png").write_bytes(b"")

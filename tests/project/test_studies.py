@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.gpu import papers
 from benchmarks.studies import cagem, cures, long_runs, tuning
-from benchmarks.studies.trained import FIRST_SEED, PAGE
+from benchmarks.studies.trained import EXPERIMENTS, FIRST_SEED, OTHER_MODELS
 from segma_fast.trainer.config import build_model
 from segma_fast.trainer.config_file import differences
 from segma_fast.trainer.experiments.scores import Scores
@@ -24,7 +24,7 @@ def test_study_of_settings(tmp_path: Path) -> None:
     for (name, changes), (same, trial) in zip(tuning.VARIANTS.items(), planned, strict=False):
         different = differences(base, trial.config)
         assert name == same and len(different) == sum(len(v) if isinstance(v, dict) else 1 for v in changes.values())
-    assert tuning.MARKS[0] in PAGE.read_text() and tuning.MARKS[1] in PAGE.read_text()
+    assert all(mark in EXPERIMENTS.read_text() for mark in tuning.MARKS)
     results = []
     for error in (0.09, 0.10):
         scores = Scores(step=1, test_error=error, reconstruction=1.0, other_errors={"equation (7)": 0.2})
@@ -43,7 +43,7 @@ def test_study_of_cures(tmp_path: Path) -> None:
         fields = {line.split(":")[0] for config in own for line in differences(own[0], config)}
         allowed = {"labelled_weight", "first_steps", "warm_up", "batch_norm"}
         assert fields <= {f"objective.{name}" for name in allowed} | {"labels", "learning_rate"}
-    assert cures.MARKS[0] in PAGE.read_text() and cures.MARKS[1] in PAGE.read_text()
+    assert all(mark in OTHER_MODELS.read_text() for mark in cures.MARKS)
     scores = Scores(step=1, test_error=0.25, reconstruction=1.0, other_errors={"p(y|x)": 0.5}, log_likelihood=-100.0)
     found = {name: [Result(trial, scores, 6, 60.0)] for name, trial in planned[-1:]}
     assert "| 25.00 | 50.00 | -100.00 | 7.00 | 1 |" in cures.rendered(found, {planned[-1][1].config.run_dir: 7.0})
@@ -59,7 +59,7 @@ def test_study_of_clusters_and_labels(tmp_path: Path) -> None:
         model = build_model(config, (1, 28, 28), 10, counts, 60_000)
         assert f"CaGeM-{config.labels}" == name.split(",")[0] and model.components == (config.components or 10)
         assert "K =" not in name or name.endswith(f"K = {model.components}")
-    assert cagem.MARKS[0] in PAGE.read_text() and cagem.MARKS[1] in PAGE.read_text()
+    assert all(mark in OTHER_MODELS.read_text() for mark in cagem.MARKS)
     scores = Scores(step=1, test_error=0.25, reconstruction=1.0, log_likelihood=-100.0)
     text = cagem.rendered((name, Result(trial, scores, 6, 60.0)) for name, trial in planned)
     assert "| CaGeM-20 | -100.00 ± 0.00 | -81.47 | 25.00 ± 0.00 | 6 | 1.00 ± 0.00 | 2 |" in text
@@ -71,7 +71,7 @@ def test_long_runs(tmp_path: Path) -> None:
     assert [name for name, _ in planned] == list(long_runs.ROWS)
     for _, trial in planned:
         build_model(trial.config, (1, 28, 28), 10, torch.full((10,), 10), 60_000)
-    assert long_runs.MARKS[0] in PAGE.read_text() and long_runs.MARKS[1] in PAGE.read_text()
+    assert all(mark in OTHER_MODELS.read_text() for mark in long_runs.MARKS)
     name, trial = planned[0]
     trial.config.run_dir.mkdir()
     (trial.config.run_dir / "metrics.csv").write_text("epoch,test_error\n5,0.2\n7,\n10,0.1\n20,0.05\n")
