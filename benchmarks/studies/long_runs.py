@@ -35,6 +35,10 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
         "adgm",
         LOW | NARROW | AUTHORS | {"epochs": 160, "decay": 0.3, "decay_every": 120},
     ),
+    "ADGM, its authors' settings": (
+        "adgm",
+        LOW | AUTHORS | {"batch_norm": True, "learning_rate": 3e-4, "epochs": 100, "decay": 0.3, "decay_every": 75},
+    ),
     "CaGeM": ("cagem", LOW | NARROW | {"epochs": 110, "decay": 0.3, "decay_every": 45}),
 }
 
