@@ -21,7 +21,8 @@ from segma_fast.trainer.run_folder import METRICS
 MARKS = ("<!-- long-runs -->", "<!-- end of long-runs -->")
 LOW = {"mixed_precision": "bf16"}
 NARROW = {"hidden": (256, 256)}
-AUTHORS = {"labelled_weight": 1.0, "warm_up": 0, "batch_norm": False}
+AUTHORS = {"labelled_weight": 1.0, "warm_up": 0}
+PLAIN = AUTHORS | {"batch_norm": False}
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "M2": ("m2", {"epochs": 60, "decay": 0.6, "decay_every": 20}),
     "M1+M2": ("m1m2", {"epochs": 100, "first_steps": 6000}),
@@ -30,14 +31,14 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
         LOW | {"epochs": 300, "decay": 0.3, "decay_every": 250},
     ),
     "ADGM": ("adgm", LOW | NARROW | {"epochs": 100, "decay": 0.6, "decay_every": 30}),
-    "ADGM, its authors' weights": ("adgm", NARROW | AUTHORS | {"epochs": 100, "decay": 0.6, "decay_every": 30}),
+    "ADGM, its authors' weights": ("adgm", NARROW | PLAIN | {"epochs": 100, "decay": 0.6, "decay_every": 30}),
     "ADGM, its authors' weights, a rate that falls once": (
         "adgm",
-        LOW | NARROW | AUTHORS | {"epochs": 160, "decay": 0.3, "decay_every": 120},
+        LOW | NARROW | PLAIN | {"epochs": 160, "decay": 0.3, "decay_every": 120},
     ),
     "ADGM, its authors' settings": (
         "adgm",
-        LOW | AUTHORS | {"batch_norm": True, "learning_rate": 3e-4, "epochs": 100, "decay": 0.3, "decay_every": 75},
+        LOW | AUTHORS | {"learning_rate": 3e-4, "epochs": 100, "decay": 0.3, "decay_every": 75},
     ),
     "CaGeM": ("cagem", LOW | NARROW | {"epochs": 110, "decay": 0.3, "decay_every": 45}),
 }
