@@ -36,20 +36,17 @@ def test_draw_and_classify(visitor: Visitor) -> None:
 @pytest.mark.slow
 def test_a_click_on_the_map_chooses_a_picture(visitor: Visitor, explorer: Explorer) -> None:
     """Two clicks on points are A and B of the interpolation; one beside all points is a message."""
-    image = visitor.page.locator("#map img")
-    box = image.bounding_box()
-    scale = box["width"] / explorer.map.picture.width
+    size = explorer.map.picture.size
     for number in (30, 40):
         strip = visitor.source("between-strip")
-        column, row = explorer.map.pixels[number]
-        found = explorer.clicked((column, row)).number
-        visitor.page.mouse.click(box["x"] + scale * column, box["y"] + scale * row)
+        found = explorer.clicked(explorer.map.pixels[number]).number
+        visitor.click("map", *explorer.map.pixels[number] / size)
         visitor.wait_for("#about", f"test picture {found},")
         visitor.changed("between-strip", strip)
         assert visitor.page.locator("#number input").input_value() == str(found)
     first = explorer.clicked(explorer.map.pixels[30]).number
     visitor.wait_for("#between-command", f"--images {first} {found}")
-    visitor.page.mouse.click(box["x"] + 0.98 * box["width"], box["y"] + 0.98 * box["height"])
+    visitor.click("map", 0.98, 0.98)
     assert "near a point" in visitor.message()
 
 

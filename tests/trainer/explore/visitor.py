@@ -45,6 +45,15 @@ class Visitor:
         )  # fmt: skip
         return np.asarray(Image.open(io.BytesIO(self.context.request.get(self.source(name)).body())))
 
+    def click(self, name: str, across: float, down: float) -> None:
+        """Click on a picture, at these parts of its width and height, once it is loaded and so has its size."""
+        self.page.wait_for_function(
+            "n => { const i = document.querySelector(`#${n} img`); return i?.complete && i.naturalWidth > 0; }",
+            arg=name, timeout=10_000,
+        )  # fmt: skip
+        box = self.page.locator(f"#{name} img").bounding_box()
+        self.page.mouse.click(box["x"] + across * box["width"], box["y"] + down * box["height"])
+
     def message(self) -> str:
         toast = self.page.locator(".toast-body").first
         toast.wait_for(timeout=10_000)
