@@ -21,25 +21,26 @@ from segma_fast.trainer.run_folder import METRICS
 MARKS = ("<!-- long-runs -->", "<!-- end of long-runs -->")
 LOW = {"mixed_precision": "bf16"}
 NARROW = {"hidden": (256, 256)}
-AUTHORS = {"labelled_weight": 1.0, "warm_up": 0}
-PLAIN = AUTHORS | {"batch_norm": False}
+AUTHORS = {"labelled_weight": 1.0, "warm_up": 0, "learning_rate": 3e-4}  # of ADGM
+PLAIN = {"labelled_weight": 1.0, "warm_up": 0, "batch_norm": False}
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "M2": ("m2", {"epochs": 60, "decay": 0.6, "decay_every": 20}),
-    "M1+M2": ("m1m2", {"epochs": 100, "first_steps": 6000}),
-    "M1+M2, M1 for 30,000 steps": (
-        "m1m2",
-        LOW | {"epochs": 300, "decay": 0.3, "decay_every": 250},
+    "M1+M2, M1 for 6,000 steps": ("m1m2", {"epochs": 100, "first_steps": 6000}),
+    "M1+M2, M1 for 30,000 steps": ("m1m2", LOW | {"epochs": 300, "decay": 0.3, "decay_every": 250}),
+    "ADGM, layers of 256": ("adgm", LOW | NARROW | {"epochs": 100, "decay": 0.6, "decay_every": 30}),
+    "ADGM, labelled weight 1, no batch norm": (
+        "adgm",
+        NARROW | PLAIN | {"epochs": 100, "decay": 0.6, "decay_every": 30},
     ),
-    "ADGM": ("adgm", LOW | NARROW | {"epochs": 100, "decay": 0.6, "decay_every": 30}),
-    "ADGM, its authors' weights": ("adgm", NARROW | PLAIN | {"epochs": 100, "decay": 0.6, "decay_every": 30}),
-    "ADGM, its authors' weights, a rate that falls once": (
+    "ADGM, labelled weight 1, no batch norm, a rate that falls once": (
         "adgm",
         LOW | NARROW | PLAIN | {"epochs": 160, "decay": 0.3, "decay_every": 120},
     ),
-    "ADGM, its authors' settings": (
+    "ADGM, its authors' settings, a rate that falls at 75": (
         "adgm",
-        LOW | AUTHORS | {"learning_rate": 3e-4, "epochs": 100, "decay": 0.3, "decay_every": 75},
+        LOW | AUTHORS | {"epochs": 100, "decay": 0.3, "decay_every": 75},
     ),
+    "ADGM, its authors' settings": ("adgm", LOW | AUTHORS | {"epochs": 200}),
     "CaGeM": ("cagem", LOW | NARROW | {"epochs": 110, "decay": 0.3, "decay_every": 45}),
 }
 

@@ -25,7 +25,7 @@ from segma_fast.trainer.metrics import ImportanceSampling
 
 EXPERIMENTS = ROOT / "docs" / "experiments.md"  # of SeGMA, and each model at its best
 OTHER_MODELS = ROOT / "docs" / "other_models.md"
-FIRST_SEED = 20  # seeds that no reported result has
+FIRST_SEED = 20  # seeds that no result of `compare` or `reproduce` has
 
 
 def flags(about: str | None, out: str, seeds: int) -> argparse.ArgumentParser:

@@ -20,6 +20,7 @@ from segma_fast.trainer.config import NetworkConfig
 from segma_fast.trainer.config_file import save_config
 from segma_fast.trainer.data import DataConfig, load_data
 from segma_fast.trainer.experiments import frechet, paper, runner, tables
+from segma_fast.trainer.experiments.reproduce import networks
 from segma_fast.trainer.experiments.scores import Scores, load_scores
 from segma_fast.trainer.lock import only_one
 
@@ -95,7 +96,7 @@ def reproduce(name: str, dataset: Path, out: Path, *flags: str) -> str:
 @pytest.mark.parametrize("make", [svhn, celeba])
 def test_colour_experiments_end_to_end(make, tmp_path: Path) -> None:
     page = reproduce(make.__name__, make(tmp_path), tmp_path / "out", "--seeds", "1", "--budget", "3s")
-    for title in paper.TABLES.values():
+    for title in ("the paper's networks", *paper.TABLES.values()):
         assert title in page
     assert "classifier of" in page and "cannot be compared" in page and "real training images" in page
     assert page.count("of 400**" if make is svhn else "of 500**") == 6
@@ -205,6 +206,13 @@ def small_trial(folder: Path, epochs: int) -> paper.Trial:
     network = NetworkConfig(latent_dim=4, hidden=(8,))
     data = DataConfig()  # the digits; unlabelled rows of the whole training set
     return replace(trial, config=replace(trial.config, epochs=epochs, network=network, data=data, log_every=5))
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"), [("authors", "the paper's networks"), ("tuned", "networks of 256-256")]
+)
+def test_networks_are_named(preset: str, expected: str, tmp_path: Path) -> None:
+    assert networks("mnist", paper.trials("mnist", preset, 1, None, tmp_path)) == expected
 
 
 def test_means_and_deviations() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import tyro
 
 from segma_fast.trainer.commands.full_help import with_plain_help
-from segma_fast.trainer.config import Preset
+from segma_fast.trainer.config import Preset, starting_config
 from segma_fast.trainer.experiments import paper_figures, runner, tables
 from segma_fast.trainer.experiments.error_over_epochs import render_course
-from segma_fast.trainer.experiments.paper import TABLES, TITLES, Experiment, Table, trials
+from segma_fast.trainer.experiments.paper import TABLES, TITLES, Experiment, Table, Trial, trials
 from segma_fast.trainer.experiments.runner import (
     Conditions,
     DatasetFlag,
@@ -87,7 +87,7 @@ class Reproduction:
             for number, found in enumerate(runner.finish_all(plan, conditions, side_by_side=self.side_by_side)):
                 results[number] = found
                 done = [result for result in results if result is not None]
-                parts = [self._above(conditions, len(plan), len(done))]
+                parts = [self._above(conditions, plan, len(done))]
                 parts += [
                     tables.render(self.experiment, which, done, conditions.floor, is_inception) for which in shown
                 ]
@@ -102,15 +102,15 @@ class Reproduction:
                 paths = paper_figures.draw_figures(run, conditions.data, self.folder)
                 print(f"\n{page}, and of {name}: {', '.join(path.name for path in paths)}")
 
-    def _above(self, conditions: Conditions, plan: int, done: int) -> str:
+    def _above(self, conditions: Conditions, plan: list[Trial], done: int) -> str:
         """The header of the tables: data set, settings, budget, machine and features."""
-        networks = f"networks of {'-'.join(map(str, self.hidden))}" if self.hidden else "the paper's networks"
-        each = f"{self.budget} for {plan} trainings, {tables.duration(conditions.budget)} each"
+        each = f"{self.budget} for {len(plan)} trainings, {tables.duration(conditions.budget)} each"
+        time = each if self.budget else "no limit of time"
         together = ", side by side, so that times are those of all together" * self.side_by_side
         lines = [
-            f"{TITLES[self.experiment]} ({conditions.data.name}), rules: {self.preset}, {networks}; "
-            f"{each if self.budget else 'no limit of time'}{together}; {conditions.machine}",
-            f"{done} of {plan} trainings are in the tables.",
+            f"{TITLES[self.experiment]} ({conditions.data.name}), rules: {self.preset}, "
+            f"{networks(self.experiment, plan)}; {time}{together}; {conditions.machine}",
+            f"{done} of {len(plan)} trainings are in the tables.",
         ]
         if conditions.frechet is not None:
             lines.append(
@@ -120,6 +120,13 @@ class Reproduction:
             if not conditions.frechet.is_inception:
                 lines.append("The paper's Fréchet distances use Inception's features: the two cannot be compared.")
         return "\n".join(lines)
+
+
+def networks(experiment: Experiment, plan: list[Trial]) -> str:
+    """The networks of all trials in words."""
+    network = plan[0].config.network
+    as_published = network == starting_config(experiment, "paper").network
+    return "the paper's networks" if as_published else f"networks of {'-'.join(map(str, network.hidden))}"
 
 
 def main(arguments: list[str]) -> None:
