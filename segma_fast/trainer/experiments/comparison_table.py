@@ -26,7 +26,7 @@ HEAD = (
 
 
 def table(results: Sequence[Result], models: Mapping[str, ImageModel], floor: float) -> tuple[str, str]:
-    """A Markdown table with one row per model, means and standard deviations over its seeds, and the notes below it.
+    """A Markdown table with one row per model, means and deviations over its seeds, and the list of notes below it.
 
     Args:
         results: results of the trainings.
@@ -53,7 +53,7 @@ def table(results: Sequence[Result], models: Mapping[str, ImageModel], floor: fl
             f"log p(x) of {', '.join(names)}: by {samples} importance-weighted samples for each of {count} test "
             f"images at random, whose {pixels}; ± is {'over seeds' if several else 'the standard error over images'}."
         )
-    return "\n".join(lines), "\n".join(notes)
+    return "\n".join(lines), "\n".join(f"- {note}" for note in notes)
 
 
 def _figures(results: Sequence[Result], model: ImageModel) -> list[str]:

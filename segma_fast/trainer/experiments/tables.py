@@ -79,7 +79,7 @@ def render(
             )
     if table != 2 and math.isfinite(floor):
         lines.append(row(["real training images", "–", f"{floor:.2f}", "–", "–", "–", "–"]))
-    return "\n".join([*lines, *([""] if notes else []), *notes])
+    return "\n".join([*lines, *([""] if notes else []), *(f"- {note}" for note in notes)])
 
 
 def other_errors(name: str, results: Iterable[Result]) -> list[str]:
