@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor
 
 from segma_fast.trainer.models.class_gaussians import ClassGaussians
@@ -31,6 +32,34 @@ def test_codes_without_labels_find_the_clusters() -> None:
     alone.fit(codes[:0], codes[few], labels[few])
     errors = [(model.posterior(fresh).argmax(1) != classes).float().mean() for model in (found, alone)]
     assert errors[0] < 0.1 < errors[1]
+
+
+def test_four_labels_a_class_find_the_digits() -> None:
+    """Where a start from the means of the labelled codes ends with 6.6 to 13.1 % errors: some digits share a class."""
+    digits = load_digits()
+    pixels, labels = torch.tensor(digits.data).float() / 8, torch.tensor(digits.target)
+    pixels -= pixels.mean(0)
+    codes = pixels @ torch.linalg.svd(pixels, full_matrices=False)[2][:16].T
+    errors = []
+    for seed in range(3):
+        order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))
+        few = torch.cat([order[labels[order] == k][:4] for k in range(10)])
+        others = torch.ones(len(codes), dtype=torch.bool).index_fill(0, few, False)
+        found = ClassGaussians(10, 16)
+        found.fit(codes[others], codes[few], labels[few])
+        errors.append((found.posterior(codes).argmax(1) != labels).float().mean())
+    assert torch.stack(errors).mean() < 0.08
+
+
+def test_codes_that_no_label_reaches_and_fewer_codes_than_neighbours() -> None:
+    codes, labels, _, _ = clusters(120, 4)
+    island = codes[:60] + 1000.0
+    found = ClassGaussians(3, 2)
+    found.fit(torch.cat([codes[30:], island]), codes[:30], labels[:30])
+    assert found.factors.isfinite().all() and found.posterior(codes).isfinite().all()
+    found.fit(codes[:2], codes[2:5], torch.tensor([0, 1, 1]))
+    torch.testing.assert_close(found.proportions.sum(), torch.tensor(1.0))
+    assert found.proportions[2] == 0
 
 
 def test_probabilities_and_samples_are_those_of_the_normal_distributions() -> None:
