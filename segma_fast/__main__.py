@@ -77,7 +77,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         _fail(str(error).strip() or type(error).__name__)
     except KeyboardInterrupt:
-        print(f"\nsegma-fast {name}: interrupted", file=sys.stderr)
+        again = "; the same command goes on where it was" if name in ("compare", "reproduce") else ""
+        print(f"\nsegma-fast {name}: interrupted{again}", file=sys.stderr)
         sys.exit(130)
 
 

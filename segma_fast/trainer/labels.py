@@ -37,7 +37,7 @@ def choose_labelled(labels: Tensor, count: int, how: LabelChoice, classes: int, 
         known = ", ".join(map(repr, typing.get_args(LabelChoice)))
         raise ValueError(f"the choice of labels must be one of {known}, got {how!r}")
     if not 0 <= count <= len(labels):
-        raise ValueError(f"the number of labels must be between 0 and the {len(labels)} rows there are, got {count}")
+        raise ValueError(f"the number of labels must be between 0 and the {len(labels)} rows for training, got {count}")
     if 0 < count < classes:
         raise ValueError(f"{count} labels are fewer than the {classes} classes: take 0, or at least {classes}")
     if count == 0:

@@ -49,10 +49,10 @@ def choose_architecture(architecture: str, network: str, shape: Shape) -> str:
         fitting = [name for name, of in SIZES.items() if of == size]
         architecture = "dense" if network == "dense" else (fitting or ["auto"])[0]
     if architecture != "dense" and SIZES.get(architecture) != size:
-        asked = "network='conv'" if architecture == "auto" else f"architecture={architecture!r}"
+        flag, asked = ("network", "conv") if architecture == "auto" else ("architecture", architecture)
         raise ValueError(
-            f"{asked} with images of {size[0]}x{size[1]}: the paper's convolutions are made for 28x28 (mnist) and "
-            "32x32 (svhn); architecture='dense' takes any size"
+            f"{flag}={asked!r} with images of {size[0]}x{size[1]}: the paper's convolutions are made for 28x28 "
+            f"(mnist) and 32x32 (svhn); {flag}='dense' takes any size"
         )
     return architecture
 

@@ -15,7 +15,7 @@ Upsampling = Literal["transposed", "nearest"]
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes of the networks; all activations are ReLU, the output is a sigmoid, weights start Glorot-uniform."""
+    """Sizes of the networks."""
 
     network: Literal["dense", "conv"] = "dense"
     """fully connected, or 4×4 convolutions of stride 2 followed by dense layers"""
@@ -49,7 +49,7 @@ class NetworkConfig:
 
 
 class AutoEncoder(nn.Module):
-    """Images (N, C, H, W) in [0, 1] to codes (N, D) and back.
+    """Images (N, C, H, W) in [0, 1] to codes (N, D) and back: ReLU, a sigmoid at the end, Glorot-uniform weights.
 
     Args:
         image_shape: (C, H, W).
