@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 ITERATIONS = 10  # more are worse on held-out images
 NEIGHBOURS, FROM_NEIGHBOURS = 10, 0.5  # of a code, and how much of its class comes from them
-FITTED = 10_000  # unlabelled images whose codes the classes are fitted to
+FITTED = 10_000  # unlabelled images whose codes the classes are fitted to, and most labels that spread
 AT_ONCE = 1000  # images that are encoded at once
 RIDGE = 1e-2  # added to the variances of codes, whose prior has 1
 
@@ -66,7 +66,8 @@ class ClassGaussians(nn.Module):
         if not codes.isfinite().all():
             return
         given = F.one_hot(labels, classes).double()
-        own = _spread_labels(codes, labels, classes)[: len(unlabelled)]
+        some = slice(None, None, -(-len(labels) // FITTED))
+        own = _spread_labels(unlabelled, labelled[some], labels[some], classes)
         found = _fitted_to(codes, torch.cat([own, given]))
         for _ in range(ITERATIONS - 1):
             own = self._log_joint(unlabelled, *found).softmax(-1)
@@ -93,17 +94,16 @@ class ClassGaussians(nn.Module):
         return self.means[chosen] + (self.factors[chosen] @ noise[..., None])[..., 0]
 
 
-def _spread_labels(codes: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Class probabilities of codes (N, D), the last of which have the labels (l,); (N, K)."""
+def _spread_labels(unlabelled: Tensor, labelled: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Class probabilities (n, K) of codes (n, D), from codes (l, D) with labels (l,)."""
     from sklearn.semi_supervised import LabelSpreading
 
-    given = torch.cat([labels.new_full((len(codes) - len(labels),), -1), labels]).cpu().numpy()
+    codes, none = torch.cat([unlabelled, labelled]), labels.new_full((len(unlabelled),), -1)
     spreading = LabelSpreading(kernel="knn", n_neighbors=min(NEIGHBOURS, len(codes)), alpha=FROM_NEIGHBOURS)
-    spreading.fit(codes.cpu().numpy(), given)
-    found = codes.new_zeros(len(codes), classes)
-    found[:, spreading.classes_] = torch.from_numpy(spreading.label_distributions_).to(codes)
-    unreached = found.sum(1) == 0
-    found[unreached] = F.one_hot(labels, classes).to(codes).mean(0)
+    spreading.fit(codes.cpu().numpy(), torch.cat([none, labels]).cpu().numpy())
+    found = codes.new_zeros(len(unlabelled), classes)
+    found[:, spreading.classes_] = torch.from_numpy(spreading.label_distributions_[: len(unlabelled)]).to(codes)
+    found[found.sum(1) == 0] = F.one_hot(labels, classes).to(codes).mean(0)  # those that no label reaches
     return found
 
 
