@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.studies.long_runs import AUTHORS
 from segma_fast.trainer.config import TrainConfig, starting_config
 from segma_fast.trainer.experiments import runner
 from segma_fast.trainer.experiments.comparison_table import table
@@ -37,7 +38,7 @@ def starting(model: str) -> TrainConfig:
     if model == "segma":
         return config
     if model == "adgm":  # its authors' settings have the fewest errors
-        config = config.with_options(labelled_weight=1.0, warm_up=0, learning_rate=3e-4)
+        config = config.with_options(**AUTHORS)
     if model == "cagem":
         config = config.with_options(warm_up=WARM_UP, batch_norm=True, decay=0.75, decay_every=25)
     if model == "m1m2":

@@ -21,8 +21,8 @@ from segma_fast.trainer.run_folder import METRICS
 MARKS = ("<!-- long-runs -->", "<!-- end of long-runs -->")
 LOW = {"mixed_precision": "bf16"}
 NARROW = {"hidden": (256, 256)}
-AUTHORS = {"labelled_weight": 1.0, "warm_up": 0, "learning_rate": 3e-4}  # of ADGM
-PLAIN = {"labelled_weight": 1.0, "warm_up": 0, "batch_norm": False}
+AUTHORS: dict[str, Any] = {"labelled_weight": 1.0, "warm_up": 0, "learning_rate": 3e-4}  # of ADGM
+PLAIN = AUTHORS | {"learning_rate": 1e-3, "batch_norm": False}
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "M2": ("m2", {"epochs": 60, "decay": 0.6, "decay_every": 20}),
     "M1+M2, M1 for 6,000 steps": ("m1m2", {"epochs": 100, "first_steps": 6000}),

@@ -110,11 +110,11 @@ def _spread_labels(unlabelled: Tensor, labelled: Tensor, labels: Tensor, classes
 def _fitted_to(codes: Tensor, shares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Means (K, D), factors (K, D, D) and proportions (K,) of codes (N, D), which classes have shares of, (N, K)."""
     counts = shares.sum(0)
-    means = shares.T @ codes / counts.clamp(min=1e-6)[:, None]
+    means = shares.T @ codes / counts.clamp(min=1)[:, None]  # a class has a label, which counts 1, or nothing
     factors = torch.eye(codes.shape[1]).to(codes).repeat(len(means), 1, 1)
     for k in (counts > 0).nonzero().flatten().tolist():
         gaps = codes - means[k]
-        covariance = (gaps * shares[:, k, None]).T @ gaps / counts[k].clamp(min=1e-6)
+        covariance = (gaps * shares[:, k, None]).T @ gaps / counts[k]
         covariance.diagonal().add_(RIDGE + 1e-10 * covariance.diagonal().mean())
         factors[k] = torch.linalg.cholesky(covariance)
     return means, factors, counts / counts.sum()
