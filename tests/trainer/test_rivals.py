@@ -22,7 +22,7 @@ from segma_fast.trainer.run import Run, load_run
 from segma_fast.trainer.run_folder import PICTURES
 
 RIVALS = [name for name in MODELS if name != "segma"]
-EPOCHS = {"amm": 15, "samm": 15, "m1": 60, "m1m2": 40}
+EPOCHS = {"amm": 30, "samm": 30, "m1": 60, "m1m2": 40}
 MOST_ERROR = {"amm": 0.65, "samm": 0.5, "m1": 0.55, "m1m2": 0.5}  # in a few seconds; by chance 0.9
 
 

@@ -103,9 +103,7 @@ class AMM(ImageModel):
         own: dict[str, Any] = {"learning_rate": 1e-3, "network": NetworkConfig(latent_dim=16, hidden=(512, 512))}
         own["objective"] = cls.Config(gradient_penalty=0.3)
         if experiment == "digits":
-            own |= {"learning_rate": 2e-3, "network": NetworkConfig(latent_dim=8, hidden=(128, 128)), "epochs": 40}
-            own |= {"decay": 0.5, "decay_every": 10}
-            own |= {"batch_size": 50, "labelled_batch_size": 50}
+            own |= {"learning_rate": 2e-3, "network": NetworkConfig(latent_dim=8, hidden=(128, 128))}
         elif experiment == "svhn":
             own |= cls.convolutional(experiment)
         return own
