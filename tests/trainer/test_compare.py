@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from segma_fast.__main__ import main
-from segma_fast.trainer.config import starting_config
+from segma_fast.trainer.config import ExperimentName, starting_config
 from segma_fast.trainer.data import load_data
 from segma_fast.trainer.device import processor
 from segma_fast.trainer.experiments import compare as compare_module
@@ -20,6 +20,7 @@ from segma_fast.trainer.experiments import runner
 from segma_fast.trainer.experiments.compare import Comparison
 from segma_fast.trainer.experiments.scores import load_scores
 from segma_fast.trainer.metrics import ImportanceSampling, mean_log_likelihood
+from segma_fast.trainer.models import MODELS
 from segma_fast.trainer.run import load_run
 
 
@@ -150,6 +151,12 @@ def test_every_model_keeps_its_own_settings(tmp_path: Path) -> None:
     assert adgm.network.latent_dim == 100 and adgm.decay == 0.75
     assert {config.labels for config in (segma, adgm)} == {50}
     assert {config.label_choice for config in (segma, adgm)} == {"stratified"}
+
+
+@pytest.mark.parametrize("experiment", ["digits", "mnist"])
+def test_all_models_take_the_same_steps(experiment: ExperimentName) -> None:
+    plan = Comparison(experiment=experiment, models=tuple(MODELS)).trials()
+    assert len({(trial.config.epochs, trial.config.batch_size) for trial in plan}) == 1
 
 
 def test_likelihood_of_models_without_one() -> None:
