@@ -40,7 +40,10 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
         "adgm",
         LOW | AUTHORS | {"epochs": 100, "decay": 0.3, "decay_every": 75},
     ),
-    "ADGM, its authors' settings": ("adgm", LOW | AUTHORS | {"epochs": 200}),
+    "ADGM, its authors' settings, a rate that falls at 160": (
+        "adgm",
+        LOW | AUTHORS | {"epochs": 200, "decay": 0.3, "decay_every": 160},
+    ),
     "CaGeM": ("cagem", LOW | NARROW | {"epochs": 110, "decay": 0.3, "decay_every": 45}),
 }
 
