@@ -160,14 +160,14 @@ def fetch(model: OnHub, token: str | bool | None = None, local_files_only: bool 
         except (HfHubHTTPError, ValueError):
             pass  # an answer, or a name that cannot be: the download explains it
         except Exception as error:  # no network, offline, too slow; what was loaded before is found
-            problem = f"the Hugging Face Hub cannot be reached ({_first_line(error)}), and the cache has no copy"
+            problem = f"the Hugging Face Hub cannot be reached ({first_line(error)}), and the cache has no copy"
     options |= {"token": token, "local_files_only": local_files_only or problem is not None}
     try:
         kept = [WEIGHTS, "*.json", "*.png"]
         folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=kept, **options))
     except Exception as error:  # of many kinds: no such repository or revision, no access
         here = "" if model.told else f"there is no folder {repo_id} here, and "
-        raise ValueError(f"{here}{model.address} cannot be loaded: {problem or _first_line(error)}") from error
+        raise ValueError(f"{here}{model.address} cannot be loaded: {problem or first_line(error)}") from error
     if published_step(folder) is None:
         raise ValueError(f"{model.address} is no model of segma_fast: it has no {WEIGHTS} and {CONFIG} of one")
     return folder
@@ -251,7 +251,7 @@ def _clear(place: Path, prefix: str) -> None:
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """What an error says; those of the Hub have the status in the first line, and what it means in the next."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return lines[1 if re.match(r"\d{3} \w+ Error", lines[0]) and len(lines) > 1 else 0]

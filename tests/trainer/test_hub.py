@@ -116,6 +116,21 @@ def test_there_and_back(run: Run, hub: Hub, capsys: pytest.CaptureFixture[str]) 
     assert "https://huggingface.co/me/other" in capsys.readouterr().out and same(run, load_run("hf://me/other"))
 
 
+def test_upload_without_a_network(
+    run: Run, hub: Hub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: object, **options: object) -> None:
+        raise RuntimeError("Name or service not known\nmore")  # httpx's errors are of no kind that Python has
+
+    monkeypatch.setattr(Run, "push_to_hub", fail)
+    with pytest.raises(SystemExit):
+        main(["publish", "--run-dir", str(run.folder), "--repo", "me/mine"])
+    said = capsys.readouterr().err
+    assert said == (
+        "segma-fast: error: me/mine cannot be uploaded to the Hugging Face Hub: Name or service not known\n"
+    )
+
+
 def test_arguments_of_a_download(run: Run, hub: Hub, tmp_path: Path) -> None:
     run.push_to_hub("me/mine")
     options: dict[str, Any] = {"cache_dir": tmp_path, "force_download": True, "revision": "v1", "token": False}
@@ -183,7 +198,7 @@ def test_an_absolute_path_is_never_on_the_hub(run: Run, hub: Hub, monkeypatch: p
 
 def test_of_an_answer_the_meaning_is_told() -> None:
     answer = Exception("404 Client Error. (Request ID: 1)\n\nRevision Not Found for url: x\nInvalid rev id")
-    assert published._first_line(answer) == "Revision Not Found for url: x"
+    assert published.first_line(answer) == "Revision Not Found for url: x"
 
 
 def test_what_the_hub_has_not(run: Run, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from segma_fast.trainer import metrics, report
 from segma_fast.trainer.commands.full_help import with_plain_help
 from segma_fast.trainer.figures import views
+from segma_fast.trainer.published import first_line
 from segma_fast.trainer.run import Run, load_run
 
 DEFAULT_RUN = Path("runs/digits")
@@ -139,7 +140,15 @@ def publish(
     if (out is None) == (repo is None):
         raise ValueError("give --out FOLDER or --repo OWNER/NAME")
     run = load_run(run_dir)
-    print(run.save_pretrained(out) if out is not None else run.push_to_hub(str(repo), private=private or None))
+    if out is not None:
+        print(run.save_pretrained(out))
+        return
+    try:
+        print(run.push_to_hub(str(repo), private=private or None))
+    except ValueError:
+        raise
+    except Exception as error:  # of many kinds: no network, not logged in, no access
+        raise ValueError(f"{repo} cannot be uploaded to the Hugging Face Hub: {first_line(error)}") from error
 
 
 @as_command
