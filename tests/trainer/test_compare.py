@@ -89,6 +89,8 @@ def test_table_and_picture_of_models_that_are_added_one_by_one(
         (["--models", "segma", "vae"], "unknown model 'vae', expected one of segma"),
         (["--models", "m2", "m2"], "models must be different and at least one, got m2 m2"),
         (["--seeds", "0"], "seeds must be >= 1, got 0"),
+        (["--validation", "-1"], "validation must be >= 0, got -1"),
+        (["--validation", "1438"], "validation must be less than the 1438 training rows, got 1438"),
         (["--images", "1"], "images must be >= 2, got 1"),
         (["--budget", "soon"], "the budget must be a time > 0 such as 90s"),
     ],
@@ -151,6 +153,28 @@ def test_every_model_keeps_its_own_settings(tmp_path: Path) -> None:
     assert adgm.network.latent_dim == 100 and adgm.decay == 0.75
     assert {config.labels for config in (segma, adgm)} == {50}
     assert {config.label_choice for config in (segma, adgm)} == {"stratified"}
+
+
+def test_settings_are_chosen_on_training_rows(tmp_path: Path) -> None:
+    page = tmp_path / "tables.md"
+    flags = (
+        "--models",
+        "m1",
+        "--epochs",
+        "1",
+        "--labels",
+        "30",
+        "--label-choice",
+        "random",
+        "--features",
+        "classifier",
+    )
+    found = compare(tmp_path, *flags, "--validation", "400")
+    assert found["M1"][0] == "30 random" and "digits (validation), " in page.read_text()
+    run = load_run(tmp_path / "m1-seed0")
+    assert (run.config.data.validation, len(run.load_data().test_images)) == (400, 400)
+    with pytest.raises(SystemExit):  # the folder's runs were judged by other rows
+        compare(tmp_path, *flags)
 
 
 @pytest.mark.parametrize("experiment", ["digits", "mnist"])

@@ -32,6 +32,7 @@ from segma_fast.trainer.experiments.runner import (
 from segma_fast.trainer.experiments.tables import Result, duration
 from segma_fast.trainer.figures.grids import save_grid
 from segma_fast.trainer.files import write_text
+from segma_fast.trainer.labels import LabelChoice
 from segma_fast.trainer.lock import only_one
 from segma_fast.trainer.metrics import ImportanceSampling
 from segma_fast.trainer.models import MODELS, ImageModel, SeGMAConfig
@@ -63,7 +64,11 @@ class Comparison:
     seeds: int = 1
     """N trains each model with the seeds 0 … N-1 of weights, labels and batches; the table has mean ± deviation"""
     labels: int | None = None
-    """labelled rows, as many of each class; default the experiment's"""
+    """labelled rows; default the experiment's"""
+    label_choice: LabelChoice = "stratified"
+    """how they are chosen; stratified: as many of each class"""
+    validation: int = 0
+    """training rows, drawn at random, that take the place of the test rows: settings are chosen on them"""
     dataset: DatasetFlag = None
     hidden: tuple[int, ...] = ()
     """widths of the dense layers of all models in place of their own; a model with fewer layers takes the first ones"""
@@ -106,7 +111,7 @@ class Comparison:
             is_segma = name in VARIANTS
             preset = "tuned" if is_segma and self.experiment != "digits" else None  # digits are tuned
             config = starting_config(self.experiment, preset, "segma" if is_segma else name)
-            config = replace(config, seed=seed, label_choice="stratified", device=self.device, epochs=epochs)
+            config = replace(config, seed=seed, label_choice=self.label_choice, device=self.device, epochs=epochs)
             config = replace(config, checkpoint_every=3000, run_dir=self.folder / f"{name}-seed{seed}")
             if self.network == "conv" and not is_segma:
                 config = replace(config, **(MODELS[name].convolutional(self.experiment) | {"epochs": epochs}))
@@ -117,8 +122,8 @@ class Comparison:
             if isinstance(config.objective, SeGMAConfig) and name != "segma":
                 config = replace(config, objective=replace(config.objective, beta=0.0))
                 config = replace(config, components=1 if name == "cwae" else None)
-            if self.dataset is not None:
-                config = replace(config, data=replace(config.data, dataset=self.dataset))
+            data = replace(config.data, validation=self.validation)
+            config = replace(config, data=replace(data, dataset=self.dataset or data.dataset))
             if self.hidden:
                 widths = self.hidden[: len(config.network.hidden)]
                 network = replace(config.network, hidden=widths, decoder_hidden=None)
