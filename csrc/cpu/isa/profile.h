@@ -108,39 +108,45 @@ SEGMA_INLINE void profile_of_tile(const Tile<T>& tile, const Cloud<T>& cloud) {
   }
 }
 
-// Sums over the tile at hand begin with 0.
+// Sums over the tile at hand begin with 0, also of the rows that fill up a vector of totals.
 template <class T, bool GRADIENT, bool MIRRORED, bool EXACT>
 SEGMA_INLINE void start_tile(const Sums<T>& rows, const Sums<T>& columns, int64_t row, int64_t row_end, int64_t column,
                              int64_t column_end) {
-  fill_with_zeros(rows.u + row * LANES<T>, (row_end - row) * LANES<T>);
-  if (GRADIENT) fill_with_zeros(rows.q + row * LANES<T>, (row_end - row) * LANES<T>);
-  if (GRADIENT && EXACT) fill_with_zeros(rows.e + row * LANES<T>, (row_end - row) * LANES<T>);
+  const int64_t count = round_up(row_end - row, LANES<double>) * LANES<T>;
+  fill_with_zeros(rows.u + row * LANES<T>, count);
+  if (GRADIENT) fill_with_zeros(rows.q + row * LANES<T>, count);
+  if (GRADIENT && EXACT) fill_with_zeros(rows.e + row * LANES<T>, count);
   if (!GRADIENT || !MIRRORED) return;
   fill_with_zeros(columns.u + column, column_end - column);
   fill_with_zeros(columns.q + column, column_end - column);
   if (EXACT) fill_with_zeros(columns.e + column, column_end - column);
 }
 
+SEGMA_INLINE void add_to_sums(double* to, Vec<double> value) {
+  store_anywhere<double>(to, load_anywhere<double>(to) + value);
+}
+
 // Adds them to those of the task; gives the tile's energy, without its mirror image's.
 template <class T, bool GRADIENT, bool MIRRORED, bool EXACT>
 SEGMA_INLINE double finish_tile(const Sums<T>& rows, const Sums<T>& columns, int64_t row, int64_t row_end,
                                 int64_t column, int64_t column_end) {
-  double energy = 0;
-  for (int64_t a = row; a < row_end; ++a) {
-    const double u = total(load(rows.u + a * LANES<T>));
-    energy += double(rows.points.weight[a]) * u;
+  Vec<double> energy{};
+  for (int64_t a = row; a < row_end; a += LANES<double>) {
+    const Vec<double> u = totals(rows.u + a * LANES<T>);
+    energy += load_double(rows.points.weight + a) * u;
     if (!GRADIENT) continue;
-    const double q = total(load(rows.q + a * LANES<T>));
-    rows.du[a] += u;
-    rows.dq[a] += q;
-    if (EXACT) rows.de[a] += q - 2 * total(load(rows.e + a * LANES<T>));
+    const Vec<double> q = totals(rows.q + a * LANES<T>);
+    add_to_sums(rows.du + a, u);
+    add_to_sums(rows.dq + a, q);
+    if (EXACT) add_to_sums(rows.de + a, q - 2.0 * totals(rows.e + a * LANES<T>));
   }
-  for (int64_t b = column; GRADIENT && MIRRORED && b < column_end; ++b) {
-    columns.du[b] += double(columns.u[b]);
-    columns.dq[b] += double(columns.q[b]);
-    if (EXACT) columns.de[b] += double(columns.q[b]) - 2 * double(columns.e[b]);
+  for (int64_t b = column; GRADIENT && MIRRORED && b < column_end; b += LANES<double>) {
+    const Vec<double> q = load_double(columns.q + b);
+    add_to_sums(columns.du + b, load_double(columns.u + b));
+    add_to_sums(columns.dq + b, q);
+    if (EXACT) add_to_sums(columns.de + b, q - 2.0 * load_double(columns.e + b));
   }
-  return energy;
+  return total(energy);
 }
 
 // A tile, made of the blocks' groups and panels unless `scored`: c then holds its scores. Gives the energy, without

@@ -95,10 +95,43 @@ SEGMA_INLINE double total(Vec<double> v) {
   return sum;
 }
 
-SEGMA_INLINE double total(Vec<float> v) {
+// A vector in as many sums as there are doubles in one.
+SEGMA_INLINE Vec<double> in_double(Vec<double> v) {
+  return v;
+}
+
+SEGMA_INLINE Vec<double> in_double(Vec<float> v) {
   HalfVec halves[2];
   __builtin_memcpy(halves, &v, sizeof(v));
-  return total(__builtin_convertvector(halves[0], Vec<double>) + __builtin_convertvector(halves[1], Vec<double>));
+  return __builtin_convertvector(halves[0], Vec<double>) + __builtin_convertvector(halves[1], Vec<double>);
+}
+
+SEGMA_INLINE double total(Vec<float> v) {
+  return total(in_double(v));
+}
+
+// Consecutive numbers as doubles, from anywhere.
+SEGMA_INLINE Vec<double> load_double(const double* from) {
+  return load_anywhere<double>(from);
+}
+
+SEGMA_INLINE Vec<double> load_double(const float* from) {
+  HalfVec half;
+  __builtin_memcpy(&half, from, sizeof(half));
+  return __builtin_convertvector(half, Vec<double>);
+}
+
+// The totals of consecutive vectors, as many as there are doubles in one.
+template <class T>
+SEGMA_INLINE Vec<double> totals(const T* from) {
+  Vec<double> sums[LANES<double>];
+#pragma GCC unroll 8
+  for (int64_t i = 0; i < LANES<double>; ++i) sums[i] = in_double(load(from + i * LANES<T>));
+  transpose<double>(sums);
+  Vec<double> sum = sums[0];
+#pragma GCC unroll 8
+  for (int64_t i = 1; i < LANES<double>; ++i) sum += sums[i];
+  return sum;
 }
 
 // a^(-1/2) to the last bit or two. An estimate with relative error e is refined by 1 + d/2 + 3d^2/8 for
