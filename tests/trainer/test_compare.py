@@ -157,18 +157,7 @@ def test_every_model_keeps_its_own_settings(tmp_path: Path) -> None:
 
 def test_settings_are_chosen_on_training_rows(tmp_path: Path) -> None:
     page = tmp_path / "tables.md"
-    flags = (
-        "--models",
-        "m1",
-        "--epochs",
-        "1",
-        "--labels",
-        "30",
-        "--label-choice",
-        "random",
-        "--features",
-        "classifier",
-    )
+    flags = "--models m1 --epochs 1 --labels 30 --label-choice random --features classifier".split()
     found = compare(tmp_path, *flags, "--validation", "400")
     assert found["M1"][0] == "30 random" and "digits (validation), " in page.read_text()
     run = load_run(tmp_path / "m1-seed0")
