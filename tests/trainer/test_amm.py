@@ -13,6 +13,7 @@ from segma_fast.trainer.models import Batch, ImageModel, NetworkConfig
 from segma_fast.trainer.models.amm import AMM, AMMConfig
 from segma_fast.trainer.models.amm_networks import gradient_penalty
 from segma_fast.trainer.models.samm import SAMM, SAMMConfig
+from segma_fast.trainer.step import make_optimizers
 
 SHAPES = [("dense", (1, 8, 8)), ("dense", (3, 7, 5)), ("mnist", (1, 28, 28)), ("svhn", (3, 32, 32))]
 
@@ -111,6 +112,15 @@ def test_codes_of_the_prior() -> None:
     torch.testing.assert_close(bayes, (likelihood + samm.proportions.log()).softmax(1))
 
 
+def test_generators_have_a_learning_rate_of_their_own() -> None:
+    config = starting_config(model="amm").with_options(learning_rate=1e-3, generator_rate=0.3)
+    amm = build_model(config, (1, 8, 8), 10)
+    discriminator, generators = make_optimizers(amm, config)
+    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in (discriminator, generators)]
+    assert rates == [[1e-3], [pytest.approx(3e-4)]]
+    assert {id(p) for p in generators.param_groups[0]["params"]} == {id(p) for p in amm.optimizer_groups()[1]}
+
+
 def test_clusters_are_named_by_their_most_frequent_class() -> None:
     assert not model("amm").names_classes(4) and model().names_classes(4)
     predicted, labels = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([0, 0, 1, 0, 0, 1])
@@ -126,6 +136,11 @@ def test_wrong_sizes_and_settings_are_named() -> None:
     assert build_model(conv, (1, 28, 28), 10).decoder.maps
     with pytest.raises(ValueError, match="components=3 for 4 classes.*model amm"):
         build_model(dataclasses.replace(starting_config(model="samm"), components=3), (1, 8, 8), 4)
-    for wrong in ({"factorisation": "both"}, {"gradient_penalty": -1.0}, {"discriminator": "none"}):
+    for wrong in (
+        {"factorisation": "both"},
+        {"gradient_penalty": -1.0},
+        {"generator_rate": 0.0},
+        {"discriminator": "none"},
+    ):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be .*{next(iter(wrong.values()))}"):
             SAMMConfig(**wrong)

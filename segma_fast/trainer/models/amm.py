@@ -45,6 +45,8 @@ class AMMConfig(ModelConfig):
     """dense, for any images, or the paper's convolutions for 28x28 or 32x32; auto: the latter with --network conv"""
     gradient_penalty: float = 10.0
     """weight of the gradient penalty, equation (18)"""
+    generator_rate: float = 1.0
+    """learning rate of encoder, decoder and prior, as a multiple of that of the discriminator"""
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -55,6 +57,8 @@ class AMMConfig(ModelConfig):
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if not 0 <= self.gradient_penalty < math.inf:
             raise ValueError(f"gradient_penalty must be finite and >= 0, got {self.gradient_penalty}")
+        if not 0 < self.generator_rate < math.inf:
+            raise ValueError(f"generator_rate must be finite and > 0, got {self.generator_rate}")
 
     @property
     def label_use(self) -> Literal["required", "optional", "none"]:
@@ -137,6 +141,9 @@ class AMM(ImageModel):
         """The parameters of the discriminator, and those of all other networks."""
         generators = (self.encoder, self.decoder, self.prior)
         return [list(self.discriminator.parameters()), [p for network in generators for p in network.parameters()]]
+
+    def rate_factors(self) -> dict[nn.Parameter, float]:
+        return dict.fromkeys(self.optimizer_groups()[1], self.settings.generator_rate)
 
     def forward(self, batch: Batch, game: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one game; arguments as in :meth:`ImageModel.forward`, noise from torch's global generator.
