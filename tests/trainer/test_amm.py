@@ -121,6 +121,14 @@ def test_generators_have_a_learning_rate_of_their_own() -> None:
     assert {id(p) for p in generators.param_groups[0]["params"]} == {id(p) for p in amm.optimizer_groups()[1]}
 
 
+@pytest.mark.parametrize(("architecture", "shape"), [("mnist", (1, 28, 28)), ("svhn", (3, 32, 32))])
+def test_convolutions_without_dropout(architecture: str, shape: tuple[int, int, int]) -> None:
+    for dropout in (True, False):
+        amm = model("amm", shape, architecture=architecture, dropout=dropout)
+        used = max(module.p for module in amm.modules() if isinstance(module, torch.nn.Dropout))
+        assert used == (0 if not dropout else 0.2 if architecture == "mnist" else 0.1)
+
+
 def test_clusters_are_named_by_their_most_frequent_class() -> None:
     assert not model("amm").names_classes(4) and model().names_classes(4)
     predicted, labels = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([0, 0, 1, 0, 0, 1])

@@ -216,7 +216,7 @@ def test_networks_and_steps_of_all_models() -> None:
     assert {trial.config.epochs for trial in Comparison(experiment="mnist", models=("segma", "adgm")).trials()} == {500}
     assert {config.network.network for config in (segma, m2, amm)} == {"conv"}
     assert {config.epochs for config in (segma, m2, amm)} == {7}
-    assert (amm.learning_rate, amm.network.latent_dim, amm.objective.gradient_penalty) == (2e-4, 64, 10.0)
+    assert (amm.learning_rate, amm.network.latent_dim, amm.objective.generator_rate) == (1e-3, 64, 0.3)
     assert amm.components is None and m2.network.latent_dim == 50
     with pytest.raises(ValueError, match="epochs must be >= 1, got 0"):
         Comparison(epochs=0)

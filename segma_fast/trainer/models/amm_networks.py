@@ -112,13 +112,14 @@ class Prior(nn.Module):
         components: K.
         latent_dim: L.
         hidden: widths of the layers before the means.
+        dropout: dropout probability of the inputs of the second and later ones.
     """
 
-    def __init__(self, components: int, latent_dim: int, hidden: tuple[int, ...]) -> None:
+    def __init__(self, components: int, latent_dim: int, hidden: tuple[int, ...], dropout: float) -> None:
         super().__init__()
         widths = [components, *hidden]
         # no dropout of the one-hot class, without which its row would belong to none
-        first, rest = dense(widths[:2], normalise=True), dense(widths[1:], 0.2, normalise=True)
+        first, rest = dense(widths[:2], normalise=True), dense(widths[1:], dropout, normalise=True)
         self.mean = nn.Sequential(*first, *rest, nn.Linear(widths[-1], latent_dim))
         self.log_variance = nn.Parameter(torch.zeros(components, latent_dim))
 

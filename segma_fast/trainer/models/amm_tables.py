@@ -58,7 +58,13 @@ def choose_architecture(architecture: str, network: str, shape: Shape) -> str:
 
 
 def build_networks(
-    architecture: str, shape: Shape, components: int, config: NetworkConfig, class_first: bool, heads: int
+    architecture: str,
+    shape: Shape,
+    components: int,
+    config: NetworkConfig,
+    class_first: bool,
+    heads: int,
+    with_dropout: bool = True,
 ) -> Networks:
     """The networks of an architecture, "dense", "mnist" or "svhn", for images of a shape (C, H, W).
 
@@ -69,27 +75,30 @@ def build_networks(
         config: ``latent_dim`` L, and the layer widths if dense.
         class_first: equation (6) or, if false, (7).
         heads: number of output heads of the discriminator, each with its own dense layers.
+        with_dropout: whether the convolutions have the dropout of the paper's tables.
     """
     channels, dim = shape[0], config.latent_dim
     trunk: nn.Module = nn.Identity()
     hidden: tuple[int, ...] = ()  # of the prior
     if architecture == "mnist":
         steps = [(a, *step) for (a, *_), step in pairwise([(channels,), *MNIST])]  # inputs, outputs, width, stride
-        pairs = [Pair((a, a), b, size, stride, dropout=0.2) for a, b, size, stride in steps]
+        dropout = discriminating = 0.2 if with_dropout else 0.0
+        pairs = [Pair((a, a), b, size, stride, dropout=dropout) for a, b, size, stride in steps]
         back = [(b, a, size, stride) for a, b, size, stride in steps[::-1]]
         of_x: list[nn.Module] = []
         for i, (a, b, size, stride) in enumerate(steps):
-            of_x += [nn.Dropout(0.2 if i else 0.0), nn.Conv2d(a, b, size, stride), nn.LeakyReLU(SLOPE)]
-        width, side, hidden, dropout, discriminating = 128, 64, (64, 64), 0.2, 0.2
+            of_x += [nn.Dropout(dropout if i else 0.0), nn.Conv2d(a, b, size, stride), nn.LeakyReLU(SLOPE)]
+        width, side, hidden = 128, 64, (64, 64)
     elif architecture == "svhn":
         trunk = nn.Sequential(*_svhn_convolutions(channels, normalise=True))
         pairs = [Pair((384, 384), 192, 1), Pair((192, 192), 96, 1, pool=6)]
         back = [(512, 256, 4, 1), (256, 256, 3, 1), (256, 128, 3, 2), (128, 128, 3, 1), (128, channels, 4, 2)]
-        of_x = _svhn_convolutions(channels, normalise=False)
+        dropout, discriminating = 0.0, 0.1 if with_dropout else 0.0
+        of_x = _svhn_convolutions(channels, normalise=False, dropout=discriminating)
         for a, b in pairwise((384, 192, 96)):
             of_x += [nn.Conv2d(a, b, 1), nn.LeakyReLU(SLOPE)]
         of_x.append(nn.AvgPool2d(6))
-        width, side, hidden, dropout, discriminating = 96, 96, (), 0.0, 0.1
+        width, side = 96, 96
     else:
         trunk = nn.Flatten()
         inward = [math.prod(shape), *config.hidden]
@@ -109,19 +118,19 @@ def build_networks(
     networks = (
         Encoder(trunk, pairs, width, components, dim, class_first),
         Decoder([enter, *up], shape, maps),
-        Prior(components, dim, hidden),
+        Prior(components, dim, hidden, dropout),
         Discriminator(of_x, width, side, components, dim, discriminating, heads),
     )
     _start_apart(*networks[::2])
     return networks
 
 
-def _svhn_convolutions(channels: int, normalise: bool) -> list[nn.Module]:
+def _svhn_convolutions(channels: int, normalise: bool, dropout: float = 0.0) -> list[nn.Module]:
     """x1 ... x7 of table 7 (with batch norm) or of table 10 (with dropout): (N, C, 32, 32) -> (N, 384, 6, 6)."""
     layers: list[nn.Module] = []
     for i, (a, b) in enumerate(pairwise([channels, *SVHN]), start=1):
         if not normalise and i in (4, 7):
-            layers.append(nn.Dropout(0.1))
+            layers.append(nn.Dropout(dropout))
         layers.append(nn.Conv2d(a, b, 3, padding=0 if i == 7 else 1))
         layers += [nn.BatchNorm2d(b), nn.LeakyReLU(SLOPE)] if normalise else [nn.LeakyReLU(SLOPE)]
         if i in (3, 6):
