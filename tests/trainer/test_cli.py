@@ -125,7 +125,8 @@ def test_short_help_of_training(
     assert "run and training" in every and "settings of the model" in every
     named = re.findall(r"^  (--[a-z-]+)", shown, re.MULTILINE)
     assert len(named) > 25 and all(f" {flag}" in every for flag in named)
-    objective = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(config.objective)}
+    values = {field.name: getattr(config.objective, field.name) for field in dataclasses.fields(config.objective)}
+    objective = {("--no-" if on is True else "--") + name.replace("_", "-") for name, on in values.items()}
     assert objective <= set(named)
 
 
