@@ -64,7 +64,7 @@ def build_networks(
     config: NetworkConfig,
     class_first: bool,
     heads: int,
-    with_dropout: bool = True,
+    with_dropout: bool,
 ) -> Networks:
     """The networks of an architecture, "dense", "mnist" or "svhn", for images of a shape (C, H, W).
 
