@@ -88,6 +88,22 @@ def test_batch_norm_of_the_networks(kind: type[VariationalModel]) -> None:
 
 
 @pytest.mark.parametrize("kind", [M2, ADGM, CaGeM])
+def test_running_statistics_are_those_of_rows_without_labels(kind: type[VariationalModel]) -> None:
+    """In evaluation rows go through with every class; labelled rows do not and are always the same."""
+    found = []
+    rows = (255 * images()).to(torch.uint8)
+    for known, labels in ((rows[3:], [1, 2]), (rows[3:], [0, 1]), (255 - rows[3:], [1, 2])):
+        torch.manual_seed(0)
+        model = kind(pixels(), CLASSES, kind.Config(batch_norm=True), NETWORK)
+        start = [value.clone() for name, value in model.named_buffers() if "running" in name]
+        model(Batch(torch.cat([rows[:3], known]), torch.tensor(labels), 3, 2))[0].backward()
+        found.append([value for name, value in model.named_buffers() if "running" in name])
+    assert all(not torch.equal(*both) for both in zip(start, found[0], strict=True))
+    for others in found[1:]:
+        torch.testing.assert_close(others, found[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", [M2, ADGM, CaGeM])
 def test_bounds_are_means_over_samples(kind: type[VariationalModel]) -> None:
     """Of one step with 4,000 samples a row, and of 4,000 rows with one: the same mean, and gradients of all."""
     found = []

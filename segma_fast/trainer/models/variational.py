@@ -7,6 +7,9 @@ variables, and ``log q(y|x)``. The bounds and the importance-weighted likelihood
     without           log p(x)    ≥ E Σ_y q(y|x) (w_y - log q(y|x))
     S samples         log p(x)    ≥ E log 1/S Σ_s Σ_y exp w_y
 
+The running statistics of batch norm are those of the rows without labels, which go through the networks with every
+class, as all rows do in evaluation. The few labelled rows, always the same and each with its own class, differ.
+
 Tensors have the dimensions (rows N, classes K, features D); N or K is 1 where the values do not depend on it.
 """
 
@@ -23,7 +26,7 @@ from torch.nn import functional as F
 
 from segma_fast.trainer.models.autoencoder import NetworkConfig
 from segma_fast.trainer.models.base import Batch, ImageModel, Task, as_pixels
-from segma_fast.trainer.models.conditional import PixelConfig, Pixels
+from segma_fast.trainer.models.conditional import PixelConfig, Pixels, running_statistics_kept
 
 
 @dataclass(frozen=True)
@@ -135,10 +138,13 @@ class VariationalModel(ImageModel):
         loss = loss - bound
         terms = {"bound": bound.detach()}
         if len(labels):
-            state, log_posterior = self.infer(x[count:])
-            likelihood, latent = self.log_weights(observed[count:], x[count:], state, self.one_hot[labels][:, None])
+            with running_statistics_kept(self):
+                state, log_posterior = self.infer(x[count:])
+                y = self.one_hot[labels][:, None]
+                likelihood, latent = self.log_weights(observed[count:], x[count:], state, y)
+                other = self.other_cross_entropy(x[count:], state, labels)
             labelled_bound = (likelihood + warmth * latent).mean()
-            cross_entropy = F.nll_loss(log_posterior, labels) + self.other_cross_entropy(x[count:], state, labels)
+            cross_entropy = F.nll_loss(log_posterior, labels) + other
             loss = loss - self.labelled_weight * labelled_bound + self.settings.classifier_weight * cross_entropy
             terms |= {"labelled_bound": labelled_bound.detach(), "cross_entropy": cross_entropy.detach()}
         return loss, terms
