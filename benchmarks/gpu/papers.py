@@ -45,6 +45,8 @@ def starting(model: str) -> TrainConfig:
         config = config.with_options(first_steps=FIRST_STEPS)
     if model in ("amm", "samm"):
         config = replace(config, **MODELS[model].convolutional("mnist"))
+    if model == "amm":  # at one rate its errors stay where they are from epoch 12 on
+        config = config.with_options(decay=0.3, decay_every=20)
     return replace(config, epochs=EPOCHS)
 
 

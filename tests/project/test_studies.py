@@ -90,5 +90,6 @@ def test_plan_of_the_papers_trainings(tmp_path: Path) -> None:
     assert trials[0].config.network.hidden == (256, 256) and trials[0].config.epochs == 500
     amm = trials[-1].config
     assert (amm.network.network, amm.network.latent_dim, amm.learning_rate) == ("conv", 64, 1e-3)
+    assert (amm.decay, amm.decay_every) == (0.3, 20)
     for trial in trials:
         build_model(trial.config, (1, 28, 28), 10, torch.full((10,), 10), 60_000)
